@@ -1,0 +1,40 @@
+# Targets of the project; `make` alone lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
+# a thread that waits must not spin: other processes may need the core
+export OMP_WAIT_POLICY ?= PASSIVE
+export MPLBACKEND ?= Agg
+PARAMETERS ?=
+
+.PHONY: help install quickstart test notebooks bench lint clean
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## create .venv and install the package with pip, at the locked versions
+$(STAMP): pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else f"needs Python 3.10 to 3.13, got {v}: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c requirements.lock -e '.[dev]'
+	@touch $@
+
+quickstart: $(STAMP)  ## rank downscalers on real photographs, offline; PARAMETERS="-p downscaler my.py:mine"
+	$(BIN)/python -m helpers.quickstart $(PARAMETERS)
+
+test: $(STAMP)  ## install and run the whole suite
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+notebooks: $(STAMP)  ## re-execute every notebook in place and keep only what is stable
+	$(BIN)/python -m tests.execute_notebooks $(NOTEBOOKS)
+
+bench: $(STAMP)  ## time N_Q = 5 sampling and scoring against a plain loop, one core
+	$(BIN)/python -m tests.bench
+
+lint: $(STAMP)  ## ruff: format check and lint, modules and notebooks
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+clean:  ## remove the environment, caches and what runs left behind
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

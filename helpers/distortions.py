@@ -1,0 +1,348 @@
+"""Distortions D(x, x^) between an SR image and its HR image, images in [0, 1]; all batched, on any device."""
+
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import metadata
+
+import piq
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from helpers import __version__, weights
+from helpers.images import check_images
+
+# Smallest height and width in pixels; below it an error, not a number. LPIPS: AlexNet's pooling runs out of
+# pixels; SSIM: its window; MS-SSIM: that window on the fifth scale; DISTS: 2x2 features in the last layer.
+_SIDES = {
+    "lpips": 31,
+    "psnr": 1,
+    "mse": 1,
+    "ssim": 11,
+    "ssim_piq_downsampled": 11,
+    "ms_ssim": 161,
+    "dists": 32,
+}
+
+
+def lpips(sr: Tensor, hr: Tensor) -> Tensor:
+    """LPIPS v0.1 with the AlexNet trunk, the paper's D: 0 for equal images, lower is better.
+
+    Zhang et al., CVPR 2018, Eq. 1; heads and network of the `lpips` package, trunk file checked by hash.
+
+    Args:
+        sr: SR images in [0, 1], shape (N, 3, H, W), H and W at least 31.
+        hr: HR images in [0, 1], shape (N, 3, H, W) or (1, 3, H, W).
+
+    Returns:
+        Distances, shape (N,), float32.
+
+    Raises:
+        ValueError: other shapes, ranges or sizes; or the trunk is missing (the message says where to put it).
+    """
+    return against("lpips", hr)(sr)
+
+
+def psnr(sr: Tensor, hr: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio -10 log10(mse) in dB over all channels; higher is better.
+
+    Infinite for equal images (piq adds 1e-8 to the mse, so they give 80 dB there).
+
+    Args:
+        sr, hr: as in `lpips`, any size.
+
+    Returns:
+        Decibels, shape (N,).
+
+    Raises:
+        ValueError: other shapes or ranges.
+    """
+    return -10 * torch.log10(mse(sr, hr))
+
+
+def mse(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean squared error over channels and pixels, of intensities in [0, 1]; lower is better.
+
+    Args:
+        sr, hr: as in `lpips`, any size.
+
+    Returns:
+        Squared errors, shape (N,).
+
+    Raises:
+        ValueError: other shapes or ranges.
+    """
+    _check(sr, hr, "mse")
+    return (sr - hr).square().mean((1, 2, 3))
+
+
+def ssim(sr: Tensor, hr: Tensor) -> Tensor:
+    """SSIM at full resolution: Gaussian window 11x11, sigma 1.5, mean over channels; higher is better.
+
+    Wang et al., IEEE TIP 2004, Eq. 13, by `piq` without downsampling; scikit-image's with Gaussian weights.
+
+    Args:
+        sr, hr: as in `lpips`, sides at least 11.
+
+    Returns:
+        Similarities, 1 for equal images, shape (N,).
+
+    Raises:
+        ValueError: other shapes, ranges or sizes.
+    """
+    _check(sr, hr, "ssim")
+    return piq.ssim(sr, hr.expand_as(sr), data_range=1.0, reduction="none", downsample=False)
+
+
+def ssim_piq_downsampled(sr: Tensor, hr: Tensor) -> Tensor:
+    """SSIM as the official notebook has it: both images first averaged over f x f, f = round(min side / 256).
+
+    `piq.ssim` with its default `downsample=True`: the same as `ssim` below 384 pixels, another number above.
+    Args, Returns and Raises are those of `ssim`.
+    """
+    _check(sr, hr, "ssim_piq_downsampled")
+    return piq.ssim(sr, hr.expand_as(sr), data_range=1.0, reduction="none", downsample=True)
+
+
+def ms_ssim(sr: Tensor, hr: Tensor) -> Tensor:
+    """Multi-scale SSIM over five scales; higher is better.
+
+    Wang et al., Asilomar 2003, Eq. 7, by `piq`.
+
+    Args:
+        sr, hr: as in `lpips`, sides at least 161.
+
+    Returns:
+        Similarities in [0, 1], 1 for equal images, shape (N,).
+
+    Raises:
+        ValueError: other shapes, ranges or sizes.
+    """
+    _check(sr, hr, "ms_ssim")
+    return piq.multi_scale_ssim(sr, hr.expand_as(sr), data_range=1.0, reduction="none")
+
+
+def dists(sr: Tensor, hr: Tensor) -> Tensor:
+    """DISTS, structure and texture similarity of VGG-16 features: 0 for equal images, lower is better.
+
+    Ding et al., TPAMI 2020, Eq. 6, features of `piq`; images with both sides above 256 are resized to it.
+
+    Args:
+        sr, hr: as in `lpips`, sides at least 32.
+
+    Returns:
+        Distances, shape (N,), float32.
+
+    Raises:
+        ValueError: other shapes, ranges or sizes; or one of the two files is missing.
+    """
+    return against("dists", hr)(sr)
+
+
+DISTORTIONS = {
+    "lpips": lpips,
+    "psnr": psnr,
+    "ssim": ssim,
+    "ms_ssim": ms_ssim,
+    "dists": dists,
+    "mse": mse,
+    "ssim_piq_downsampled": ssim_piq_downsampled,
+    "1-ssim": lambda sr, hr: 1 - ssim(sr, hr),
+    "1-ms_ssim": lambda sr, hr: 1 - ms_ssim(sr, hr),
+    "1-ssim_piq_downsampled": lambda sr, hr: 1 - ssim_piq_downsampled(sr, hr),
+}
+LOWER_IS_BETTER = {
+    name: name not in ("psnr", "ssim", "ms_ssim", "ssim_piq_downsampled") for name in DISTORTIONS
+}
+MINIMUM_SIDE = {name: _SIDES[name.removeprefix("1-")] for name in DISTORTIONS}
+
+
+def as_distortion(name: str) -> str:
+    """The lower-is-better form of a metric, which the measure needs: "ssim" -> "1-ssim".
+
+    "psnr" -> "mse": the mean of dB over samples is not the dB of the mean, so the squared error is averaged.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    _check_name(name)
+    return name if LOWER_IS_BETTER[name] else "mse" if name == "psnr" else f"1-{name}"
+
+
+def against(name: str, hr: Tensor) -> Callable[[Tensor], Tensor]:
+    """D( . , hr) with everything that depends on `hr` alone computed once: the features of LPIPS and DISTS.
+
+    Args:
+        name: key of `DISTORTIONS`.
+        hr: HR images in [0, 1], shape (1, 3, H, W) or (N, 3, H, W).
+
+    Returns:
+        f(sr) of shape (N,), equal to `DISTORTIONS[name](sr, hr)`; it computes on the device of `hr`.
+
+    Raises:
+        ValueError: unknown name, unfit `hr`, or missing weights.
+    """
+    _check_name(name)
+    if name not in _FEATURES:
+        return lambda sr: DISTORTIONS[name](sr, hr)
+    _check(hr, hr, name)
+    network, (features, distance) = _network(name, hr.device), _FEATURES[name]
+    reference = features(network, hr)
+
+    def distortion(sr: Tensor) -> Tensor:
+        _check(sr, hr, name)
+        return distance(network, features(network, sr), reference)
+
+    return distortion
+
+
+def available(name: str) -> str | None:
+    """Why `name` cannot be computed on this machine as it is (None: it can); never downloads.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    _check_name(name)
+    try:
+        absent = [
+            files[0] for files in _NEEDS.get(name, ()) if not any(weights.locate(file) for file in files)
+        ]
+    except ValueError as error:  # a wrong file in the folder that the user named
+        return f"{name}: {error}"
+    return f"{name}: " + "; ".join(weights.missing(file) for file in absent) if absent else None
+
+
+def describe(name: str) -> str:
+    """What the column `metric` of a row says: network, variant, package and its version.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    _check_name(name)
+    kind = name.removeprefix("1-")
+    if kind in ("psnr", "mse"):
+        return f"{name} over RGB in [0, 1] (helpers {__version__})"
+    package = "lpips" if kind == "lpips" else "piq"
+    variant = {"lpips": "-alex v0.1", "dists": "-vgg16", "ssim": " downsample=False"}
+    variant["ssim_piq_downsampled"] = " downsample=True"
+    return f"{name}{variant.get(kind, '')} ({package} {metadata.version(package)})"
+
+
+# ---- networks: features of an image, and the distance of two sets of features
+
+_NEEDS = {
+    "lpips": (("alexnet", "alexnet_features"),),
+    "dists": (("vgg16",), ("dists",)),
+}  # any one of each inner group
+
+
+def _check_name(name: str) -> None:
+    if name not in DISTORTIONS:
+        raise ValueError(f"expected a distortion of {', '.join(DISTORTIONS)}, got {name!r}")
+
+
+def _check(sr: Tensor, hr: Tensor, name: str) -> None:
+    check_images(hr)
+    if sr is not hr:
+        check_images(sr, name="sr")
+    if sr.shape[1:] != hr.shape[1:] or len(hr) not in (1, len(sr)):
+        raise ValueError(
+            f"{name}: expected sr and hr of equal size, hr one image or as many; got "
+            f"{tuple(sr.shape)} and {tuple(hr.shape)}"
+        )
+    if sr.device != hr.device:
+        raise ValueError(f"{name}: expected sr and hr on one device, got {sr.device} and {hr.device}")
+    if min(hr.shape[-2:]) < MINIMUM_SIDE[name]:
+        raise ValueError(
+            f"{name}: expected sides of at least {MINIMUM_SIDE[name]} pixels, got {tuple(hr.shape[-2:])}"
+        )
+
+
+def _trunk(network: nn.Module, names: tuple[str, ...]) -> nn.Module:
+    """Load the convolutions `features.*` of torchvision's file; the classifier after them is not used."""
+    path = next((path for name in names if (path := weights.locate(name))), None) or weights.fetch(names[0])
+    state = {key.removeprefix("features."): value for key, value in weights.load_state(path).items()}
+    state = {key: value for key, value in state.items() if not key.startswith("classifier.")}
+    return weights.load_into(network, state, path)
+
+
+@lru_cache(maxsize=8)
+def _network(name: str, device: torch.device) -> nn.Module:
+    """The network of LPIPS or DISTS on `device`, built once a process; no library downloads by itself."""
+    network = _lpips_network() if name == "lpips" else _dists_network()
+    return network.eval().requires_grad_(False).to(device)
+
+
+def _lpips_network() -> nn.Module:
+    import lpips as package
+
+    trunk = _trunk(_empty(models.alexnet), _NEEDS["lpips"][0])
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # lpips 0.1.4 passes torchvision's old argument
+        network = package.LPIPS(
+            net="alex", version="0.1", pnet_rand=True, verbose=False
+        )  # with trained heads
+    for number in range(1, network.net.N_slices + 1):
+        for index, layer in getattr(network.net, f"slice{number}").named_children():
+            layer.load_state_dict(trunk[int(index)].state_dict())
+    return network
+
+
+def _lpips_features(network: nn.Module, images: Tensor) -> list[Tensor]:
+    taps = network.net(network.scaling_layer(2 * images.float() - 1))
+    return [tap / (tap.square().sum(1, keepdim=True).sqrt() + 1e-10) for tap in taps]
+
+
+def _lpips_distance(network: nn.Module, sr: list[Tensor], hr: list[Tensor]) -> Tensor:
+    layers = zip(network.lins, sr, hr, strict=True)
+    return sum(head((x - y).square()).mean((1, 2, 3)) for head, x, y in layers)
+
+
+def _empty(build: Callable) -> nn.Sequential:
+    """The convolutions of a torchvision network with no values yet: nothing drawn, no classifier."""
+    with torch.device("meta"):
+        return build(weights=None).features.to_empty(device="cpu")
+
+
+def _dists_network() -> nn.Module:
+    path = weights.fetch("dists")
+    state = weights.load_state(path)
+    if {key: value.shape[1] for key, value in state.items()} != {"alpha": 1475, "beta": 1475}:
+        raise ValueError(f"{path}: expected alpha and beta of 1475 channels, got {list(state)}")
+    total = state["alpha"].sum() + state["beta"].sum()  # so that equal images are at distance 0
+    channels = [3, 64, 128, 256, 512, 512]
+    channel_weights = [part / total for key in ("alpha", "beta") for part in state[key].split(channels, 1)]
+    network = piq.DISTS.__new__(piq.DISTS)  # its own __init__ downloads; the one of its parent does not
+    piq.ContentLoss.__init__(
+        network,
+        _trunk(_empty(models.vgg16), _NEEDS["dists"][0]),
+        layers=["3", "8", "15", "22", "29"],  # after the last ReLU of each of the five blocks
+        weights=channel_weights,
+        replace_pooling=True,
+        reduction="none",
+        allow_layers_weights_mismatch=True,
+    )
+    return network
+
+
+def _dists_features(network: nn.Module, images: Tensor) -> list[Tensor]:
+    images, side = images.float(), min(images.shape[-2:])
+    if side > 256:
+        images = nn.functional.interpolate(
+            images,
+            scale_factor=256 / side,
+            recompute_scale_factor=False,
+            mode="bilinear",
+            align_corners=False,
+        )
+    return network.get_features(images)
+
+
+def _dists_distance(network: nn.Module, sr: list[Tensor], hr: list[Tensor]) -> Tensor:
+    similarities = network.compute_distance(sr, hr)
+    weighted = zip(similarities, network.weights, strict=True)
+    return 1 - sum((similarity * weight.to(similarity)).sum((1, 2, 3)) for similarity, weight in weighted)
+
+
+_FEATURES = {"lpips": (_lpips_features, _lpips_distance), "dists": (_dists_features, _dists_distance)}

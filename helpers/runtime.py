@@ -1,0 +1,111 @@
+"""Device, randomness, the record of a run, and the check of a notebook's parameters."""
+
+import ast
+import hashlib
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from helpers import __version__
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device to compute on.
+
+    Args:
+        name: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
+
+    Raises:
+        ValueError: the named device does not exist here; there is no silent fall to the CPU.
+    """
+    if name == "auto":
+        has_mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"expected device 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps', got {name!r}") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use 'cpu'"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"device {name!r}: MPS is not available here; use 'cpu'")
+    return device
+
+
+def check_seed(seed: int) -> int:
+    """Return `seed` if it is an integer from 0 to 2**63 - 1 (0 is a seed like any other).
+
+    Raises:
+        ValueError: anything else, a bool included.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ValueError(f"expected a seed from 0 to 2**63 - 1, got {seed!r}")
+    return seed
+
+
+def seeded(*key: int | str) -> torch.Generator:
+    """A CPU generator that depends on `key` alone, so a draw never depends on batch, order or device.
+
+    Args:
+        key: integers and names that identify one draw, for example (seed, image, sample).
+
+    Raises:
+        ValueError: empty key, or a part that is neither int nor str.
+    """
+    if not key or any(isinstance(part, bool) or not isinstance(part, int | str) for part in key):
+        raise ValueError(f"expected a key of integers and names, got {key!r}")
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def record(device: torch.device | str = "cpu") -> dict[str, str]:
+    """Versions, device and source revision: what a reader needs to repeat a run."""
+    device = torch.device(device)
+    names = ("torch", "torchvision", "lpips", "piq", "numpy", "scipy", "scikit-image", "pillow")
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    try:
+        revision = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        revision = "not a git checkout"
+    return {
+        "helpers": __version__,
+        "revision": revision,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in names},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def check_parameters(namespace: dict, **kinds: type) -> None:
+    """Stop a notebook on a mistyped parameter: unknown names and wrong types, all reported at once.
+
+    Papermill only warns about a name that the parameters cell does not have, and passes `-p flag true`
+    as the text "true". Call this in the cell after the parameters: `check_parameters(globals(), seed=int, ...)`.
+
+    Args:
+        namespace: the notebook's `globals()`.
+        kinds: every parameter with its type; an int is accepted where float is asked for, a bool never is.
+
+    Raises:
+        ValueError: lists each unknown name and each wrong type.
+    """
+    problems = []
+    for source in namespace.get("In", []):
+        if not source.startswith("# Parameters"):  # the cell that papermill injects
+            continue
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in kinds:
+                problems.append(f"unknown parameter {node.id!r}; known: {', '.join(sorted(kinds))}")
+    for name, kind in kinds.items():
+        value = namespace[name]
+        accepted = (int, float) if kind is float else kind
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+            problems.append(f"{name}: expected {kind.__name__}, got {type(value).__name__} {value!r}")
+    if problems:
+        raise ValueError("parameters: " + "; ".join(problems))

@@ -1,0 +1,157 @@
+"""Blind upscalers f_us: `upscale(lr, generator) -> sr`; a list of generators draws one sample each, in one batch.
+
+The stochastic ones are conditional flows: the embedded compact flow, and SRFlow with its official weights.
+`bicubic` is the deterministic control: it passes every monotonicity test and yet misranks downscalers.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch import Generator, Tensor
+
+from helpers import weights
+from helpers.images import check_images
+from helpers.networks import srflow as srflow_network
+from helpers.networks.compact_flow import CompactFlow
+from helpers.runtime import pick_device
+
+SRFLOW = {"srflow_df2k_4x": ("df2k_4x", 4), "srflow_df2k_8x": ("df2k_8x", 8), "srflow_celeba_8x": ("celeba_8x", 8)}
+
+
+def draw_latents(shapes: Sequence[tuple[int, ...]], generators: Sequence[Generator], heat: float) -> list[Tensor]:
+    """Latents of a batch of samples, each from its own CPU generator.
+
+    Args:
+        shapes: of one sample's latents, as `network.latent_shapes(h, w)`.
+        generators: one a sample; sample q depends on generator q alone.
+        heat: standard deviation of every latent (SRFlow's word; 0 is deterministic).
+
+    Returns:
+        One tensor (Q, *shape) per shape, on the CPU.
+    """
+    samples = [[torch.randn(shape, generator=g) for shape in shapes] for g in generators]
+    return [heat * torch.stack(latent) for latent in zip(*samples, strict=True)]
+
+
+def load_compact_flow(scale: int, device: str | torch.device = "cpu") -> CompactFlow:
+    """The embedded flow for `scale`, in eval mode; its configuration is read from the file itself.
+
+    Raises:
+        ValueError: no flow is embedded for this scale.
+    """
+    path = weights.embedded(f"compact_flow_x{scale}")
+    with safe_open(path, "pt") as file:
+        config = {key: _parse(value) for key, value in file.metadata().items() if key in CompactFlow.CONFIG}
+    network = CompactFlow(**config)
+    network.load_state_dict(weights.load_state(path))
+    return network.to(device, memory_format=torch.channels_last).eval()
+
+
+def _parse(text: str) -> float | int | list[int]:
+    if text.startswith("["):
+        return [int(part) for part in text.strip("[]").split(",")]
+    return int(text) if text.isdigit() else float(text)
+
+
+def embedded_flow(*, scale: int, heat: float = 1.0, device: str = "cpu") -> Callable:
+    """f_us: the compact flow that comes with the repository (x2, x4, x8), trained on bicubic LR photographs.
+
+    Args:
+        scale: s.
+        heat: standard deviation of the latents.
+        device: as `runtime.pick_device`.
+
+    Returns:
+        `upscale(lr, generators)`: lr (1, 3, h, w) in [0, 1] and Q generators to (Q, 3, s h, s w), not clipped.
+
+    Raises:
+        ValueError: no flow is embedded for this scale, or no such device.
+    """
+    device = pick_device(device)
+    network = load_compact_flow(scale, device)
+    return partial(_sample, lambda lr, latents: network.decode(lr, latents)[0], network.latent_shapes, heat, device)
+
+
+def srflow(*, name: str, scale: int, heat: float = 1.0, device: str = "cpu") -> Callable:
+    """f_us: SRFlow with the official weights, which are fetched or found by `helpers.weights`.
+
+    LR sides are padded to even sizes by reflection at the bottom and right and the SR image cropped, as SRFlow's
+    own test script does. The IDA-RD notebook samples DF2K_4X at heat 1.1 and CelebA_8X at heat 1.0.
+
+    Args:
+        name: "srflow_df2k_4x", "srflow_df2k_8x" or "srflow_celeba_8x".
+        scale, heat, device: as `embedded_flow`.
+
+    Returns:
+        As `embedded_flow`.
+
+    Raises:
+        ValueError: the network has another scale, or no such device.
+        FileNotFoundError: the weights are not there; says where to put them.
+    """
+    config, its_scale = SRFLOW[name]
+    if scale != its_scale:
+        raise ValueError(f"{name}: expected scale {its_scale}, got {scale}")
+    device = pick_device(device)
+    network = srflow_network.build(config)
+    network.load_state_dict(srflow_network.strip_prefix(weights.load_state(weights.fetch(name))), strict=True)
+    sampler = srflow_network.Sampler(network.to(device).eval())
+
+    def even(lr: Tensor, latents: list[Tensor]) -> Tensor:
+        return sampler(srflow_network.pad_to_multiple(lr), latents)
+
+    def shapes(height: int, width: int) -> list[tuple[int, ...]]:
+        return network.latent_shapes(height + height % 2, width + width % 2)
+
+    return partial(_sample, even, shapes, heat, device, scale=scale)
+
+
+def bicubic(*, scale: int, heat: float = 0.0, device: str = "cpu") -> Callable:
+    """Control: bicubic interpolation (a = -0.75), the same image for every generator.
+
+    Raises:
+        ValueError: a heat other than 0 is asked of a deterministic upscaler, or no such device.
+    """
+    if heat:
+        raise ValueError(f"bicubic interpolation has no latents: expected heat 0, got {heat}")
+    device = pick_device(device)
+
+    def interpolate(lr: Tensor, latents: list[Tensor]) -> Tensor:
+        sr = F.interpolate(lr, scale_factor=scale, mode="bicubic", align_corners=False)
+        return sr.expand(len(latents[0]), -1, -1, -1)
+
+    return partial(_sample, interpolate, lambda height, width: [(0,)], heat, device)
+
+
+@torch.no_grad()
+def _sample(decode, shapes, heat, device, lr, generators, *, scale=None) -> Tensor:
+    check_images(lr, name="lr")
+    if len(lr) != 1:
+        raise ValueError(f"lr: expected one LR image, got a batch of {len(lr)}")
+    generators = [generators] if isinstance(generators, Generator) else list(generators)
+    height, width = lr.shape[-2:]
+    latents = draw_latents(shapes(height, width), generators, heat)
+    sr = decode(lr.to(device), [latent.to(device) for latent in latents])
+    return sr if scale is None else sr[..., : scale * height, : scale * width]
+
+
+UPSCALERS: dict[str, Callable] = {
+    "embedded_flow": embedded_flow,
+    **{name: partial(srflow, name=name) for name in SRFLOW},
+    "bicubic": bicubic,
+}
+
+
+def weights_hash(name: str, scale: int) -> str:
+    """First 12 hex digits of the SHA-256 of the weights file behind an upscaler; "" where there is none."""
+    if name == "embedded_flow":
+        path = weights.embedded(f"compact_flow_x{scale}")
+    elif name in SRFLOW:
+        path = weights.fetch(name)
+    else:
+        return ""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

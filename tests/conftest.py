@@ -1,0 +1,29 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # the suite runs one process a core
+SHARED = os.environ.get("IDA_RD_SHARED")
+DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+
+
+@pytest.fixture
+def shared() -> Path:
+    """Folder with the reference vectors and photographs that do not come with the repository."""
+    if not SHARED:
+        pytest.skip("needs the reference data: set IDA_RD_SHARED")
+    return Path(SHARED)
+
+
+@pytest.fixture(params=DEVICES)
+def device(request) -> torch.device:
+    """Every kind of device that this machine has."""
+    return torch.device(request.param)
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = sum("IDA_RD_SHARED" in str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
+    where = f"IDA_RD_SHARED={SHARED}" if SHARED else "IDA_RD_SHARED is not set"
+    terminalreporter.write_line(f"{where}: {skipped} tests that need the reference data were skipped")

@@ -1,0 +1,385 @@
+"""Runs that are killed, starved, stopped or broken (F01-F19): what is left, and what a second run makes of it."""
+
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+import warnings
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from test_runs import experiment, fakes, published, register, run, write_images  # noqa: F401
+
+from helpers import results, runs
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+
+# Processes that start at once: forked from a server that has imported torch, not from the test's own process.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["helpers.runs"])
+
+
+def start_fake_worker():
+    runs.start_worker()
+    register()
+
+
+def pool():
+    return ProcessPoolExecutor(2, mp_context=CONTEXT, initializer=start_fake_worker)
+
+
+def drive(one, rows_dir, parallel=False, limit=None):
+    """A whole run in a process of its own; how it ended stands in `end.txt` beside the rows."""
+    register()
+    if limit:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        run(one, rows_dir, pool if parallel else None)
+    except BaseException as error:
+        Path(f"{rows_dir}.txt").write_text(f"{type(error).__name__}: {error}")
+        raise
+
+
+def driver(*args):
+    process = CONTEXT.Process(target=drive, args=args)
+    process.start()
+    return process
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def n_lines(rows_dir):
+    path = Path(rows_dir) / "local.csv"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def traces(fakes, kind):
+    return len(list(fakes.glob(f"{kind} *")))
+
+
+# ---- the driver
+
+
+@pytest.mark.parametrize("parallel", [False, True], ids=["serial", "pool"])
+def test_f01_killed_three_times_and_resumed_gives_the_bytes_of_an_unbroken_run(fakes, tmp_path, parallel):
+    one = experiment(write_images(tmp_path / "images", 24), upscaler="fake_slow")
+    unbroken = run(one, tmp_path / "unbroken")
+    before = 0
+    for _ in range(3):
+        process = driver(one, tmp_path / "rows", parallel)
+        wait_for(lambda before=before: n_lines(tmp_path / "rows") > before)
+        time.sleep(random.random() / 4)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        before = n_lines(tmp_path / "rows")
+        assert 1 < before < 1 + len(unbroken)  # the next one continues
+    with pytest.warns(UserWarning, match=r"process \d+ on .* was killed; the rows it finished are kept"):
+        run(one, tmp_path / "rows")
+    assert published(tmp_path / "rows") == published(tmp_path / "unbroken")
+    assert n_lines(tmp_path / "rows") == 1 + len(unbroken)  # nothing was computed twice
+
+
+@pytest.mark.parametrize(
+    "number, name", [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "SystemExit")]
+)
+@pytest.mark.parametrize("parallel", [False, True], ids=["serial", "pool"])
+def test_f02_stopped_run_says_how_far_it_got(fakes, tmp_path, number, name, parallel):
+    one = experiment(write_images(tmp_path / "images", 24), upscaler="fake_slow")
+    process = driver(one, tmp_path / "rows", parallel)
+    wait_for(lambda: n_lines(tmp_path / "rows") > 1)
+    os.kill(process.pid, number)
+    process.join(20)
+    assert process.exitcode not in (0, None)
+    done = (n_lines(tmp_path / "rows") - 1) // 6
+    said = (tmp_path / "rows.txt").read_text()
+    assert 0 < done < 24 and said == f"{name}: {done} of 24 images done; run again to go on"
+    assert (tmp_path / "rows" / "local.lock").read_text() == ""  # it signed off
+    assert len(run(one, tmp_path / "rows")) == 24 * 6
+
+
+def test_f02_interrupt_of_an_image_leaves_the_finished_ones(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 6, black=[3]), upscaler="fake_interrupted")
+    with pytest.raises(KeyboardInterrupt, match="3 of 6 images done; run again"):
+        run(one, tmp_path / "rows")
+    assert len(results.read(tmp_path / "rows")) == 18
+
+
+def test_no_worker_outlives_its_killed_driver(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 24), upscaler="fake_slow")
+    process = CONTEXT.Process(target=drive_and_tell, args=(one, tmp_path / "rows", fakes / "pids"))
+    process.start()
+    wait_for(lambda: n_lines(tmp_path / "rows") > 1)
+    pids = [int(pid) for pid in (fakes / "pids").read_text().split()]
+    assert len(pids) == 2
+    process.kill()
+    wait_for(lambda: not any(is_alive(pid) for pid in pids), 10)
+
+
+def drive_and_tell(one, rows_dir, path):
+    register()
+
+    def told():
+        made = pool()
+        for future in [made.submit(time.sleep, 0.3) for _ in range(2)]:
+            future.result()
+        path.write_text(" ".join(map(str, made._processes)))
+        return made
+
+    run(one, rows_dir, told)
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_f05_full_disk_names_folder_and_bytes_and_a_later_run_goes_on(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 12))
+    run(one, tmp_path / "unbroken")
+    process = driver(one, tmp_path / "rows", False, 5000)
+    process.join(60)
+    assert process.exitcode == 1
+    said = (tmp_path / "rows.txt").read_text()
+    assert (
+        said.startswith("OSError: [Errno 27] could not write ")
+        and f"bytes to {tmp_path / 'rows'}: File too large" in said
+    )
+    data = (tmp_path / "rows" / "local.csv").read_bytes()
+    assert 0 < len(data) <= 5000 and data.endswith(b"\n") and (data.count(b"\n") - 1) % 6 == 0  # whole images
+    run(one, tmp_path / "rows")
+    assert published(tmp_path / "rows") == published(tmp_path / "unbroken")
+
+
+def publish_small(rows_dir, path, limit):
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    results.publish(rows_dir, path)
+
+
+def test_f05_full_disk_leaves_the_older_published_file(fakes, tmp_path):
+    run(experiment(write_images(tmp_path / "images", 6)), tmp_path / "rows")
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "rows.csv.gz"
+    path.write_bytes(b"older")
+    process = CONTEXT.Process(target=publish_small, args=(tmp_path / "rows", path, 200))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 1 and path.read_bytes() == b"older"
+    assert [file.name for file in path.parent.iterdir()] == ["rows.csv.gz"]  # no half file is left
+
+
+# ---- two writers
+
+
+def hold(rows_dir):
+    with results.writer(rows_dir):
+        time.sleep(60)
+
+
+def test_f06_second_writer_is_told_who_writes_and_a_dead_one_blocks_nobody(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 2))
+    holder = CONTEXT.Process(target=hold, args=(tmp_path / "rows",))
+    holder.start()
+    lock = tmp_path / "rows" / "local.lock"
+    wait_for(lambda: lock.exists() and lock.stat().st_size)
+    with pytest.raises(ValueError, match=rf"process {holder.pid} on .* since \d{{4}}-.* is writing here"):
+        run(one, tmp_path / "rows")
+    assert len(results.read(tmp_path / "rows")) == 0  # reading needs no lock
+    holder.kill()
+    holder.join()
+    with pytest.warns(UserWarning, match=f"process {holder.pid} on .* was killed"):
+        assert len(run(one, tmp_path / "rows")) == 12
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(runs.replace(one, seed=1), tmp_path / "rows")  # said once
+
+
+def test_f06_lock_of_another_machine_is_explained(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 2))
+    (tmp_path / "rows").mkdir()
+    lock = tmp_path / "rows" / "local.lock"
+    lock.write_text("process 7 on node99 since 2024-06-17 09:00:00")
+    with pytest.raises(ValueError, match=f"process 7 on node99 .* has not signed off.*delete {lock}"):
+        run(one, tmp_path / "rows")
+    lock.unlink()
+    assert len(run(one, tmp_path / "rows")) == 12
+
+
+# ---- the workers
+
+
+def test_f09_killed_worker_costs_no_row(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 12, black=[5]), upscaler="fake_dies_once")
+    rows = run(one, tmp_path / "rows", pool)
+    assert len(rows) == 12 * 6 and (fakes / "died").exists()
+    run(one, tmp_path / "serial")  # nothing dies twice
+    assert published(tmp_path / "rows") == published(tmp_path / "serial")
+    assert results.aside(tmp_path / "rows").empty
+
+
+def test_f09_pool_handed_over_ready_made_ends_with_advice_and_keeps_the_rows(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 12, black=[5]), upscaler="fake_dies_once")
+    with pool() as ours, pytest.raises(RuntimeError, match=r"a worker died at one of .*05.*processes\(2\)"):
+        run(one, tmp_path / "rows", ours)
+    assert 0 < len(results.read(tmp_path / "rows")) < 72
+    assert len(run(one, tmp_path / "rows")) == 72
+
+
+def test_f10_image_that_kills_its_worker_four_times_is_set_aside(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 8, black=[4]), upscaler="fake_poison")
+    rows = run(one, tmp_path / "rows", pool)
+    assert sorted(set(rows.image)) == ["00", "01", "02", "03", "05", "06", "07"] and len(rows) == 42
+    assert traces(fakes, "death") == 4
+    (aside,) = results.aside(tmp_path / "rows").to_dict("records")
+    assert aside["image"] == "04" and aside["reason"] == "RuntimeError: killed its worker 4 times"
+    assert len(run(one, tmp_path / "rows", lambda: 1 / 0)) == 42  # not tried again unasked
+    assert runs.plan(one, tmp_path / "rows").summary == "all 42 rows are there; 1 images set aside"
+
+
+def test_f11_stopped_worker_is_replaced_after_the_deadline(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 8, black=[4]), upscaler="fake_hangs_once")
+    start = time.monotonic()
+    rows = run(one, tmp_path / "rows", pool, deadline=1.5)
+    assert len(rows) == 48 and time.monotonic() - start > 1.5
+    pid = int((fakes / "pid").read_text())
+    wait_for(lambda: not is_alive(pid), 10)  # the stopped one is gone too
+
+
+def test_f11_borrowed_executor_gets_the_image_again_and_the_first_result_counts(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 8, black=[4]), upscaler="fake_hangs_once")
+    with pool() as ours:
+        try:
+            rows = run(one, tmp_path / "rows", ours, deadline=1.5)
+            assert len(rows) == 48
+        finally:
+            os.kill(int((fakes / "pid").read_text()), signal.SIGCONT)
+    assert n_lines(tmp_path / "rows") == 1 + 48  # its late rows were not wanted any more
+
+
+def test_f11_image_that_always_hangs_is_set_aside(fakes, tmp_path, monkeypatch):
+    one = experiment(write_images(tmp_path / "images", 3, black=[1]), upscaler="fake_hangs")
+    monkeypatch.setattr(runs, "DEATHS", 2)
+    rows = run(one, tmp_path / "rows", pool, deadline=0.6)
+    assert sorted(set(rows.image)) == ["00", "02"]
+    assert results.aside(tmp_path / "rows").reason.tolist() == ["RuntimeError: hung its worker 2 times"]
+
+
+# ---- errors of one image
+
+
+def test_f12_error_of_input_or_output_gets_a_second_try(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 4, black=[1]), upscaler="fake_flaky")
+    assert len(run(one, tmp_path / "rows")) == 24 and (fakes / "failed").exists()
+    assert results.aside(tmp_path / "rows").empty
+
+
+def test_f12_refused_image_is_tried_once_and_set_aside_until_asked_for(fakes, tmp_path, monkeypatch):
+    one = experiment(write_images(tmp_path / "images", 4, black=[1]), upscaler="fake_refuses")
+    rows = run(one, tmp_path / "rows")
+    assert sorted(set(rows.image)) == ["00", "02", "03"] and traces(fakes, "try") == 1
+    assert results.aside(tmp_path / "rows").reason.tolist() == ["ValueError: nothing to see"]
+    run(one, tmp_path / "rows")
+    assert traces(fakes, "try") == 1
+    with pytest.raises(ValueError, match="nothing to see"):
+        run(one, tmp_path / "rows", retry_aside=True, strict=True)
+    plan = runs.plan(one, tmp_path / "rows", retry_aside=True)
+    assert plan.images == ["01"] and plan.summary.startswith("6 of 24 rows missing")
+    healed = runs.upscalers.UPSCALERS["fake"](scale=4, heat=1.0, device="cpu")
+    monkeypatch.setitem(runs.upscalers.UPSCALERS, "fake_refuses", lambda *, scale, heat, device: healed)
+    runs._loaded.cache_clear()
+    assert len(run(one, tmp_path / "rows", retry_aside=True)) == 24
+    assert results.aside(tmp_path / "rows").empty
+    other = experiment(tmp_path / "images", upscaler="fake")
+    assert len(run(other, tmp_path / "rows")) == 24
+
+
+def test_an_image_set_aside_for_one_upscaler_is_not_lost_for_another(fakes, tmp_path):
+    folder = write_images(tmp_path / "images", 4, black=[1])
+    assert len(run(experiment(folder, upscaler="fake_refuses"), tmp_path / "rows")) == 18
+    assert len(run(experiment(folder, upscaler="fake"), tmp_path / "rows")) == 24
+
+
+@pytest.mark.parametrize("n, named", [(8, "00, 01, 02"), (1, "00")])
+def test_three_failures_in_a_row_or_nothing_but_failures_stop_the_run(fakes, tmp_path, n, named):
+    one = experiment(write_images(tmp_path / "images", n), upscaler="fake_broken")
+    with pytest.raises(RuntimeError, match=f"{named} all failed, the last: always"):
+        run(one, tmp_path / "rows")
+    assert results.aside(tmp_path / "rows").empty  # the images are not to blame
+    with pytest.raises(RuntimeError, match="all failed"):
+        runs.plan(one, tmp_path / "rows")
+
+
+def test_plan_passes_over_a_bad_first_image(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 5, black=[0]), upscaler="fake_refuses")
+    plan = runs.plan(one, tmp_path / "rows")
+    assert plan.images == ["02", "03", "04"] and plan.summary.endswith("on cpu; 1 images set aside")
+
+
+# ---- memory
+
+
+def test_f15_out_of_memory_halves_the_batch_and_changes_no_row(fakes, tmp_path):
+    folder = write_images(tmp_path / "images", 3)
+    with pytest.warns(
+        UserWarning, match=r"00 \(16x16, x4\): out of memory, went on with 2 samples at a time"
+    ):
+        run(experiment(folder, upscaler="fake_hungry", n_samples=5), tmp_path / "rows")
+    rows = results.read(tmp_path / "rows")
+    same = run(experiment(folder, n_samples=5), tmp_path / "other")
+    assert rows.value.tolist() == same.value.tolist() and len(rows) == 30
+
+
+def test_f15_image_too_large_even_alone_is_set_aside_with_its_size_after_a_second_try(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 4, black=[1]), upscaler="fake_starved")
+    rows = run(one, tmp_path / "rows")
+    assert sorted(set(rows.image)) == ["00", "02", "03"]
+    (reason,) = results.aside(tmp_path / "rows").reason
+    assert reason.startswith("MemoryError: 01 (16x16, x4), one sample at a time: ") and "8 bytes" in reason
+    assert traces(fakes, "try") == 2 * 2  # batches of 3 (of at most 8) and 1, twice
+
+
+# ---- executors
+
+
+class Cluster(Executor):
+    """An executor as a cluster has it: it does not say how many workers it has, and never shows what is running."""
+
+    def __init__(self):
+        self.threads = ThreadPoolExecutor(2)
+
+    def submit(self, function, *args):
+        return self.threads.submit(function, *args)
+
+
+def test_any_executor_will_do(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 6), upscaler="fake_slow")
+    run(one, tmp_path / "serial")
+    run(one, tmp_path / "cluster", Cluster())
+    run(one, tmp_path / "threads", lambda: ThreadPoolExecutor(3))
+    assert (
+        published(tmp_path / "serial") == published(tmp_path / "cluster") == published(tmp_path / "threads")
+    )
+
+
+def test_worker_with_another_version_is_refused(fakes, tmp_path, monkeypatch):
+    one = experiment(write_images(tmp_path / "images", 3))
+    facts = runs._facts(one)
+    monkeypatch.setattr(runs, "_facts", lambda one: facts | {"version": "0.0.0"})
+    with pytest.raises(RuntimeError, match="00: expected a worker with .*'0.0.0'"):
+        run(one, tmp_path / "rows")
+    assert len(results.read(tmp_path / "rows")) == 0

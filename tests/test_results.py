@@ -1,0 +1,232 @@
+import gzip
+import math
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import results
+
+
+def row(image="a", sample=0, **other):
+    row = dict.fromkeys(results.COLUMNS[:-1], "") | {"dataset": "x", "downscaler": "box", "upscaler": "flow"}
+    row |= {"image": image, "sample": sample, "scale": 4, "heat": 1.0, "seed": 0, "distortion": "mse"}
+    row |= {"value": 0.1 + sample / 7, "height": 16, "width": 24, "clipped": 0.0, "seconds": 0.25}
+    return row | {"weights": "0123456789ab", "metric": "mse 1", "device": "cpu", "version": "0.1.0"} | other
+
+
+def key(row):
+    return tuple(row[name] for name in results.KEY)
+
+
+def test_rows_come_back_bit_for_bit(tmp_path):
+    values = [0.1 + 0.2, 1 / 3, 5e-324, -0.0, math.inf, math.nan, float(np.float32(0.1)), 1e300]
+    rows = [row(sample=q, value=value, level=value, clipped=1 / (q + 3)) for q, value in enumerate(values)]
+    results.append(rows[:3], tmp_path)
+    results.append(rows[3:], tmp_path)
+    read = results.read(tmp_path)
+    assert tuple(read.columns) == results.COLUMNS
+    by_sample = read.sort_values("sample")
+    for name in ("value", "clipped"):
+        assert [repr(v) for v in by_sample[name]] == [repr(float(r[name])) for r in rows]
+    assert read["sample"].dtype == read.height.dtype == np.int64
+    assert read.lr_bits.isna().all() and (read.degradation == "").all()
+    assert read.value.isna().sum() == 1  # a NaN draw is a row
+
+
+@pytest.mark.parametrize(
+    "name", ["a,b", 'say "x"', "a\nb", "a\\nb", "a\\", "\r", " {x} ", "é\u2028\x0b", "b\udc80"]
+)
+def test_b28_odd_names_survive(tmp_path, name):
+    results.append([row("plain"), row(name), row("plain", 1)], tmp_path)
+    results.publish(tmp_path, tmp_path / "rows.csv.gz")
+    read = results.read(tmp_path / "rows.csv.gz")
+    assert sorted(read.image) == sorted(["plain", name, "plain"])
+    assert not results.missing([key(row(name))], read)
+
+
+def test_heat_is_a_number_or_the_text_of_a_cascade(tmp_path):
+    results.append([row(heat=1), row(heat="1.0", sample=1)], tmp_path)
+    assert results.read(tmp_path).heat.tolist() == [1.0, 1.0]
+    results.append([row(heat="1.0+0.1")], tmp_path)
+    assert sorted(map(str, results.read(tmp_path).heat)) == ["1.0", "1.0", "1.0+0.1"]
+
+
+def test_missing_counts_nan_rows_as_there_and_compares_numbers_as_numbers(tmp_path):
+    results.append([row(value=math.nan), row(sample=1, level=2, degradation="blur", where="after")], tmp_path)
+    read = results.read(tmp_path)
+    wanted = [row(), row(sample=1, level=2.0, degradation="blur", where="after"), row("b"), row(seed=1)]
+    assert results.missing(map(key, wanted), read) == [key(wanted[2]), key(wanted[3])]
+    assert results.missing([key(row())], results.read(tmp_path / "nothing here")) == [key(row())]
+
+
+def test_publish_gives_the_same_bytes_for_the_same_rows(tmp_path):
+    rows = [row(image, q) for image in "ba" for q in range(12)]
+    for folder, order in (("one", rows), ("two", rows[::-1])):
+        for r in order:
+            results.append([r | {"seconds": len(folder) + r["sample"]}], tmp_path / folder)
+        assert results.publish(tmp_path / folder, tmp_path / f"{folder}.csv.gz") == 24
+    data = (tmp_path / "one.csv.gz").read_bytes()
+    assert data == (tmp_path / "two.csv.gz").read_bytes()
+    assert data[4:8] == bytes(4)  # gzip's date
+    read = results.read(tmp_path / "one.csv.gz")
+    assert list(zip(read.image, read["sample"], strict=True)) == [(i, q) for i in "ab" for q in range(12)]
+    assert read.seconds.isna().all()
+    assert results.publish(tmp_path / "one", tmp_path / "b.csv.gz", keys=map(key, rows[:12])) == 12
+    assert set(results.read(tmp_path / "b.csv.gz").image) == {"b"}
+    assert pd.read_csv(tmp_path / "b.csv.gz").value.tolist() == sorted(r["value"] for r in rows[:12])
+    with pytest.raises(ValueError, match=r"\.csv\.gz"):
+        results.publish(tmp_path / "one", tmp_path / "one.csv")
+
+
+def test_published_and_local_rows_are_read_together_and_equal_duplicates_once(tmp_path):
+    results.append([row(), row(sample=1)], tmp_path)
+    results.publish(tmp_path, tmp_path / "rows.csv.gz")
+    results.append([row(sample=2), row(sample=1, seconds=9.0), row(sample=3, value=math.nan)], tmp_path)
+    results.append([row(sample=3, value=math.nan)], tmp_path)
+    assert results.read(tmp_path)["sample"].tolist() == [0, 1, 2, 3]
+    results.append([row(value=0.5)], tmp_path)
+    with pytest.raises(ValueError, match=r"two rows of one key differ, 0\.1 and 0\.5 .*'image': 'a'"):
+        results.read(tmp_path)
+
+
+def test_f03_torn_last_line_is_dropped_and_cut_before_appending(tmp_path):
+    rows = [row(sample=q) for q in range(3)]
+    results.append(rows, tmp_path)
+    path = tmp_path / "local.csv"
+    whole = path.read_bytes()
+    header, *lines = whole.splitlines(keepends=True)
+    start = len(whole) - len(lines[-1])
+    for cut in (*range(start, len(whole), 9), len(whole) - 1, 0, 5, len(header) - 1):
+        path.write_bytes(whole[:cut])
+        there = 2 if cut >= start else 0
+        assert len(results.read(tmp_path)) == there
+        results.append(rows[there:], tmp_path)
+        assert path.read_bytes() == whole
+
+
+def test_f04_any_flipped_byte_is_reported_with_its_line_and_its_row_is_missing(tmp_path):
+    rows = [row("na,me", q) for q in range(3)]
+    results.append(rows, tmp_path)
+    path = tmp_path / "local.csv"
+    whole = path.read_bytes()
+    for at in range(len(whole) - 1):  # the last newline makes a torn line of the last row
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << at % 7
+        path.write_bytes(damaged)
+        line = whole[:at].count(b"\n") + 1
+        with pytest.warns(UserWarning, match=rf"local\.csv: . damaged lines \(.*{line}.*\); their rows"):
+            read = results.read(tmp_path)
+        lost = {line - 2, line - 1} if whole[at : at + 1] == b"\n" else {line - 2}
+        assert set(range(3)) - set(read["sample"]) <= lost
+        assert read.value.tolist() == [rows[q]["value"] for q in read["sample"]]  # never a wrong number
+    with pytest.warns(UserWarning, match="damaged"):
+        results.append(rows, tmp_path)  # recomputed beside the damaged line
+        assert results.publish(tmp_path, tmp_path / "rows.csv.gz") == 3
+
+
+def test_f05_damaged_published_file_is_refused_by_name(tmp_path):
+    results.append([row()], tmp_path)
+    results.publish(tmp_path, tmp_path / "rows.csv.gz")
+    data = bytearray((tmp_path / "rows.csv.gz").read_bytes())
+    data[len(data) // 2] ^= 4
+    (tmp_path / "rows.csv.gz").write_bytes(data)
+    with pytest.raises(ValueError, match=r"rows\.csv\.gz: damaged"):
+        results.read(tmp_path)
+    (tmp_path / "rows.csv.gz").write_bytes(bytes(data[:30]))
+    with pytest.raises(ValueError, match=r"rows\.csv\.gz: damaged"):
+        results.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda c: c[1:], lambda c: [*c, "gpu"], lambda c: ["dataset", "face", *c[2:]]]
+)
+def test_b45_other_columns_are_refused_by_name(tmp_path, change):
+    columns = list(results.COLUMNS)
+    changed = change(columns)
+    lines = [",".join(changed), ",".join("0" for _ in changed)]
+    (tmp_path / "local.csv").write_text("\n".join(lines) + "\n")
+    named = (set(columns) ^ set(changed)).pop()
+    for attempt in (results.read, lambda folder: results.append([row()], folder)):
+        with pytest.raises(ValueError, match=rf"local\.csv: expected the columns .*'{named}'"):
+            attempt(tmp_path)
+    (tmp_path / "old.csv.gz").write_bytes(gzip.compress((tmp_path / "local.csv").read_bytes()))
+    (tmp_path / "local.csv").unlink()
+    with pytest.raises(ValueError, match=r"old\.csv\.gz"):
+        results.read(tmp_path)
+
+
+def test_b45_row_with_other_columns_or_kinds_is_not_written(tmp_path):
+    bad = [
+        row() | {"gpu": 1},
+        {k: v for k, v in row().items() if k != "heat"},
+        row(sample=1.5),
+        row(seed=True),
+    ]
+    for wrong, named in zip(bad, ["gpu", "heat", "sample", "seed"], strict=True):
+        with pytest.raises(ValueError, match=named):
+            results.append([row(), wrong], tmp_path)
+    assert len(results.read(tmp_path)) == 0
+
+
+@pytest.mark.parametrize(
+    "column, other", [("version", {}), ("weights", {"heat": 0.5}), ("metric", {"upscaler": "gan"})]
+)
+def test_f19_mixed_rows_need_an_explicit_yes(tmp_path, column, other):
+    results.append([row(), row(sample=1, **{column: "new"}, **other)], tmp_path)
+    with pytest.raises(ValueError, match=f"column '{column}' holds .*'new' \\(1 rows\\).*mixed"):
+        results.read(tmp_path)
+    assert len(results.read(tmp_path, mixed=(column,))) == 2
+    assert len(results.read(tmp_path, keys=[key(row())])) == 1  # not mixed in what is asked for
+    with pytest.raises(ValueError, match="expected names of weights"):
+        results.read(tmp_path, mixed=("value",))
+
+
+def test_weights_of_another_upscaler_and_metric_of_another_distortion_are_no_mixture(tmp_path):
+    others = [
+        row(upscaler="gan", weights="b"),
+        row(scale=2, weights="c"),
+        row(distortion="lpips", metric="l"),
+    ]
+    results.append([row(), *others], tmp_path)
+    assert len(results.read(tmp_path)) == 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is the folder where nobody can write")
+@pytest.mark.parametrize("folder", ["/proc/self", "/proc/rows"])
+def test_b44_folder_that_cannot_be_written_is_refused_before_any_row(folder):
+    with pytest.raises(
+        ValueError, match=rf"{folder}: expected a folder to write into|/proc/.*expected a folder"
+    ):
+        results.append([row()], folder)
+
+
+def test_b44_missing_folder_is_made_and_a_file_in_its_place_is_refused(tmp_path):
+    results.append([row()], tmp_path / "new" / "rows")
+    assert len(results.read(tmp_path / "new" / "rows")) == 1
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="expected a folder to write into"):
+        results.append([row()], tmp_path / "file")
+
+
+def test_images_set_aside_are_listed_with_the_newest_reason_until_taken_back(tmp_path):
+    odd = {
+        "dataset": "x",
+        "image": 'a,"b"\n\u2028c',
+        "scale": 4,
+        "upscaler": "flow",
+        "reason": "bad\nluck, twice",
+    }
+    assert results.aside(tmp_path).empty
+    results.set_aside(tmp_path, [odd | {"image": "z"}, odd | {"reason": "first"}])
+    results.set_aside(tmp_path, [odd])
+    assert results.aside(tmp_path).to_dict("records") == [odd, odd | {"image": "z"}]
+    before = (tmp_path / "aside.csv").stat().st_mtime_ns
+    results.set_aside(tmp_path, [])
+    assert (tmp_path / "aside.csv").stat().st_mtime_ns == before
+    results.set_aside(tmp_path, [odd | {"reason": ""}])
+    assert results.aside(tmp_path).image.tolist() == ["z"]
+    (tmp_path / "aside.csv").write_text("image,why\na,b\n")
+    with pytest.raises(ValueError, match="expected the columns dataset,image"):
+        results.aside(tmp_path)

@@ -1,0 +1,477 @@
+import math
+import os
+import pickle
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from helpers import degradations, distortions, results, runs, upscalers
+from helpers.measure import score_image
+from helpers.runs import Experiment
+from helpers.runtime import seeded
+
+# ---- upscalers that are easy to follow, or that fail; workers of other processes register them by `register`
+
+
+def noisy(lr, generators, heat=1.0):
+    big = lr.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    return torch.cat([big + 0.1 * heat * torch.randn(big.shape, generator=g) for g in generators])
+
+
+def first_time(name):
+    """True once per folder FAKES and name, in whatever process."""
+    path = Path(os.environ["FAKES"], name)
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def is_black(lr):
+    return lr.max() == 0
+
+
+def slow(lr, generators):
+    time.sleep(0.03)
+    return noisy(lr, generators)
+
+
+def non_finite(lr, generators):
+    sr = noisy(lr, generators)
+    for sample, generator in zip(sr, generators, strict=True):
+        if torch.rand(1, generator=generator) < 0.3:
+            sample[0, 0, 0] = torch.nan
+    return sr
+
+
+def poison(lr, generators):
+    if is_black(lr):
+        Path(os.environ["FAKES"], f"death {time.monotonic_ns()}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return slow(lr, generators)
+
+
+def dies_once(lr, generators):
+    if is_black(lr) and first_time("died"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return slow(lr, generators)
+
+
+def hangs_once(lr, generators):
+    if is_black(lr) and first_time("hung"):
+        Path(os.environ["FAKES"], "pid").write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return slow(lr, generators)
+
+
+def hungry(lr, generators):
+    if len(generators) > 2:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    return noisy(lr, generators)
+
+
+def starved(lr, generators):
+    if is_black(lr):
+        Path(os.environ["FAKES"], f"try {time.monotonic_ns()}").touch()
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+    return noisy(lr, generators)
+
+
+def flaky(lr, generators):
+    if is_black(lr) and first_time("failed"):
+        raise OSError(5, "Input/output error")
+    return noisy(lr, generators)
+
+
+def refuses(lr, generators):
+    if is_black(lr):
+        Path(os.environ["FAKES"], f"try {time.monotonic_ns()}").touch()
+        raise ValueError("nothing to see")
+    return noisy(lr, generators)
+
+
+def broken(lr, generators):
+    raise ValueError("always")
+
+
+def interrupted(lr, generators):
+    if is_black(lr):
+        raise KeyboardInterrupt
+    return noisy(lr, generators)
+
+
+FAKES = (
+    slow,
+    non_finite,
+    poison,
+    dies_once,
+    hangs_once,
+    hungry,
+    starved,
+    flaky,
+    refuses,
+    broken,
+    interrupted,
+)
+FACTORIES = {f"fake_{f.__name__}": lambda *, scale, heat, device, f=f: f for f in FAKES}
+FACTORIES["fake"] = lambda *, scale, heat, device: lambda lr, generators: noisy(lr, generators, heat)
+
+
+def register():
+    """Make this process know the fakes."""
+    upscalers.UPSCALERS.update(FACTORIES)
+
+
+@pytest.fixture
+def fakes(monkeypatch, tmp_path):
+    """The fakes are there, with an empty folder to leave traces in."""
+    folder = tmp_path / "fakes"
+    folder.mkdir()
+    monkeypatch.setenv("FAKES", str(folder))
+    for name, factory in FACTORIES.items():
+        monkeypatch.setitem(upscalers.UPSCALERS, name, factory)
+    runs._loaded.cache_clear()
+    yield folder
+    runs._loaded.cache_clear()
+
+
+def write_images(folder, n, black=()):
+    """n noise images 00, 01, ... of 16 x 16 pixels, some of them black instead."""
+    folder.mkdir()
+    for i in range(n):
+        levels = torch.randint(256, (16, 16, 3), generator=seeded("picture", i), dtype=torch.uint8)
+        Image.fromarray((levels * (i not in black)).numpy()).save(folder / f"{i:02d}.png")
+    return str(folder)
+
+
+def experiment(folder, **other):
+    settings = {"downscalers": ["box", "nearest"], "scale": 4, "upscaler": "fake", "n_samples": 3}
+    settings |= {"distortion": "mse", "device": "cpu", "dataset": str(folder)}
+    settings |= {"images": sorted(path.stem for path in Path(folder).glob("*.png"))}
+    return Experiment(**settings | other)
+
+
+def published(rows_dir):
+    """The bytes that `publish` makes of a folder."""
+    path = Path(rows_dir).with_suffix(".csv.gz")
+    results.publish(rows_dir, path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def images(tmp_path):
+    return write_images(tmp_path / "images", 4)
+
+
+def run(*args, **options):
+    return runs.run(*args, progress=False, **options)
+
+
+# ---- what is computed
+
+
+def test_rows_are_what_score_image_says(fakes, images, tmp_path):
+    rows = run(experiment(images, seed=7, heat=0.5), tmp_path / "rows")
+    assert len(rows) == 4 * 2 * 3 and (rows.dataset == "images").all() and (rows.heat == 0.5).all()
+    hr = runs.datasets.load(images, "02")
+    ours = rows[(rows.image == "02") & (rows.downscaler == "box")]
+    values = score_image(
+        hr,
+        lambda x: torch.nn.functional.avg_pool2d(x, 4),
+        lambda lr, g: noisy(lr, g, 0.5),
+        distortions.DISTORTIONS["mse"],
+        n_samples=3,
+        key=(7, "02"),
+    )
+    assert ours.value.tolist() == pytest.approx(values.tolist(), abs=1e-4)  # Pillow's box rounds
+    assert set(ours.height) == {16} and set(ours.metric) == {distortions.describe("mse")}
+    assert (
+        (rows.seconds > 0).all() and set(rows.version) == {runs.__version__} and set(rows.device) == {"cpu"}
+    )
+
+
+def test_a_second_run_computes_only_what_is_missing(fakes, images, tmp_path, monkeypatch):
+    two = run(experiment(images, n_samples=2), tmp_path / "rows")
+    five = run(experiment(images, n_samples=5, downscalers=["box", "nearest", "bicubic"]), tmp_path / "rows")
+    assert len(five) == 4 * 3 * 5
+    assert len((tmp_path / "rows" / "local.csv").read_text().splitlines()) == 1 + len(five)  # nothing twice
+    again = five[(five["sample"] < 2) & (five.downscaler != "bicubic")]
+    assert again.value.tolist() == two.value.tolist()
+    monkeypatch.setattr(runs, "_score", None)  # nothing is left to compute
+    results.publish(tmp_path / "rows", tmp_path / "rows.csv.gz")
+    same = run(experiment(images, n_samples=5), tmp_path / "rows.csv.gz", executor=lambda: 1 / 0)
+    assert len(same) == 4 * 2 * 5
+    other = experiment(images, seed=1)
+    assert runs.plan(other, tmp_path / "rows", calibrate=False).missing == runs.keys(other)
+
+
+def test_order_batch_and_executor_change_no_row(fakes, images, tmp_path):
+    one = experiment(images, upscaler="fake_slow")
+    run(one, tmp_path / "serial", batch=1)
+    run(
+        runs.replace(one, images=one.images[::-1], downscalers=["nearest", "box"]), tmp_path / "back", batch=4
+    )
+    with ThreadPoolExecutor(3) as pool:
+        run(one, tmp_path / "threads", pool)
+    assert published(tmp_path / "serial") == published(tmp_path / "back") == published(tmp_path / "threads")
+
+
+def test_spawned_processes_give_the_bytes_of_a_serial_run(images, tmp_path):
+    one = experiment(images, upscaler="bicubic", heat=0.0)
+    run(one, tmp_path / "serial")
+    run(one, tmp_path / "spawned", runs.processes(2))
+    assert published(tmp_path / "serial") == published(tmp_path / "spawned")
+
+
+def test_f17_nan_draws_are_rows_and_are_not_drawn_again(fakes, images, tmp_path):
+    one = experiment(images, upscaler="fake_non_finite", n_samples=10)
+    rows = run(one, tmp_path / "rows")
+    lost = rows.value.isna()
+    assert len(rows) == 80 and 8 <= lost.sum() <= 40
+    assert (
+        lost[rows.downscaler == "box"].tolist() == lost[rows.downscaler == "nearest"].tolist()
+    )  # shared draws
+    assert runs.plan(one, tmp_path / "rows").missing == []
+    assert ",nan," in (tmp_path / "rows" / "local.csv").read_text()
+
+
+def test_degradation_comes_after_or_before_with_one_noise_for_all_levels(
+    fakes, images, tmp_path, monkeypatch
+):
+    seen = []
+
+    def spy(image, level, generator):
+        seen.append((image.shape[-1], level, generator.initial_seed()))
+        return (image + level * torch.randn(image.shape, generator=generator)).clamp(0, 1)
+
+    monkeypatch.setitem(degradations.DEGRADATIONS, "noise", spy)
+    levels = [("", None), ("noise", 0.1), ("noise", 0.2)]
+    after = run(experiment(images, degradations=levels), tmp_path / "rows")
+    before = run(experiment(images, degradations=levels, where="before"), tmp_path / "rows")
+    assert {side for side, *_ in seen[: len(seen) // 2]} == {4} and {
+        side for side, *_ in seen[len(seen) // 2 :]
+    } == {16}
+    assert len({seed for *_, seed in seen}) == 4 and {level for _, level, _ in seen} == {
+        0.1,
+        0.2,
+    }  # one an image
+    means = after.groupby(["degradation", "level", "where"], dropna=False).value.mean()
+    assert means["", :, ""].item() < means["noise", 0.1, "after"] < means["noise", 0.2, "after"]
+    assert set(before["where"]) == {"", "before"}
+    same = (after.degradation == "").tolist(), (before.degradation == "").tolist()
+    assert after.value[same[0]].tolist() == before.value[same[1]].tolist()
+    assert (
+        after.value[~after.degradation.eq("")].values != before.value[~before.degradation.eq("")].values
+    ).all()
+
+
+def test_hr_is_read_once_and_its_features_are_computed_once(fakes, images, tmp_path, monkeypatch):
+    counts = {"load": 0, "against": 0}
+
+    def count(module, name):
+        function = getattr(module, name)
+
+        def counted(*args, **options):
+            counts[name] += 1
+            return function(*args, **options)
+
+        monkeypatch.setattr(module, name, counted)
+
+    count(runs.datasets, "load")
+    count(distortions, "against")
+    run(experiment(images, downscalers=["box", "nearest", "bicubic", "lanczos"]), tmp_path / "rows")
+    assert counts == {"load": 4, "against": 4 + 1}  # and once for nothing but its weights
+
+
+def test_a_metric_is_taken_in_its_lower_is_better_form(fakes, images, tmp_path):
+    rows = run(experiment(images, distortion="ssim"), tmp_path / "rows")
+    assert set(rows.distortion) == {"1-ssim"} and rows.value.between(0, 2).all()
+
+
+# ---- the user's own downscaler
+
+
+def test_edited_code_makes_new_rows(fakes, images, tmp_path):
+    code = tmp_path / "mine.py"
+    code.write_text("def mine(hr, scale):\n    return hr[..., ::scale, ::scale]\n")
+    one = experiment(images, downscalers=["box", f"{code}:mine"])
+    first = run(one, tmp_path / "rows")
+    code.write_text("def mine(hr, scale):\n    return hr[..., 1::scale, 1::scale]\n")
+    second = run(one, tmp_path / "rows")
+    names = [next(name for name in rows.downscaler if name.startswith("mine@")) for rows in (first, second)]
+    assert names[0] != names[1]
+    values = [
+        rows[rows.downscaler == name].value.tolist()
+        for rows, name in zip((first, second), names, strict=True)
+    ]
+    assert values[0] != values[1]
+    named = run(experiment(images, downscalers=[("ours", f"{code}:mine")]), tmp_path / "rows")
+    assert named.value.tolist() == values[1] and set(named.downscaler) == {"ours"}
+
+
+def test_b30_b33_bad_callables_are_named_and_luck_is_remarked(fakes, images, tmp_path):
+    code = tmp_path / "mine.py"
+    code.write_text(
+        "import torch\n"
+        "def small(hr, scale):\n    return hr[..., ::8, ::8]\n"
+        "def lucky(hr, scale):\n    return torch.rand_like(hr[..., ::scale, ::scale])\n"
+    )
+    with pytest.raises(RuntimeError, match=r"downscaler 'small@\w{8}', image '0\d': expected shape"):
+        run(experiment(images, downscalers=[f"{code}:small"]), tmp_path / "rows")
+    with pytest.warns(UserWarning, match="'lucky@.*is not deterministic: two calls differ on 01"):
+        run(experiment(images, downscalers=[f"{code}:lucky"]), tmp_path / "rows")
+
+
+def test_b25_folder_of_lr_images_pairs_by_stem_or_stops_with_the_stems(fakes, images, tmp_path):
+    lr = tmp_path / "lr"
+    lr.mkdir()
+    for path in Path(images).glob("*.png"):
+        Image.open(path).resize((4, 4), Image.Resampling.BOX).save(lr / path.name)
+    rows = run(experiment(images, downscalers=["box", f"folder: {lr}"]), tmp_path / "rows")
+    assert rows[rows.downscaler == "box"].value.tolist() == rows[rows.downscaler != "box"].value.tolist()
+    run(
+        experiment(images, images=["01"], downscalers=[f"folder: {lr}"], seed=1), tmp_path / "rows"
+    )  # a part of X
+    (lr / "02.png").rename(lr / "2.png")
+    with pytest.raises(ValueError, match="no file for '02'"):
+        run(experiment(images, downscalers=[f"folder: {lr}"], seed=2), tmp_path / "rows")
+
+
+# ---- refusals before any compute
+
+
+@pytest.mark.parametrize(
+    "bad, named",
+    [
+        ({"n_samples": 0}, "n_samples: expected an integer >= 1, got 0"),
+        ({"scale": 4.0}, "scale"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 0.0}, "seed"),
+        ({"upscaler": "srgan"}, "upscaler: expected one of .*bicubic"),
+        ({"distortion": "lpis"}, "distortion: .*lpips"),
+        ({"degradations": [("blurr", 1.0)]}, "degradation: expected one of blur"),
+        ({"degradations": [("blur", None)]}, "level of 'blur': expected a number"),
+        ({"where": "during"}, "where: expected one of after, before"),
+        ({"downscalers": []}, "downscalers: expected at least one"),
+        ({"downscalers": "bicubic"}, "downscalers: expected at least one, in a list"),
+        ({"images": ["00", "00"]}, "images: expected each once, got more of 00"),
+        ({"downscalers": ["box", ("box", "bicubic")]}, "downscalers: expected each once, got more of box"),
+    ],
+)
+def test_b41_b42_experiments_that_cannot_be(fakes, images, bad, named):
+    with pytest.raises(ValueError, match=named):
+        experiment(images, **bad)
+
+
+def test_every_problem_of_an_experiment_is_in_one_message(fakes, images):
+    with pytest.raises(ValueError, match="upscaler: .*n_samples: .*seed: "):
+        experiment(images, upscaler="x", n_samples=-1, seed=2**63)
+
+
+def test_unknown_names_stop_before_any_image(fakes, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "_score", None)
+    for bad, named in (
+        ({"images": ["00", "77"]}, "images: expected names among the 4 of .*, got 77"),
+        ({"downscalers": ["bicubik"]}, "did you mean 'bicubic'"),
+        ({"downscalers": ["no.such:mine"]}, "expected a module 'no.such'"),
+        ({"downscalers": ["nowhere.py:mine"]}, "found none at"),
+        ({"upscaler": "bicubic", "heat": 1.0}, "expected heat 0"),
+        ({"device": "cuda:99"}, "device"),
+        ({"device": "gpu"}, "device"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            run(experiment(images, **bad), tmp_path / "rows")
+    assert len(results.read(tmp_path / "rows")) == 0
+
+
+def test_b44_rows_inside_the_input_folder_are_refused(fakes, images):
+    with pytest.raises(ValueError, match="outside the input folder"):
+        run(experiment(images), Path(images) / "rows")
+    assert sorted(path.name for path in Path(images).iterdir()) == ["00.png", "01.png", "02.png", "03.png"]
+
+
+def test_seed_zero_is_a_seed(fakes, images, tmp_path):
+    zero, one = (run(experiment(images, seed=seed), tmp_path / "rows").value.tolist() for seed in (0, 1))
+    assert zero != one and zero == run(experiment(images, seed=0), tmp_path / "other").value.tolist()
+
+
+@pytest.mark.parametrize("column", ["version", "weights", "metric"])
+def test_f19_new_rows_do_not_join_rows_made_otherwise(fakes, images, tmp_path, monkeypatch, column):
+    run(experiment(images, images=["00", "01"]), tmp_path / "rows")
+    runs._loaded.cache_clear()
+    if column == "version":
+        monkeypatch.setattr(runs, "__version__", "99")
+    elif column == "weights":
+        monkeypatch.setattr(upscalers, "weights_hash", lambda name, scale: "ba9876543210")
+    else:
+        monkeypatch.setattr(distortions, "describe", lambda name: "mse 99")
+    assert (
+        len(run(experiment(images, images=["00", "01"]), tmp_path / "rows")) == 12
+    )  # nothing new, nothing mixed
+    with pytest.raises(ValueError, match=rf"{column} of the rows there is .*, of new rows .*mixed"):
+        run(experiment(images), tmp_path / "rows")
+    assert len(results.read(tmp_path / "rows")) == 12
+    assert len(run(experiment(images), tmp_path / "rows", mixed=(column,))) == 24
+    with pytest.raises(ValueError, match=f"column '{column}' holds"):
+        run(experiment(images), tmp_path / "rows")
+
+
+# ---- the plan
+
+
+def test_plan_says_what_is_missing_and_how_long_it_takes(fakes, images, tmp_path):
+    one = experiment(images, upscaler="fake_slow", images=["00", "01"], downscalers=["box"], n_samples=2)
+    run(one, tmp_path / "rows")
+    more = experiment(images, upscaler="fake_slow", n_samples=2)
+    plan = runs.plan(more, tmp_path / "rows")
+    assert len(plan.missing) == 16 - 4 and plan.images == ["00", "01", "02", "03"]
+    assert 12 * 0.015 <= plan.seconds < 12 * 0.1
+    assert plan.summary == "12 of 16 rows missing, about 1 seconds on cpu"
+    with ThreadPoolExecutor(2) as pool:
+        halved = runs.plan(more, tmp_path / "rows", pool)
+    assert halved.seconds == pytest.approx(plan.seconds / 2) and halved.summary.endswith("with 2 workers")
+    assert runs.plan(one, tmp_path / "rows").summary == "all 4 rows are there"
+
+
+def test_plan_without_earlier_rows_computes_one_image_and_keeps_it(fakes, images, tmp_path):
+    one = experiment(images, upscaler="fake_slow")
+    blind = runs.plan(one, tmp_path / "rows", calibrate=False)
+    assert math.isnan(blind.seconds) and blind.summary == "24 of 24 rows missing, time unknown on cpu"
+    assert not (tmp_path / "rows").exists()
+    plan = runs.plan(one, tmp_path / "rows")
+    assert plan.summary.startswith("18 of 24 rows missing, about ") and plan.images == ["01", "02", "03"]
+    assert 18 * 0.01 <= plan.seconds < 18 * 0.1
+    assert len(run(one, tmp_path / "rows")) == 24
+
+
+@pytest.mark.parametrize(
+    "seconds, words", [(0.2, "1 seconds"), (89, "89 seconds"), (200, "3 minutes"), (3e4, "8 hours")]
+)
+def test_seconds_in_words(seconds, words):
+    assert runs._about(seconds) == f"about {words}"
+
+
+def test_progress_in_a_log_is_a_few_whole_lines(fakes, images, tmp_path, capsys):
+    runs.run(experiment(images), tmp_path / "rows")
+    out, err = capsys.readouterr()
+    lines = [line for line in err.replace("\r", "").split("\n") if line.strip()]
+    assert out == "" and 1 <= len(lines) <= 3
+    assert "100 % 4/4 images" in lines[-1]
+
+
+def test_a_task_is_small_plain_values(fakes, images):
+    one = experiment(images, images=[f"{i:05d}" for i in range(900)])
+    assert len(pickle.dumps(runs.replace(one, images=["00001"]))) < 1000
+
+
+def test_datasets_and_sizes_have_their_own_names_in_the_rows(fakes, tmp_path):
+    one = Experiment("library", ["chelsea_y000_x000"], ["box"], 4, "fake", distortion="mse", size=64)
+    assert {key[0] for key in runs.keys(one)} == {"library64"}
+    assert {key[0] for key in runs.keys(runs.replace(one, dataset=("ours", "library")))} == {"ours"}
+    assert {key[0] for key in runs.keys(runs.replace(one, dataset="some/ffhq900.csv"))} == {"ffhq900"}
