@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Generator, Tensor
 
-from helpers.images import check_images, from_uint8, quantize, to_uint8
+from helpers.images import check_images, from_uint8, to_uint8
 
 LUMA = (0.2989, 0.587, 0.114)  # of R, G, B, as torchvision has them
 CONTRASTS = ("tv", "pil8", "mid", "chmean", "scale")
@@ -208,7 +208,7 @@ def otsu(lr: Tensor, level: int, generator=None, *, mode: str = "gray_mean") -> 
     """Quantisation to few levels: multi-level Otsu thresholds of the luma, applied to each channel.
 
     Args:
-        lr: images in [0, 1], shape (N, 3, h, w).
+        lr: images in [0, 1], shape (N, 3, h, w); rounded to 8-bit levels first.
         level: number of thresholds K, 1 to 255, for K + 1 levels. The paper has 5, 10, 15 (Sec. 4.2) and does
             not say how a class becomes a value.
         generator: not used.
@@ -303,7 +303,7 @@ def mixed(
     if level >= 2:
         lr = noise(lr, sigma_noise, generator, unit_noise=unit_noise)
     if level == 3:
-        lr = otsu(quantize(lr), n_thresholds)
+        lr = otsu(lr, n_thresholds)  # rounds to 8 bits first
     return lr
 
 
@@ -320,7 +320,7 @@ def bsrgan(
     Read here as a position in that range, sigma = (2 + 23 u) / 255: its Table 2 cannot be repeated exactly.
 
     Args:
-        lr: images in [0, 1], shape (N, 3, h, w), at least 7 pixels a side.
+        lr: images in [0, 1], shape (N, 3, h, w), at least 7 x 7.
         level: 1 to 5 for R1 to R5, in the supplement's order, which is none of strength.
         generator, unit_noise: as in `noise`.
 
@@ -332,7 +332,7 @@ def bsrgan(
     """
     level = _check(lr, level, 1, 5, "R1 to R5", whole=True)
     position, sigma, quality = BSRGAN[level]
-    lr = blur(lr, sigma, kernel_size=max(7, 2 * math.ceil(3 * sigma) + 1))
+    lr = blur_full(lr, sigma)
     lr = noise(lr, (2 + 23 * position) / 255, generator, unit_noise=unit_noise)
     return jpeg(lr, quality)
 

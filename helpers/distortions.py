@@ -152,9 +152,7 @@ DISTORTIONS = {
     "1-ms_ssim": lambda sr, hr: 1 - ms_ssim(sr, hr),
     "1-ssim_piq_downsampled": lambda sr, hr: 1 - ssim_piq_downsampled(sr, hr),
 }
-LOWER_IS_BETTER = {
-    name: name not in ("psnr", "ssim", "ms_ssim", "ssim_piq_downsampled") for name in DISTORTIONS
-}
+LOWER_IS_BETTER = {name: name.startswith("1-") or name in ("lpips", "dists", "mse") for name in DISTORTIONS}
 MINIMUM_SIDE = {name: _SIDES[name.removeprefix("1-")] for name in DISTORTIONS}
 
 
@@ -205,9 +203,7 @@ def available(name: str) -> str | None:
     """
     _check_name(name)
     try:
-        absent = [
-            files[0] for files in _NEEDS.get(name, ()) if not any(weights.locate(file) for file in files)
-        ]
+        absent = [group[0] for group in _NEEDS.get(name, ()) if not any(map(weights.locate, group))]
     except ValueError as error:  # a wrong file in the folder that the user named
         return f"{name}: {error}"
     return f"{name}: " + "; ".join(weights.missing(file) for file in absent) if absent else None
@@ -231,10 +227,7 @@ def describe(name: str) -> str:
 
 # ---- networks: features of an image, and the distance of two sets of features
 
-_NEEDS = {
-    "lpips": (("alexnet", "alexnet_features"),),
-    "dists": (("vgg16",), ("dists",)),
-}  # any one of each inner group
+_NEEDS = {"lpips": (("alexnet", "alexnet_features"),), "dists": (("vgg16",), ("dists",))}  # any of each group
 
 
 def _check_name(name: str) -> None:
@@ -280,9 +273,7 @@ def _lpips_network() -> nn.Module:
     trunk = _trunk(_empty(models.alexnet), _NEEDS["lpips"][0])
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lpips 0.1.4 passes torchvision's old argument
-        network = package.LPIPS(
-            net="alex", version="0.1", pnet_rand=True, verbose=False
-        )  # with trained heads
+        network = package.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)  # trained heads
     for number in range(1, network.net.N_slices + 1):
         for index, layer in getattr(network.net, f"slice{number}").named_children():
             layer.load_state_dict(trunk[int(index)].state_dict())

@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 import stat
-import tempfile
 import threading
 from collections.abc import Collection
 from io import BytesIO
@@ -183,9 +182,9 @@ def write_rgb(image: Tensor, path: str | Path) -> None:
     if image.ndim != 4 or image.shape[:2] != (1, 3) or Path(path).suffix.lower() != ".png":
         raise ValueError(f"expected one image (1, 3, H, W) and a .png, got {tuple(image.shape)} and {path}")
     levels = to_uint8(image)[0].permute(1, 2, 0).cpu().numpy()
-    with tempfile.NamedTemporaryFile(dir=Path(path).parent, suffix=".part", delete=False) as stream:
-        Image.fromarray(levels).save(stream, format="PNG")
-    os.replace(stream.name, path)
+    part = Path(path).with_name(f".{os.getpid()}-{threading.get_ident()}.part")
+    Image.fromarray(levels).save(part, format="PNG")
+    os.replace(part, path)
 
 
 def _decode(path: Path, content: bytes, max_pixels: int, allow: Collection[str], background) -> Picture:

@@ -667,12 +667,9 @@ def _generator(seed: int) -> np.random.Generator:
 def _resampled_means(values: np.ndarray | pd.DataFrame, n_resamples: int, seed: int) -> np.ndarray:
     """Means of resampled rows (images), the same ones for every column: shape (n_resamples, columns)."""
     n = len(values)
-    counts = _generator(seed).multinomial(n, np.full(n, 1 / n), size=n_resamples)
-    means = counts @ np.asarray(values) / n
-    largest = np.abs(
-        means
-    ).max()  # the product may differ in the last bit between equal columns: keep ties ties
-    return np.round(means, 12 - math.ceil(math.log10(largest))) if largest else means
+    counts = _generator(seed).multinomial(n, np.full(n, 1 / n), size=n_resamples).astype(np.float64)
+    # column by column: one matrix product gives equal columns different last bits, and ties would break
+    return np.stack([counts @ np.array(column) for column in np.asarray(values).T], axis=1) / n
 
 
 def _spearman(means: np.ndarray) -> np.ndarray:

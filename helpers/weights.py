@@ -3,7 +3,6 @@
 import hashlib
 import os
 import socket
-import tempfile
 import threading
 import urllib.request
 from functools import lru_cache
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 CHUNK = 1 << 20
 EMBEDDED = Path(__file__).parent.parent / "data" / "weights"
@@ -273,7 +273,12 @@ def _problem(path: Path, entry: Entry) -> str | None:
     if not expected:
         note = cache_folder() / f"{entry.file}.sha256"
         if not note.is_file():
-            _write(note, found.encode())
+            try:
+                part = _part(note)
+                part.write_text(found)
+                os.replace(part, note)
+            except OSError as error:
+                raise ValueError(f"{note}: expected a writable cache to record the hash of {path}") from error
         expected = note.read_text().strip()
         source = f"recorded at first use (delete {note} if the change is meant)"
     if not found.startswith(expected):
@@ -290,25 +295,23 @@ def _not_a_checkpoint(path: Path) -> str | None:
     return "expected a checkpoint, got a web page: a failed download?" if head.startswith(b"<") else None
 
 
-def _write(path: Path, content: bytes) -> None:
+def _part(path: Path) -> Path:
+    """A name beside `path` that no other process or thread writes to; makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as stream:
-        stream.write(content)
-    os.replace(stream.name, path)
+    return path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
 
 
 def _download(url: str, target: Path, entry: Entry, patience: float) -> None:
     """Stream `url` to a temporary file beside `target`, check it, and put it in place."""
     _knock(url, patience)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f"{target.name}.", delete=False) as stream:
-        part = Path(stream.name)
+    part = _part(target)
     try:
         with urllib.request.urlopen(url, timeout=60) as answer, open(part, "wb") as stream:
-            while chunk := answer.read(CHUNK):
-                stream.write(chunk)
-            length = answer.headers.get("Content-Length")
-        if length is not None and part.stat().st_size != int(length):
+            length = int(answer.headers.get("Content-Length") or 0)
+            with tqdm(total=length or None, desc=entry.file, unit="B", unit_scale=True, leave=False) as bar:
+                while chunk := answer.read(CHUNK):
+                    bar.update(stream.write(chunk))
+        if length and part.stat().st_size != length:
             raise ValueError(f"cut after {part.stat().st_size} of {length} bytes")
         if problem := _problem(part, entry):
             raise ValueError(problem.replace(str(part), "the answer"))
@@ -319,9 +322,16 @@ def _download(url: str, target: Path, entry: Entry, patience: float) -> None:
 
 def _knock(url: str, patience: float) -> None:
     """Connect to the server of `url` (or the proxy) within `patience` seconds, name look-up included."""
-    parts = urlsplit(urllib.request.getproxies().get(urlsplit(url).scheme, url))
+    parts, proxies = urlsplit(url), urllib.request.getproxies()
+    if parts.scheme in proxies and not urllib.request.proxy_bypass(parts.hostname or ""):
+        proxy = proxies[parts.scheme]
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    failure: list[OSError | None] = [TimeoutError(f"{parts.hostname} did not answer within {patience:g} s")]
+    failure: list[OSError | None] = [
+        TimeoutError(
+            f"{parts.hostname} did not answer within {patience:g} s; fetch(..., patience=30) waits longer"
+        )
+    ]
 
     def connect() -> None:
         try:

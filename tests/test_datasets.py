@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -302,6 +303,7 @@ def test_b26_hidden_files_and_folders_are_ignored_and_counted(hr):
     assert all(name in note for name in (".DS_Store", "Thumbs.db", "._a.png", "notes.txt", "folder.png"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no links and pipes")
 def test_b27_unreadable_files_and_links(hr):
     (hr / "loop.png").symlink_to(hr / "loop.png")
     (hr / "gone.png").symlink_to(hr / "nowhere.png")
@@ -313,14 +315,17 @@ def test_b27_unreadable_files_and_links(hr):
 
 def test_b28_odd_names(tmp_path):
     odd = ["with space", "{x}", "new\nline", "\u00e4\u6f22", "n" * 251, "'\"$x;", "a.b", "-flag"]
+    if os.name == "nt":
+        odd = [name for name in odd if not set(name) & set('\n"')]
     for seed, name in enumerate(odd):
         picture(tmp_path / "odd" / f"{name}.png", seed=seed)
     assert sorted(preflight(tmp_path / "odd", 4).names) == sorted(odd)
     assert all(load(tmp_path / "odd", name).shape == (1, 3, 32, 32) for name in odd)
-    path = os.fsencode(tmp_path / "odd") + b"/bad\xff.png"
-    with open(path, "wb") as stream:
-        stream.write((tmp_path / "odd" / "{x}.png").read_bytes())
-    assert "file names in UTF-8" in stops(tmp_path / "odd", 4)
+    if sys.platform == "linux":  # elsewhere such a name cannot exist
+        path = os.fsencode(tmp_path / "odd") + b"/bad\xff.png"
+        with open(path, "wb") as stream:
+            stream.write((tmp_path / "odd" / "{x}.png").read_bytes())
+        assert "file names in UTF-8" in stops(tmp_path / "odd", 4)
 
 
 def test_b29_same_picture_twice(hr):

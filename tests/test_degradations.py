@@ -163,6 +163,8 @@ def test_noise_of_a_batch():
     lr = picture(3)
     each = torch.cat([dg.noise(lr[i : i + 1], 0.1, seeded(0, i)) for i in range(3)])
     assert torch.equal(dg.noise(lr, 0.1, [seeded(0, i) for i in range(3)]), each)
+    drawn = dg.noise(torch.full((2, 3, 8, 8), 0.5), 0.1, seeded(1))
+    assert not torch.equal(drawn[0], drawn[1])
     stream = seeded(1)
     one_by_one = torch.cat([dg.noise(image[None], 0.1, stream) for image in lr])
     assert torch.equal(dg.noise(lr, 0.1, seeded(1)), one_by_one)

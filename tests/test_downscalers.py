@@ -73,6 +73,14 @@ def test_downscalers_are_pillow(name, scale):
         assert torch.equal(DOWNSCALERS[name](between, scale), expected)
 
 
+@pytest.mark.parametrize("width, n_out", [(64, 23), (90, 37)])
+def test_the_last_bit_of_the_weights(width, n_out):
+    images = noise(1, 20000, width)  # one weight off by 2^-22 shows in a few of a million pixels
+    assert torch.equal(
+        resize(images, (20000, n_out), "hamming"), by_pillow(images, (20000, n_out), "hamming")
+    )
+
+
 def test_tall_pictures_follow_the_version_of_pillow():
     images = noise(1, 176, 32).round()
     by_version = {c: resize(images, (44, 8), "lanczos", convention=c) for c in ("pillow", "pillow12")}

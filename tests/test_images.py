@@ -348,6 +348,7 @@ def test_b18_animated_or_multi_page(tmp_path):
         assert "3 frames or pages" in problem(tmp_path / name)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no links and pipes")
 def test_b27_unreadable(tmp_path, monkeypatch):
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
@@ -367,16 +368,14 @@ def test_b27_unreadable(tmp_path, monkeypatch):
 
 
 def test_b28_odd_names(tmp_path):
-    for name in (
-        "with space.png",
-        "{x}.png",
-        "zeile\num.png",
-        "bild-\u00e4\u6f22.png",
-        "a" * 251 + ".png",
-        "'\"$x;.png",
-    ):
-        assert read_rgb(saved(tmp_path / name)).shape == (1, 3, 24, 32)
-        write_rgb(read_rgb(tmp_path / name), tmp_path / name)
+    odd = ["with space", "{x}", "zeile\num", "bild-\u00e4\u6f22", "a" * 251, "'\"$x;"]
+    if os.name == "nt":
+        odd = [name for name in odd if not set(name) & set('\n"')]
+    for name in odd:
+        path = saved(tmp_path / f"{name}.png")
+        image = read_rgb(path)
+        write_rgb(image.flip(-1), path)
+        assert torch.equal(read_rgb(path), image.flip(-1))
 
 
 def test_other_modes_and_options(tmp_path):

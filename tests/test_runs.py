@@ -70,6 +70,12 @@ def hangs_once(lr, generators):
     return slow(lr, generators)
 
 
+def hangs(lr, generators):
+    if is_black(lr):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return slow(lr, generators)
+
+
 def hungry(lr, generators):
     if len(generators) > 2:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -106,25 +112,15 @@ def interrupted(lr, generators):
     return noisy(lr, generators)
 
 
-FAKES = (
-    slow,
-    non_finite,
-    poison,
-    dies_once,
-    hangs_once,
-    hungry,
-    starved,
-    flaky,
-    refuses,
-    broken,
-    interrupted,
-)
+FAKES = [slow, non_finite, poison, dies_once, hangs_once, hangs, hungry, starved]
+FAKES += [flaky, refuses, broken, interrupted]
 FACTORIES = {f"fake_{f.__name__}": lambda *, scale, heat, device, f=f: f for f in FAKES}
 FACTORIES["fake"] = lambda *, scale, heat, device: lambda lr, generators: noisy(lr, generators, heat)
 
 
-def register():
-    """Make this process know the fakes."""
+def register(folder):
+    """Make this process know the fakes, and where they leave traces."""
+    os.environ["FAKES"] = str(folder)
     upscalers.UPSCALERS.update(FACTORIES)
 
 

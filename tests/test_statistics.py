@@ -207,12 +207,14 @@ def test_paired_by_hand():
     assert (line.f, line.g, line.n, line.left_out) == ("f", "g", 4, 0)
     assert line.difference == 0.25 and (line.wins, line.ties) == (0.5, 0.25)
     assert line.d_z == pytest.approx(0.25 / d.std(ddof=1))
-    # Pratt: the zero takes rank 1 and is dropped; ranks 2, 3 negative, 4 positive; all 8 signs by hand
-    sums = [
-        sum(r for r, s in zip((2, 3, 4), signs, strict=True) if s)
-        for signs in itertools.product((0, 1), repeat=3)
-    ]
-    assert line.p == pytest.approx(min(1, 2 * np.mean(np.array(sums) <= 4)))
+
+
+def test_wilcoxon_counts_zeros_as_pratt_does_by_hand():
+    d = np.array([0.0, 0, 0, -1, -2, -3, 4])  # the zeros take ranks 1 to 3, then leave: 4, 5, 6 against 7
+    sums = [np.dot((4, 5, 6, 7), signs) for signs in itertools.product((0, 1), repeat=4)]
+    want = 2 * np.mean(np.array(sums) <= 7)  # 10 / 16; without the zeros' ranks it would be 14 / 16
+    rows = make_rows({"f": d[:, None], "g": np.zeros((7, 1))})
+    assert st.paired(rows, baseline="g").p.iloc[0] == pytest.approx(want) == pytest.approx(0.625)
 
 
 def test_differences_use_common_images_only_and_say_so():
@@ -360,6 +362,17 @@ def test_clear_gaps_give_tight_ranks_and_ties_share():
     )
 
 
+def test_equal_columns_stay_equal_when_resampled():
+    rng = np.random.default_rng(0)
+    for n, columns in rng.integers(2, 60, (40, 2)):
+        values = rng.standard_normal((n, columns))
+        values[:, -1] = values[:, 0]
+        means = st._resampled_means(values, 200, seed=0)
+        assert (means[:, 0] == means[:, -1]).all()
+        by_hand = values[np.repeat(np.arange(n), st._generator(0).multinomial(n, [1 / n] * n))].mean(axis=0)
+        np.testing.assert_allclose(means[0], by_hand, atol=1e-12)
+
+
 def test_ranks_need_a_common_image():
     with pytest.raises(ValueError, match="finite draw in all of"):
         st.ranks(make_rows({"a": [[1], [np.nan]], "b": [[np.nan], [2]]}))
@@ -447,6 +460,8 @@ def test_monotonicity_by_hand():
     line = st.monotonicity(rows, "noise").iloc[0]
     assert (line.spearman, line.levels, line.n, line.note) == (1, 3, 3, "indicative")
     assert line.increasing == pytest.approx(2 / 3) and line.decreasing == 0
+    level = st.monotonicity(graded({1: [[1], [1]], 2: [[1], [2]]}), "noise").iloc[0]
+    assert (level.increasing, level.decreasing) == (0.5, 0)  # strictly
     assert line.chance == pytest.approx(1 / 6)  # P(rho = 1) for three levels
     mixed = st.monotonicity(graded({1: [[1], [1]], 2: [[3], [3]], 4: [[2], [2]]}), "noise").iloc[0]
     assert mixed.spearman == mixed.low == mixed.high == 0.5

@@ -202,6 +202,15 @@ def test_hash_of_first_use_is_recorded_where_none_is_known(monkeypatch, tmp_path
     assert (tmp_path / "cache" / "a.pth").exists()  # a file put there by hand is not renamed
 
 
+def test_cache_that_cannot_be_written_is_said(monkeypatch, tmp_path):
+    monkeypatch.setitem(WEIGHTS, "a", Entry("a.pth", (), "", None, "ours"))
+    monkeypatch.setenv("IDA_RD_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("IDA_RD_CACHE", str(tmp_path / "a.pth" / "cache"))  # below a file
+    (tmp_path / "a.pth").write_bytes(CONTENT)
+    with pytest.raises(ValueError, match="expected a writable cache"):
+        fetch("a")
+
+
 def test_official_srflow_weights_say_why_they_cannot_be_fetched(tmp_path):
     for name in ("SRFlow_DF2K_4X", "SRFlow_DF2K_8X", "SRFlow_CelebA_8X"):
         with pytest.raises(ValueError) as caught:

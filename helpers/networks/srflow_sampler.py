@@ -206,48 +206,21 @@ class Sampler(nn.Module):
             size: height and width of the result.
         """
         h, w = size
-        if tiles is None:
-            out = conv.bias.repeat(h, w, 1)
-        else:
-            down, right, c = -(-h // 4), -(-w // 4), len(conv.bias)
-            out = conv.bias.new_empty(down, 4, right, 4, c)
-            rows = max(1, self.slab // (right * c))  # intermediate results stay in the cache
-            for first in range(0, down, rows):
+        down, right, c = -(-h // 4), -(-w // 4), len(conv.bias)
+        out = conv.bias.new_empty(4 * down, 4 * right, c)
+        rows = max(1, self.slab // (right * c))  # what a slab needs stays in the cache
+        for first in range(0, down, rows):
+            part = out[4 * first : 4 * (first + rows)]
+            if tiles is None:
+                part.copy_(conv.bias.expand_as(part))
+            else:
                 products = torch.bmm(tiles[:, first * right : (first + rows) * right], conv.tile)
-                out[first : first + rows] = self.untile(products, conv.bias, right)
-            out = out.view(4 * down, 4 * right, c)[:h, :w]
-        if fields:
-            self.add_nearest(out.view(h // factor, factor, w // factor, factor, -1), fields, conv.nearest)
-        return out
-
-    def add_nearest(self, out: Tensor, fields: tuple[Tensor, ...], weights: tuple[Tensor, ...]) -> None:
-        """Add the 3x3 convolution of a nearest-neighbour enlargement.
-
-        Within a block of `factor` x `factor` equal pixels the sum of all weights multiplies the pixel; only the
-        outer rows and columns see neighbours, and there the difference to the neighbour is what they add.
-
-        Args:
-            out: (h, factor, w, factor, C_out), changed in place.
-            fields: the map and its differences, from `differences`.
-            weights: `Conv.nearest`.
-        """
-        h, _, w, _, c = out.shape
-        rows = max(1, self.slab // (w * c) * 4)
-        for first in range(0, h, rows):
-            o = out[first : first + rows]
-            inner, across, down, both = (
-                (field[first : first + rows + extra] @ weight).unflatten(-1, (-1, c))
-                for field, weight, extra in zip(fields, weights, (0, 0, 1, 1), strict=True)
-            )
-            o += inner[:, None, :, None, 0]
-            o[:, :, :, 0] += across[:, None, :-1, 0]
-            o[:, :, :, -1] += across[:, None, 1:, 1]
-            o[:, 0] += down[:-1, :, None, 0]
-            o[:, -1] += down[1:, :, None, 1]
-            o[:, 0, :, 0] += both[:-1, :-1, 0]
-            o[:, 0, :, -1] += both[:-1, 1:, 1]
-            o[:, -1, :, 0] += both[1:, :-1, 2]
-            o[:, -1, :, -1] += both[1:, 1:, 3]
+                part.view(-1, 4, right, 4, c).copy_(self.untile(products, conv.bias, right))
+            if fields:
+                part = part[: h - 4 * first, :w].unflatten(1, (-1, factor)).unflatten(0, (-1, factor))
+                start = 4 * first // factor
+                add_nearest(part, [field[start : start + len(part) + 1] for field in fields], conv.nearest)
+        return out[:h, :w]
 
     def fold(self) -> None:
         """Bring the folded weights up to date."""
@@ -344,3 +317,30 @@ def differences(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     padded = F.pad(x, (0, 0, 1, 1, 1, 1))
     across = padded[:, 1:] - padded[:, :-1]
     return x, across[1:-1], padded[1:, 1:-1] - padded[:-1, 1:-1], across[1:] - across[:-1]
+
+
+def add_nearest(out: Tensor, fields: list[Tensor], weights: tuple[Tensor, ...]) -> None:
+    """Add the 3x3 convolution of a nearest-neighbour enlargement.
+
+    Within a block of `factor` x `factor` equal pixels the sum of all weights multiplies the pixel; only the outer
+    rows and columns see neighbours, and there the difference to the neighbour is what they add.
+
+    Args:
+        out: (h, factor, w, factor, C_out), changed in place.
+        fields: the map and its differences, from `differences`; rows beyond h (+ 1) are ignored.
+        weights: `Conv.nearest`.
+    """
+    h = len(out)
+    inner, across, down, both = (
+        (field[: h + extra] @ weight).unflatten(-1, (-1, out.shape[-1]))
+        for field, weight, extra in zip(fields, weights, (0, 0, 1, 1), strict=True)
+    )
+    out += inner[:, None, :, None, 0]
+    out[:, :, :, 0] += across[:, None, :-1, 0]
+    out[:, :, :, -1] += across[:, None, 1:, 1]
+    out[:, 0] += down[:-1, :, None, 0]
+    out[:, -1] += down[1:, :, None, 1]
+    out[:, 0, :, 0] += both[:-1, :-1, 0]
+    out[:, 0, :, -1] += both[:-1, 1:, 1]
+    out[:, -1, :, 0] += both[1:, :-1, 2]
+    out[:, -1, :, -1] += both[1:, 1:, 3]
