@@ -7,7 +7,11 @@ NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 # a thread that waits must not spin: other processes may need the core
 export OMP_WAIT_POLICY ?= PASSIVE
 export MPLBACKEND ?= Agg
+DOWNSCALER ?=
 PARAMETERS ?=
+OUT := results/quickstart
+# a file named on the command line is meant from here, the notebook runs in its own folder
+OWN := $(if $(wildcard $(firstword $(subst :, ,$(DOWNSCALER)))),$(CURDIR)/$(DOWNSCALER),$(DOWNSCALER))
 
 .PHONY: help install quickstart test notebooks bench lint clean
 help:  ## list the targets
@@ -20,8 +24,12 @@ $(STAMP): pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c requirements.lock -e '.[dev]'
 	@touch $@
 
-quickstart: $(STAMP)  ## rank downscalers on real photographs, offline; PARAMETERS="-p downscaler my.py:mine"
-	$(BIN)/python -m helpers.quickstart $(PARAMETERS)
+quickstart: $(STAMP)  ## rank downscalers on real photographs, offline; DOWNSCALER=my_file.py:mine adds yours
+	@mkdir -p $(OUT)
+	$(BIN)/papermill notebooks/00_quickstart.ipynb $(OUT)/00_quickstart.ipynb --cwd notebooks --no-progress-bar \
+	  -p results_dir ../$(OUT) -p figures_dir ../$(OUT)/figures -p downscaler '$(OWN)' $(PARAMETERS)
+	@cat $(OUT)/ranking.txt
+	@echo "notebook, rows, tables (txt, csv, tex) and figures: $(CURDIR)/$(OUT)"
 
 test: $(STAMP)  ## install and run the whole suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q

@@ -314,28 +314,28 @@ def panels(
 def difference_maps(
     hr: Tensor, sr: Mapping[str, Tensor], *, columns: int = 4, width: float = WIDTHS["cvpr"][1]
 ) -> Figure:
-    """Where each method loses: |x^ - x| averaged over the channels, in 8-bit levels, one scale for all.
+    """Where each method loses: |x^ - x| averaged over draws and channels, in 8-bit levels, one scale for all.
 
     The scale ends at the 99.5th percentile over all maps, so that one bright pixel does not darken the rest;
     the title carries the mean of each map.
 
     Args:
         hr: the HR image, (1, 3, H, W) in [0, 1].
-        sr: an SR image of the same shape for each name.
+        sr: draws of the same height and width for each name, (Q, 3, H, W).
         columns: panels in a line.
         width: of the figure, in inches.
 
     Raises:
-        ValueError: no such images, or another shape.
+        ValueError: no such images, or another height or width.
     """
     check_images(hr)
     for name, image in sr.items():
         check_images(image, name=name)
-        if image.shape != hr.shape:
-            raise ValueError(f"{name}: expected shape {tuple(hr.shape)}, got {tuple(image.shape)}")
+        if image.shape[1:] != hr.shape[1:]:
+            raise ValueError(f"{name}: expected shape (Q, *{tuple(hr.shape[1:])}), got {tuple(image.shape)}")
     if not sr:
         raise ValueError("expected one SR image or more, got none")
-    maps = {name: 255 * (image.cpu() - hr.cpu()).abs().mean(dim=1)[0].numpy() for name, image in sr.items()}
+    maps = {name: 255 * (draws.cpu() - hr.cpu()).abs().mean((0, 1)).numpy() for name, draws in sr.items()}
     top = max(float(np.quantile(list(maps.values()), 0.995)), 1e-3)
     fig, axes = _grid(len(maps), columns, width, hr.shape[-2] / hr.shape[-1], beside=0.55, lines_of_title=2)
     for ax, (name, values) in zip(axes, maps.items(), strict=True):
@@ -427,8 +427,8 @@ def _direction(table: pd.DataFrame) -> str:
 
 def _interval(table: pd.DataFrame) -> str:
     n = f"{table.n.min()}" if table.n.nunique() == 1 else f"{table.n.min()} to {table.n.max()}"
-    few = " (indicative)" if table.interval.str.contains("indicative").any() else ""
-    return f"95 % interval over {n} images{few}"
+    few = ", indicative" if table.interval.str.contains("indicative").any() else ""
+    return f"95 % interval, {n} images{few}"
 
 
 def _short(name: object, longest: int = 18) -> str:

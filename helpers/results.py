@@ -40,6 +40,7 @@ ONE_OF = {"weights": ["upscaler", "scale"], "metric": ["distortion"], "version":
 
 _HEADER = ",".join(COLUMNS)
 _SCHEMA = zlib.crc32(_HEADER.encode())  # each checksum starts here, so a line also vouches for its columns
+_held: set[Path] = set()  # locks of this process
 
 
 def append(rows: Iterable[dict], rows_dir: str | Path) -> None:
@@ -337,14 +338,14 @@ def _aside_lines(path: Path) -> list[list[str]]:
 
 def _write(file: io.FileIO, data: bytes, folder: Path) -> None:
     """Write all of `data` and wait for the disk, or leave the file as it was."""
-    size = os.fstat(file.fileno()).st_size
+    size, view = os.fstat(file.fileno()).st_size, memoryview(data)
     try:
-        view = memoryview(data)
         while view:
             view = view[file.write(view) :]
         os.fsync(file.fileno())
     except BaseException as error:
-        file.truncate(size)
+        if view or isinstance(error, OSError):  # Ctrl-C while waiting for the disk spoils nothing
+            file.truncate(size)
         if not isinstance(error, OSError):
             raise
         message = f"could not write {len(data)} bytes to {folder}: {error.strerror}"
@@ -370,6 +371,8 @@ def _locked(folder: Path) -> Iterator[None]:
         ValueError: somebody else holds it, or a run on another machine left its name in the file.
     """
     path, host = folder / "local.lock", socket.gethostname()
+    if path in _held:  # the system's locks are between processes only
+        raise ValueError(f"{folder}: this process is already writing here")
     with open(path, "a+b", buffering=0) as file:
         free = _try_lock(file)
         file.seek(0)
@@ -388,9 +391,11 @@ def _locked(folder: Path) -> Iterator[None]:
         file.truncate(0)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         _write(file, f"process {os.getpid()} on {host} since {now}".encode(), folder)
+        _held.add(path)
         try:
             yield
         finally:
+            _held.remove(path)
             file.truncate(0)
 
 
@@ -400,7 +405,7 @@ def _try_lock(file: io.FileIO) -> bool:
             file.seek(2**30)  # a locked byte cannot be read there: lock one far beyond the content
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: a forked worker would inherit it
     except (BlockingIOError, PermissionError):
         return False
     return True

@@ -121,9 +121,9 @@ class Plan(NamedTuple):
 
 def keys(experiment: Experiment) -> list[tuple]:
     """The key of every row of an experiment, values in the order of `results.KEY`."""
-    names = list(_downscalers(experiment))
+    key, names = _keys(experiment), list(_downscalers(experiment))
     return [
-        _key(experiment, image, name, degradation, level, sample)
+        key(image, name, degradation, level, sample)
         for image in experiment.images
         for name in names
         for degradation, level in experiment.degradations
@@ -153,13 +153,14 @@ def plan(
     """
     wanted, rows, tasks = _todo(experiment, rows_dir, mixed, retry_aside)
     todo, workers = results.missing(wanted, rows), _workers(executor)
-    seconds = _seconds(todo, experiment, rows_dir) / workers
+    seconds = _seconds(todo, experiment, rows_dir) / workers if todo else 0.0
     if todo and calibrate and math.isnan(seconds):
         run(experiment, rows_dir, executor, progress=False, mixed=mixed, retry_aside=retry_aside, limit=1)
         return plan(experiment, rows_dir, executor, calibrate=False, mixed=mixed, retry_aside=retry_aside)
     words = f"all {len(wanted)} rows are there"
     if todo:
-        device = experiment.device if executor else pick_device(experiment.device)
+        local = executor is None or experiment.device == "auto"  # a worker may have what is not here
+        device = pick_device(experiment.device) if local else experiment.device
         many = f" with {workers} workers" if workers > 1 else ""
         words = f"{len(todo)} of {len(wanted)} rows missing, {_about(seconds)} on {device}{many}"
     left = len(experiment.images) - len({key[1] for key in wanted})
@@ -208,15 +209,17 @@ def run(
         RuntimeError: three images in a row failed, or all of them did: the set-up is at fault.
         KeyboardInterrupt, SystemExit: it was stopped (the latter by SIGTERM); finished images are written.
     """
-    if _todo(experiment, rows_dir, mixed, retry_aside)[2]:
-        if executor is None:
-            pick_device(experiment.device)
-        datasets.check_output(rows_dir, _dataset(experiment)[1])
-        with results.writer(rows_dir) as write, _sigterm_raises():
-            state = _todo(experiment, rows_dir, mixed, retry_aside)  # again: now nobody else writes
-            tasks = dict(list(state[2].items())[: limit and limit + IN_A_ROW])
-            with contextlib.closing(_outcomes(experiment, tasks, batch, executor, deadline)) as outcomes:
-                _compute(experiment, rows_dir, state, outcomes, write, progress, mixed, strict, limit)
+    _, rows, tasks = _todo(experiment, rows_dir, mixed, retry_aside)
+    if not tasks:
+        return rows
+    if executor is None:
+        pick_device(experiment.device)
+    datasets.check_output(rows_dir, _dataset(experiment)[1])
+    with results.writer(rows_dir) as write, _sigterm_raises():
+        state = _todo(experiment, rows_dir, mixed, retry_aside)  # again: now nobody else writes
+        tasks = dict(list(state[2].items())[: limit and limit + IN_A_ROW])
+        with contextlib.closing(_outcomes(experiment, tasks, batch, executor, deadline)) as outcomes:
+            _compute(experiment, rows_dir, state, outcomes, write, progress, mixed, strict, limit)
     return _todo(experiment, rows_dir, mixed, False)[1]
 
 
@@ -276,11 +279,16 @@ def _module_hash(module: str) -> str:
     return _hash(found.origin if found and found.origin else "")
 
 
-def _key(experiment: Experiment, image: str, name: str, degradation: str, level, sample: int) -> tuple:
-    where = experiment.where if degradation else ""
-    what = (_dataset(experiment)[0], image, name, experiment.scale, degradation, level, where)
-    metric = distortions.as_distortion(experiment.distortion)
-    return (*what, experiment.upscaler, experiment.heat, experiment.seed, sample, metric)
+def _keys(experiment: Experiment) -> Callable[..., tuple]:
+    """key(image, name, degradation, level, sample) -> values in the order of `results.KEY`."""
+    dataset, metric = _dataset(experiment)[0], distortions.as_distortion(experiment.distortion)
+    how = experiment.upscaler, experiment.heat, experiment.seed
+
+    def key(image: str, name: str, degradation: str, level: float | None, sample: int) -> tuple:
+        where = experiment.where if degradation else ""
+        return (dataset, image, name, experiment.scale, degradation, level, where, *how, sample, metric)
+
+    return key
 
 
 def _todo(experiment: Experiment, rows_dir, mixed, retry_aside) -> tuple[list, pd.DataFrame, dict]:
@@ -379,7 +387,7 @@ def _score(experiment: Experiment, image: str, cells: dict, batch: int, twice: b
         score_image, hr, upscale=upscale, distortion=lambda sr, _: against(sr), key=(experiment.seed, image)
     )
     what = f"{image} ({hr.shape[2]}x{hr.shape[3]}, x{experiment.scale})"
-    rows, remarks = [], []
+    key, rows, remarks = _keys(experiment), [], []
     for (name, degradation, level), samples in cells.items():
         start = time.perf_counter()
         lr, clipped = _downscaled(experiment, image, hr, name, degradation, level, twice, remarks)
@@ -387,8 +395,8 @@ def _score(experiment: Experiment, image: str, cells: dict, batch: int, twice: b
         row = facts | {"height": hr.shape[2], "width": hr.shape[3], "clipped": clipped, "lr_bits": None}
         row["seconds"] = (time.perf_counter() - start) / len(values)
         for sample in samples:
-            key = _key(experiment, image, name, degradation, level, sample)
-            rows.append(dict(zip(results.KEY, key, strict=True)) | {"value": values[sample]} | row)
+            named = dict(zip(results.KEY, key(image, name, degradation, level, sample), strict=True))
+            rows.append(named | {"value": values[sample]} | row)
     return rows, remarks
 
 
@@ -456,7 +464,7 @@ def _compute(experiment, rows_dir, state, outcomes, write, progress, mixed, stri
                 f"{facts[column]}; allow it by mixed=({column!r},) or use another rows_dir"
             )
     total = len({key[1] for key in wanted})
-    before, done, failed, aside = total - len(tasks), 0, [], {}
+    done, failed, aside = 0, [], {}
     same = {"dataset": _dataset(experiment)[0], "scale": experiment.scale, "upscaler": experiment.upscaler}
 
     def note() -> None:
@@ -464,7 +472,7 @@ def _compute(experiment, rows_dir, state, outcomes, write, progress, mixed, stri
         aside.clear()
 
     try:
-        with _bar(progress, total, before) as bar:
+        with _bar(progress, total, total - len(tasks)) as bar:
             for image, outcome in outcomes:
                 bar.update()
                 if isinstance(outcome, Exception):
@@ -489,7 +497,11 @@ def _compute(experiment, rows_dir, state, outcomes, write, progress, mixed, stri
                     return
         note()
     except (KeyboardInterrupt, SystemExit) as stop:
-        raise type(stop)(f"{before + done} of {total} images done; run again to go on") from None
+        written = results.read(
+            rows_dir, keys=wanted, mixed=tuple(results.ONE_OF)
+        )  # perhaps even the last one
+        left = {key[1] for key in results.missing(wanted, written)}
+        raise type(stop)(f"{total - len(left)} of {total} images done; run again to go on") from None
 
 
 def _outcomes(experiment, tasks, batch, executor, deadline) -> Iterator[tuple[str, object]]:

@@ -700,6 +700,8 @@ def _cell(value: object, name: str, digits: int) -> str:
         return "yes" if value else "no"
     if name in ("p", "p_holm", "chance"):
         return "$<$0.001" if value < 0.001 else f"{value:.3f}"
+    if name.startswith("rank"):  # whole but for ties, which share a half
+        return f"{value:g}"
     text = str(value) if isinstance(value, int | np.integer) else f"{value:.{digits}f}"
     return text.replace("-", "$-$")
 

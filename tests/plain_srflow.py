@@ -40,7 +40,9 @@ def plain_sample(network: SRFlow, lr: Tensor, latents: list[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def plain_loop(network: SRFlow, lr: Tensor, latents: list[Tensor], hr: Tensor, lpips) -> tuple[list[Tensor], list[float]]:
+def plain_loop(
+    network: SRFlow, lr: Tensor, latents: list[Tensor], hr: Tensor, lpips
+) -> tuple[list[Tensor], list[float]]:
     """All samples one after the other, each compared with HR by a full LPIPS call.
 
     Args:

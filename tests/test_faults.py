@@ -1,8 +1,9 @@
-"""Runs that are killed, starved, stopped or broken (F01-F19): what is left, and what a second run makes of it."""
+"""Runs that are killed, starved, stopped or broken (F01-F19): what is left, and how a second run goes on."""
 
 import multiprocessing
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -11,9 +12,12 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from test_runs import experiment, fakes, published, register, run, write_images  # noqa: F401
+from test_runs import experiment, fakes_fixture, published, register, run, write_images  # noqa: F401
 
 from helpers import results, runs
+
+if sys.platform != "win32":
+    import resource
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -22,31 +26,44 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["helpers.runs"])
 
 
-def start_fake_worker():
+def start_fake_worker(folder):
     runs.start_worker()
-    register()
+    register(folder)
 
 
-def pool():
-    return ProcessPoolExecutor(2, mp_context=CONTEXT, initializer=start_fake_worker)
+def pool(context=CONTEXT):
+    return ProcessPoolExecutor(
+        2, mp_context=context, initializer=start_fake_worker, initargs=(os.environ["FAKES"],)
+    )
 
 
-def drive(one, rows_dir, parallel=False, limit=None):
-    """A whole run in a process of its own; how it ended stands in `end.txt` beside the rows."""
-    register()
+def forked_pool():
+    """For a driver, which is such a quickly started process itself."""
+    return pool(multiprocessing.get_context("fork"))
+
+
+def pool_that_tells():
+    made = forked_pool()
+    made.submit(abs, 0).result()
+    Path(os.environ["FAKES"], "pids").write_text(" ".join(map(str, made._processes)))
+    return made
+
+
+def drive(one, rows_dir, folder, executor, limit):
+    """A whole run; how it ended stands in a text file beside the rows."""
+    register(folder)
     if limit:
-        import resource
-
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
-        run(one, rows_dir, pool if parallel else None)
+        run(one, rows_dir, executor)
     except BaseException as error:
         Path(f"{rows_dir}.txt").write_text(f"{type(error).__name__}: {error}")
         raise
 
 
-def driver(*args):
-    process = CONTEXT.Process(target=drive, args=args)
+def driver(one, rows_dir, executor=None, limit=None):
+    """A run in a process of its own, to be killed."""
+    process = CONTEXT.Process(target=drive, args=(one, rows_dir, os.environ["FAKES"], executor, limit))
     process.start()
     return process
 
@@ -56,6 +73,14 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def n_lines(rows_dir):
@@ -70,35 +95,33 @@ def traces(fakes, kind):
 # ---- the driver
 
 
-@pytest.mark.parametrize("parallel", [False, True], ids=["serial", "pool"])
-def test_f01_killed_three_times_and_resumed_gives_the_bytes_of_an_unbroken_run(fakes, tmp_path, parallel):
+@pytest.mark.parametrize("executor", [None, forked_pool], ids=["serial", "pool"])
+def test_f01_killed_three_times_and_resumed_gives_the_bytes_of_an_unbroken_run(fakes, tmp_path, executor):
     one = experiment(write_images(tmp_path / "images", 24), upscaler="fake_slow")
     unbroken = run(one, tmp_path / "unbroken")
     before = 0
     for _ in range(3):
-        process = driver(one, tmp_path / "rows", parallel)
+        process = driver(one, tmp_path / "rows", executor)
         wait_for(lambda before=before: n_lines(tmp_path / "rows") > before)
         time.sleep(random.random() / 4)
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
         before = n_lines(tmp_path / "rows")
-        assert 1 < before < 1 + len(unbroken)  # the next one continues
+        assert 1 < before < 1 + len(unbroken)  # some, not all
     with pytest.warns(UserWarning, match=r"process \d+ on .* was killed; the rows it finished are kept"):
         run(one, tmp_path / "rows")
     assert published(tmp_path / "rows") == published(tmp_path / "unbroken")
     assert n_lines(tmp_path / "rows") == 1 + len(unbroken)  # nothing was computed twice
 
 
-@pytest.mark.parametrize(
-    "number, name", [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "SystemExit")]
-)
-@pytest.mark.parametrize("parallel", [False, True], ids=["serial", "pool"])
-def test_f02_stopped_run_says_how_far_it_got(fakes, tmp_path, number, name, parallel):
+@pytest.mark.parametrize("number, name", [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "SystemExit")])
+@pytest.mark.parametrize("executor", [None, forked_pool], ids=["serial", "pool"])
+def test_f02_stopped_run_says_how_far_it_got(fakes, tmp_path, number, name, executor):
     one = experiment(write_images(tmp_path / "images", 24), upscaler="fake_slow")
-    process = driver(one, tmp_path / "rows", parallel)
+    process = driver(one, tmp_path / "rows", executor)
     wait_for(lambda: n_lines(tmp_path / "rows") > 1)
-    os.kill(process.pid, number)
+    os.kill(process.pid, getattr(signal, number))
     process.join(20)
     assert process.exitcode not in (0, None)
     done = (n_lines(tmp_path / "rows") - 1) // 6
@@ -117,66 +140,41 @@ def test_f02_interrupt_of_an_image_leaves_the_finished_ones(fakes, tmp_path):
 
 def test_no_worker_outlives_its_killed_driver(fakes, tmp_path):
     one = experiment(write_images(tmp_path / "images", 24), upscaler="fake_slow")
-    process = CONTEXT.Process(target=drive_and_tell, args=(one, tmp_path / "rows", fakes / "pids"))
-    process.start()
+    process = driver(one, tmp_path / "rows", pool_that_tells)
     wait_for(lambda: n_lines(tmp_path / "rows") > 1)
     pids = [int(pid) for pid in (fakes / "pids").read_text().split()]
-    assert len(pids) == 2
+    assert len(pids) == 2 and all(map(is_alive, pids))
     process.kill()
-    wait_for(lambda: not any(is_alive(pid) for pid in pids), 10)
-
-
-def drive_and_tell(one, rows_dir, path):
-    register()
-
-    def told():
-        made = pool()
-        for future in [made.submit(time.sleep, 0.3) for _ in range(2)]:
-            future.result()
-        path.write_text(" ".join(map(str, made._processes)))
-        return made
-
-    run(one, rows_dir, told)
-
-
-def is_alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    wait_for(lambda: not any(map(is_alive, pids)), 10)
 
 
 def test_f05_full_disk_names_folder_and_bytes_and_a_later_run_goes_on(fakes, tmp_path):
     one = experiment(write_images(tmp_path / "images", 12))
     run(one, tmp_path / "unbroken")
-    process = driver(one, tmp_path / "rows", False, 5000)
+    process = driver(one, tmp_path / "rows", limit=5000)
     process.join(60)
     assert process.exitcode == 1
     said = (tmp_path / "rows.txt").read_text()
-    assert (
-        said.startswith("OSError: [Errno 27] could not write ")
-        and f"bytes to {tmp_path / 'rows'}: File too large" in said
-    )
+    wrote = rf"could not write \d+ bytes to {tmp_path / 'rows'}: File too large"
+    assert re.match(rf"OSError: \[Errno 27\] {wrote}", said)
     data = (tmp_path / "rows" / "local.csv").read_bytes()
-    assert 0 < len(data) <= 5000 and data.endswith(b"\n") and (data.count(b"\n") - 1) % 6 == 0  # whole images
+    assert 0 < len(data) <= 5000 and data.endswith(b"\n")
+    assert (data.count(b"\n") - 1) % 6 == 0  # whole images
     run(one, tmp_path / "rows")
     assert published(tmp_path / "rows") == published(tmp_path / "unbroken")
 
 
-def publish_small(rows_dir, path, limit):
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+def publish_small(rows_dir, path):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
     results.publish(rows_dir, path)
 
 
 def test_f05_full_disk_leaves_the_older_published_file(fakes, tmp_path):
     run(experiment(write_images(tmp_path / "images", 6)), tmp_path / "rows")
-    (tmp_path / "out").mkdir()
     path = tmp_path / "out" / "rows.csv.gz"
+    path.parent.mkdir()
     path.write_bytes(b"older")
-    process = CONTEXT.Process(target=publish_small, args=(tmp_path / "rows", path, 200))
+    process = CONTEXT.Process(target=publish_small, args=(tmp_path / "rows", path))
     process.start()
     process.join(60)
     assert process.exitcode == 1 and path.read_bytes() == b"older"
@@ -357,7 +355,7 @@ def test_f15_image_too_large_even_alone_is_set_aside_with_its_size_after_a_secon
 
 
 class Cluster(Executor):
-    """An executor as a cluster has it: it does not say how many workers it has, and never shows what is running."""
+    """An executor as a cluster has it: it does not say how many workers it has."""
 
     def __init__(self):
         self.threads = ThreadPoolExecutor(2)
@@ -371,9 +369,8 @@ def test_any_executor_will_do(fakes, tmp_path):
     run(one, tmp_path / "serial")
     run(one, tmp_path / "cluster", Cluster())
     run(one, tmp_path / "threads", lambda: ThreadPoolExecutor(3))
-    assert (
-        published(tmp_path / "serial") == published(tmp_path / "cluster") == published(tmp_path / "threads")
-    )
+    for name in ("cluster", "threads"):
+        assert published(tmp_path / "serial") == published(tmp_path / name)
 
 
 def test_worker_with_another_version_is_refused(fakes, tmp_path, monkeypatch):

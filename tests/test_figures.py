@@ -69,9 +69,9 @@ def picture(height: int = 32, width: int = 32, key: int = 0) -> torch.Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(key))
 
 
-def ranking(paired_with: str | None) -> plt.Figure:
+def ranking(paired_with: str | None, n: int = 36) -> plt.Figure:
     fig, ax = plt.subplots(figsize=figures.size(1, 0.85))
-    rows = make_rows()
+    rows = make_rows(n)
     pairs = {"all": statistics.paired(rows), "one": statistics.paired(rows, "bicubic"), None: None}[
         paired_with
     ]
@@ -107,6 +107,7 @@ ALL = {
     "ranking": lambda: ranking(None),
     "ranking_groups": lambda: ranking("all"),
     "ranking_baseline": lambda: ranking("one"),
+    "ranking_few": lambda: ranking("one", 24),
     "forest": lambda: forest("bicubic"),
     "forest_all": lambda: forest(None),
     "monotonicity": monotonicity,
@@ -229,7 +230,7 @@ def test_ranking_says_higher_where_higher_is_better_and_indicative_where_few():
     rows = make_rows(12).assign(distortion="psnr")
     fig, ax = plt.subplots()
     figures.plot_ranking(ax, statistics.scores(rows))
-    assert "PSNR (dB), higher is better" in ax.get_xlabel() and "12 images (indicative)" in ax.get_xlabel()
+    assert "PSNR (dB), higher is better" in ax.get_xlabel() and "12 images, indicative" in ax.get_xlabel()
     assert ax.get_yticklabels()[0].get_text() == "nearest"
     figures.plot_ranking(ax, statistics.scores(rows.assign(distortion="1-ms_ssim")))
     assert "1 \N{MINUS SIGN} MS-SSIM, lower is better" in ax.get_xlabel()

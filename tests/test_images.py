@@ -224,6 +224,8 @@ def test_b11_float_tiff(tmp_path):
     imsave(tmp_path / "b.tif", colours, check_contrast=False)
     np.testing.assert_array_equal(read_rgb(tmp_path / "b.tif")[0].permute(1, 2, 0).numpy(), colours)
     assert "got 0 to 255" in problem(saved(tmp_path / "c.tif", grey * 255))
+    assert "got 0 to 1.01" in problem(saved(tmp_path / "c.tif", grey * np.float32(1.01)))
+    assert "got -0.01 to 0.99" in problem(saved(tmp_path / "c.tif", grey - np.float32(0.01)))
     holes = np.where(grey > 0.9, np.float32(np.nan), grey)
     assert "not finite" in problem(saved(tmp_path / "d.tif", holes))
 

@@ -111,7 +111,8 @@ def test_f04_any_flipped_byte_is_reported_with_its_line_and_its_row_is_missing(t
     results.append(rows, tmp_path)
     path = tmp_path / "local.csv"
     whole = path.read_bytes()
-    for at in range(len(whole) - 1):  # the last newline makes a torn line of the last row
+    newlines = [at for at in range(len(whole) - 1) if whole[at : at + 1] == b"\n"]
+    for at in [*range(0, len(whole) - 1, 3), *newlines]:  # the last newline makes a torn line of the last row
         damaged = bytearray(whole)
         damaged[at] ^= 1 << at % 7
         path.write_bytes(damaged)

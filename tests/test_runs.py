@@ -124,8 +124,8 @@ def register(folder):
     upscalers.UPSCALERS.update(FACTORIES)
 
 
-@pytest.fixture
-def fakes(monkeypatch, tmp_path):
+@pytest.fixture(name="fakes")
+def fakes_fixture(monkeypatch, tmp_path):
     """The fakes are there, with an empty folder to leave traces in."""
     folder = tmp_path / "fakes"
     folder.mkdir()

@@ -12,7 +12,8 @@ EMBEDDED = [int(path.stem.removeprefix("compact_flow_x")) for path in weights.EM
 
 
 def lr_image(height=8, width=6):
-    return torch.rand(1, 3, height, width, generator=seeded("lr", height, width))
+    coarse = torch.rand(1, 3, 3, 3, generator=seeded("lr", height, width))
+    return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
 
 
 @pytest.mark.parametrize("scale", sorted(EMBEDDED))
@@ -21,7 +22,7 @@ def test_embedded_flow_draws_the_same_sample_for_the_same_key(scale):
     lr = lr_image()
     three = upscale(lr, [seeded(0, "a", q) for q in range(3)])
     assert three.shape == (3, 3, 8 * scale, 6 * scale) and three.isfinite().all()
-    assert torch.allclose(upscale(lr, seeded(0, "a", 1)), three[1:2], atol=1e-5)
+    assert torch.allclose(upscale(lr, seeded(0, "a", 1)), three[1:2], atol=1e-4)
     assert not torch.allclose(three[0], three[1], atol=1e-3)
     cold = upscalers.UPSCALERS["embedded_flow"](scale=scale, heat=0.0)
     assert torch.allclose(cold(lr, seeded(0)), cold(lr, seeded(1)), atol=1e-6)

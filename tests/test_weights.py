@@ -178,6 +178,15 @@ def test_no_network_is_known_within_a_second_or_two(monkeypatch, url):
     assert time.perf_counter() - start < 1.5
 
 
+def test_slow_name_server_does_not_hold_up(monkeypatch):
+    monkeypatch.setitem(WEIGHTS, "a", Entry("a.pth", ("http://example.invalid/a.pth",), SHA256, None, "ours"))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *args, **kwargs: time.sleep(5))
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match="example.invalid did not answer within 0.2 s"):
+        fetch("a", patience=0.2)
+    assert time.perf_counter() - start < 1
+
+
 def test_hash_prefix_is_compared_as_far_as_it_goes(server, monkeypatch):
     server.answers[:] = ["flip", "flip", "whole"]
     monkeypatch.setitem(WEIGHTS, "a", WEIGHTS["a"]._replace(sha256=SHA256[:8]))
@@ -200,6 +209,16 @@ def test_hash_of_first_use_is_recorded_where_none_is_known(monkeypatch, tmp_path
     with pytest.raises(ValueError, match="recorded at first use"):
         fetch("a")
     assert (tmp_path / "cache" / "a.pth").exists()  # a file put there by hand is not renamed
+
+
+def test_cut_download_without_a_known_hash_records_nothing(server, monkeypatch, tmp_path):
+    monkeypatch.setitem(WEIGHTS, "a", WEIGHTS["a"]._replace(sha256=""))
+    server.answers[:] = ["cut"]
+    with pytest.raises(ValueError, match="cut after 5000 of 10240 bytes"):
+        fetch("a")
+    assert cached(tmp_path) == []
+    server.answers[:] = ["whole"]
+    assert fetch("a").read_bytes() == CONTENT and cached(tmp_path) == ["a.pth", "a.pth.sha256"]
 
 
 def test_cache_that_cannot_be_written_is_said(monkeypatch, tmp_path):

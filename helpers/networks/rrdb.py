@@ -13,7 +13,7 @@ def conv3(channels_in: int, channels_out: int) -> nn.Conv2d:
 
 
 class DenseBlock(nn.Module):
-    """Five convolutions, each fed with the input and all results so far; 0.2 of the last is added to the input.
+    """Five convolutions, each fed with the input and all earlier results; adds 0.2 of the last to the input.
 
     Args:
         width: channels of input and output.
@@ -24,9 +24,9 @@ class DenseBlock(nn.Module):
         super().__init__()
         for i in range(1, 6):
             conv = conv3(width + (i - 1) * growth, growth if i < 5 else width)
-            nn.init.kaiming_normal_(conv.weight)  # Kaiming over a tenth: SRFlow code/models/modules/module_util.py
+            nn.init.kaiming_normal_(conv.weight)
             with torch.no_grad():
-                conv.weight *= 0.1
+                conv.weight *= 0.1  # so the network starts near the identity (SRFlow module_util.py)
                 conv.bias.zero_()
             self.add_module(f"conv{i}", conv)
 
@@ -51,7 +51,7 @@ class RRDB(nn.Module):
 
 
 class RRDBNet(nn.Module):
-    """ESRGAN's generator, as SRFlow uses it: names and order of the parameters are those of the official files.
+    """ESRGAN's generator, as SRFlow uses it; names and order of the parameters as in the official files.
 
     Args:
         scale: scaling factor s, 4 or 8.
@@ -86,8 +86,8 @@ class RRDBNet(nn.Module):
             taps: indices of the RRDBs whose outputs are wanted.
 
         Returns:
-            Features of the whole trunk, (N, nf, h, w), and those after each tap, in the order of `taps`. The long
-            skip starts at the last RRDB, not at the first convolution: so does SRFlow's copy of ESRGAN.
+            Features of the whole trunk, (N, nf, h, w), and those after each tap, in the order of `taps`. The
+            long skip starts at the last RRDB, not at the first convolution: so it does in SRFlow.
         """
         features, kept = self.conv_first(lr), {}
         for i, block in enumerate(self.RRDB_trunk):
@@ -97,7 +97,7 @@ class RRDBNet(nn.Module):
         return features + self.trunk_conv(features), [kept[i] for i in taps]
 
     def up(self, features: Tensor, factor: int) -> list[Tensor]:
-        """Features enlarged by 2, 4, ... up to `factor`, one after the other; activated, as the flow uses them.
+        """Features enlarged by 2, 4, ... up to `factor`, each from the one before; activated.
 
         Args:
             features: (N, nf, h, w).
@@ -110,6 +110,6 @@ class RRDBNet(nn.Module):
         return enlarged
 
     def forward(self, lr: Tensor) -> Tensor:
-        """The encoder's own SR image (N, 3, s h, s w), which its pretraining compares with HR. SRFlow never needs it."""
+        """The encoder's own SR image, (N, 3, s h, s w). Its pretraining compares it with HR; the flow ignores it."""
         features = self.up(self.trunk(lr)[0], self.scale)[-1]
         return self.conv_last(F.leaky_relu(self.HRconv(features), SLOPE))

@@ -1,8 +1,9 @@
 """SRFlow: a conditional normalizing flow between HR images and Gaussian latents, given the LR image.
 
-The same function as the official code (Lugmayr et al., ECCV 2020; github.com/andreas128/SRFlow, commit 5a007ad5),
-written anew; names, order and shapes of the parameters are the official ones, so the released files load strictly.
-Directions: `encode` maps HR to latents, `decode` latents to SR. Log-determinants are in nats, shape (N,).
+The same function as the official code (Lugmayr et al., ECCV 2020; github.com/andreas128/SRFlow, commit
+5a007ad5; line numbers below are its), written anew. Names, order and shapes of the parameters are the official
+ones, so the released files load strictly. `encode` maps HR to latents, `decode` latents to SR. Log-determinants
+are in nats, shape (N,).
 """
 
 import math
@@ -26,7 +27,8 @@ CONFIGURATIONS = {
 def log_normal(x: Tensor, mean: Tensor | float = 0.0, log_std: Tensor | float = 0.0) -> Tensor:
     """Sum of log N(x; mean, exp(log_std)^2) over each image, (N,)."""
     log_std = torch.as_tensor(log_std, dtype=x.dtype, device=x.device)
-    return (-0.5 * (2 * log_std + (x - mean) ** 2 / torch.exp(2 * log_std) + math.log(2 * math.pi))).sum((1, 2, 3))
+    density = -0.5 * (2 * log_std + (x - mean) ** 2 / torch.exp(2 * log_std) + math.log(2 * math.pi))
+    return density.sum((1, 2, 3))
 
 
 class Squeeze(nn.Module):
@@ -117,7 +119,7 @@ class ZeroConv(nn.Conv2d):
 
 
 class Coupling(nn.Module):
-    """Affine injector that depends on the features alone, and affine coupling that depends on half of x as well.
+    """Affine injector, which depends on the features alone; affine coupling, which also depends on half of x.
 
     Args:
         channels: of x.
@@ -215,7 +217,7 @@ class Split(nn.Module):
 
 
 class FlowUpsampler(nn.Module):
-    """The layers of the flow in the direction of `encode`: per level squeeze, plain steps, conditional steps, split.
+    """The layers in the direction of `encode`: per level squeeze, plain steps, conditional steps, split.
 
     Args:
         condition: channels of the features that every level receives.
@@ -330,15 +332,16 @@ class SRFlow(nn.Module):
                 shapes.append((channels, *size))
         return [*shapes, (channels, *size)]
 
-    def check(self, lr: Tensor, latents: list[Tensor] | None = None, images: int | None = None) -> None:
-        """Raise ValueError unless `lr` holds `images` LR images that divide and `latents` fits them."""
-        if lr.ndim != 4 or lr.shape[1] != 3 or images not in (None, len(lr)):
-            raise ValueError(f"lr: expected shape ({images or 'N'}, 3, h, w), got {tuple(lr.shape)}")
+    def check(self, lr: Tensor, latents: list[Tensor] | None = None, *, shared: bool = False) -> None:
+        """Raise ValueError unless `lr` is a batch that divides, `shared`: one image, and `latents` fits it."""
+        if lr.ndim != 4 or lr.shape[1] != 3 or len(lr) == 0 or (shared and len(lr) > 1):
+            raise ValueError(f"lr: expected shape ({1 if shared else 'N'}, 3, h, w), got {tuple(lr.shape)}")
         shapes = self.latent_shapes(*lr.shape[2:])
         if latents is not None:
-            expected = [(len(latents[0]), *shape) for shape in shapes]
-            if [tuple(latent.shape) for latent in latents] != expected:
-                raise ValueError(f"latents: expected shapes {expected}, got {[tuple(x.shape) for x in latents]}")
+            n = max(1, len(latents[0]) if shared and latents else len(lr))
+            expected, got = [(n, *shape) for shape in shapes], [tuple(latent.shape) for latent in latents]
+            if got != expected:
+                raise ValueError(f"latents: expected shapes {expected}, got {got}")
 
     def features(self, lr: Tensor) -> list[Tensor]:
         """Conditional features of each level, first level first, (N, nf * (taps + 1), s h / 2^l, s w / 2^l).
@@ -353,11 +356,15 @@ class SRFlow(nn.Module):
         trunk, taps = self.RRDB.trunk(lr, self.taps)
         sizes = [trunk, *self.RRDB.up(trunk, self.scale // 2)]  # fea_up1, fea_up2, ...
         if self.multiple == 2:  # fea_up0: at even sizes the mean of each 2x2 block
-            sizes.insert(0, F.interpolate(trunk, scale_factor=0.5, mode="bilinear", recompute_scale_factor=True))
+            sizes.insert(
+                0, F.interpolate(trunk, scale_factor=0.5, mode="bilinear", recompute_scale_factor=True)
+            )
         stack = torch.cat(taps, 1)
         return [torch.cat([f, F.interpolate(stack, f.shape[2:])], 1) for f in sizes[::-1][: self.L]]
 
-    def encode(self, hr: Tensor, lr: Tensor, noise: Tensor | None = None) -> tuple[list[Tensor], Tensor, Tensor]:
+    def encode(
+        self, hr: Tensor, lr: Tensor, noise: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
         """HR images to latents, with their negative log-likelihood given the LR images.
 
         In train mode the first call sets the ActNorms from this batch.
@@ -403,7 +410,7 @@ class SRFlow(nn.Module):
         Raises:
             ValueError: wrong shapes.
         """
-        self.check(lr, latents, len(latents[0]))
+        self.check(lr, latents)
         return self.flowUpsamplerNet.decode(latents, self.features(lr))
 
 
@@ -427,7 +434,9 @@ def pad_to_multiple(lr: Tensor, multiple: int = 2) -> Tensor:
     h, w = lr.shape[-2:]
     down, right = -h % multiple, -w % multiple
     if down >= h or right >= w:
-        raise ValueError(f"expected an LR image large enough to reflect {down} rows and {right} columns, got {h}x{w}")
+        raise ValueError(
+            f"expected an LR image large enough to reflect {down} rows and {right} columns, got {h}x{w}"
+        )
     return F.pad(lr, (0, right, 0, down), mode="reflect")
 
 

@@ -1,0 +1,133 @@
+"""The shipped flows do what their cards say, on photographs that they were not trained on."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import datasets, training, weights
+from helpers.degradations import DEGRADATIONS
+from helpers.distortions import DISTORTIONS
+from helpers.downscalers import DOWNSCALERS, bicubic
+from helpers.images import quantize
+from helpers.measure import score_image
+from helpers.runtime import seeded
+from helpers.upscalers import UPSCALERS, draw_latents, load_compact_flow
+
+SCALES = sorted(int(p.stem.removeprefix("compact_flow_x")) for p in weights.EMBEDDED.glob("compact_flow_x*.safetensors"))
+CROPS = [(name, datasets.load("library", name, size=192)) for name in datasets.names("library", 8, size=192)]
+
+
+def card(scale: int) -> dict:
+    return json.loads((weights.EMBEDDED / f"compact_flow_x{scale}.json").read_text())
+
+
+def mean_scores(scale: int, conditions: dict, images) -> dict:
+    """Mean of 1 - MS-SSIM per image for each condition, shape (n_images,)."""
+    upscale = UPSCALERS["embedded_flow"](scale=scale)
+    metric = DISTORTIONS["1-ms_ssim"]
+    return {
+        label: np.array([
+            score_image(hr, lambda x, f=make, n=name: f(x, n), upscale, metric, n_samples=2, key=(0, name)).mean().item()
+            for name, hr in images
+        ])
+        for label, make in conditions.items()
+    }  # fmt: skip
+
+
+def test_x4_and_x8_are_shipped():
+    assert {4, 8} <= set(SCALES)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_checkpoint_is_small_and_has_a_card(scale):
+    path = weights.embedded(f"compact_flow_x{scale}")
+    assert path.stat().st_size < 8 * 2**20
+    text = (weights.EMBEDDED / "README.md").read_text()
+    summary = card(scale)["summary"]
+    for number in ("bits_per_dimension", "lr_psnr", "psnr_0", "psnr_heat", "ms_ssim_heat"):
+        digits = 3 if "psnr" not in number else 2
+        assert f"{summary[number]:.{digits}f}" in text, f"the card of x{scale} does not state {number}"
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_card_numbers_are_reproduced(scale):
+    stated = card(scale)["quality"]
+    names = list(stated)[:3]
+    images = [(name, datasets.load("library", name, size=256)) for name in names]
+    for row in training.quality(load_compact_flow(scale), images):
+        for key in ("bits_per_dimension", "lr_psnr", "psnr_0", "psnr_heat", "ssim_heat", "ms_ssim_heat"):
+            assert row[key] == pytest.approx(stated[row["image"]][key], rel=2e-3, abs=2e-3), (row["image"], key)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_no_sample_is_lost_or_explodes_whatever_the_lr_image(scale):
+    network = load_compact_flow(scale)
+    levels = [("noise", 0.2), ("contrast", 2.5), ("contrast", 0.25), ("otsu", 5), ("blur", 4), ("jpeg", 10), ("bsrgan", 5)]
+    rows = training.stability(network, CROPS[:2], degradations=levels)
+    assert {row["condition"] for row in rows} >= set(DOWNSCALERS)
+    assert all(row["non_finite"] == 0 for row in rows)
+    assert max(row["largest"] for row in rows) < 100, rows
+
+    side = 16
+    extreme = {
+        "random": torch.rand(1, 3, side, side, generator=seeded("random")),
+        "checkerboard": (torch.arange(side)[:, None] + torch.arange(side)).remainder(2).expand(1, 3, -1, -1).float(),
+        "black": torch.zeros(1, 3, side, side),
+        "white": torch.ones(1, 3, side, side),
+    }
+    for name, lr in extreme.items():
+        latents = draw_latents(network.latent_shapes(side, side), [seeded(name)], 1.2)
+        with torch.no_grad():
+            assert network.decode(lr, latents)[0].isfinite().all(), name
+
+
+def test_flow_beats_interpolation_and_its_draws_are_sharper():
+    network = load_compact_flow(4)
+    rows = training.quality(network, CROPS)
+    means = {key: np.mean([row[key] for row in rows]) for key in rows[0] if key != "image"}
+    assert means["psnr_0"] > means["psnr_bicubic"] + 0.5
+    assert means["ms_ssim_0"] > means["ms_ssim_bicubic"]
+    assert means["lr_psnr"] > 40
+
+    def sharpness(x):
+        return (x - torch.nn.functional.avg_pool2d(x, 3, 1, 1)).abs().mean().item()
+
+    name, hr = CROPS[0]
+    lr = bicubic(hr, 4)
+    with torch.no_grad():
+        drawn = [
+            network.decode(lr, draw_latents(network.latent_shapes(*lr.shape[-2:]), [seeded(0)], heat))[0].clamp(0, 1)
+            for heat in (0.0, 1.0)
+        ]
+    assert sharpness(drawn[0]) < 0.7 * sharpness(hr) < sharpness(drawn[1]) < 1.5 * sharpness(hr)
+
+
+@pytest.mark.parametrize("scale", [4, 8])
+def test_ranking_of_downscalers_has_the_clear_gaps(scale):
+    names = ("bicubic", "bilinear", "lanczos", "dpid", "perceptual", "nearest")
+    conditions = {n: lambda x, _, f=DOWNSCALERS[n]: f(x, scale) for n in names}
+    scores = mean_scores(scale, conditions, CROPS)
+    worst_good = np.max([scores[n].mean() for n in names[:3]])
+    assert worst_good < min(scores["dpid"].mean(), scores["perceptual"].mean())
+    assert max(scores["dpid"].mean(), scores["perceptual"].mean()) < scores["nearest"].mean()
+    for name in names[3:]:  # paired: the gap holds on nearly every photograph
+        assert np.mean(scores[name] > scores["bicubic"]) >= 0.75, name
+
+
+@pytest.mark.parametrize(
+    "name, levels",
+    [("blur_full", (0, 0.5, 1, 2)), ("noise", (0, 0.05, 0.1, 0.2)), ("contrast", (1, 1.5, 2, 2.5)),
+     ("contrast", (1, 0.75, 0.5, 0.25)), ("otsu", (15, 10, 5))],
+)  # fmt: skip
+def test_more_damage_scores_worse(name, levels):
+    def damaged(level):
+        def make(x, image):
+            return DEGRADATIONS[name](quantize(bicubic(x, 4)), level, seeded(0, image, "degradation"))
+
+        return make
+
+    scores = mean_scores(4, {level: damaged(level) for level in levels}, CROPS[:3])
+    means = [scores[level].mean() for level in levels]
+    assert means == sorted(means) and means[-1] > 1.05 * means[0]
