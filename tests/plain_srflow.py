@@ -1,8 +1,8 @@
 """The official way to sample and score: one pass of the whole network per sample, nothing shared.
 
-What `SRFlow_model.get_sr` and the IDA-RD notebook's loop do (spec and source: andreas128/SRFlow commit 5a007ad5,
-Byronliang8/IDA-RD commit 01f335f9), written plainly over the same modules, so that `tests/bench.py` and the tests
-have something to compare `Sampler` with.
+What SRFlow's `get_sr` and the IDA-RD notebook's loop do (andreas128/SRFlow commit 5a007ad5,
+Byronliang8/IDA-RD commit 01f335f9), written plainly over the same modules: `tests/bench.py` and the tests
+compare `Sampler` with it.
 """
 
 import torch
@@ -16,9 +16,9 @@ from helpers.networks.srflow import SRFlow
 def plain_sample(network: SRFlow, lr: Tensor, latents: list[Tensor]) -> Tensor:
     """One SR image, batch 1.
 
-    The encoder computes its own SR image and every enlargement up to full size, the stack of taps is resized and
-    concatenated to each of them, both nets of every coupling run on those maps, inverses of the 1x1 convolutions are
-    taken in float64 and log-determinants kept, all as the official code does on every call.
+    The encoder computes its own SR image and every enlargement up to full size, the stack of taps is resized
+    and concatenated to each of them, both nets of every coupling run on those maps, inverses of the 1x1
+    convolutions are taken in float64 and log-determinants kept: all as the official code does on every call.
 
     Args:
         lr: (1, 3, h, w).

@@ -45,8 +45,9 @@ def test_every_notebook_has_its_tiny_run():
 
 @pytest.mark.parametrize("name", ALL)
 def test_b39_one_tagged_cell_of_literals(name):
-    tagged = [c for c in cells(name) if "parameters" in c["metadata"].get("tags", [])]
-    assert len(tagged) == 1 and tagged[0] is cells(name)[0]
+    code = cells(name)
+    tagged = [c for c in code if "parameters" in c["metadata"].get("tags", [])]
+    assert len(tagged) == 1 and tagged[0] is code[0]
     for statement in ast.parse("".join(tagged[0]["source"])).body:
         assert isinstance(statement, ast.Assign)
         ast.literal_eval(statement.value)

@@ -110,6 +110,6 @@ class RRDBNet(nn.Module):
         return enlarged
 
     def forward(self, lr: Tensor) -> Tensor:
-        """The encoder's own SR image, (N, 3, s h, s w). Its pretraining compares it with HR; the flow ignores it."""
+        """The encoder's own SR image, (N, 3, s h, s w): for its pretraining; the flow does without."""
         features = self.up(self.trunk(lr)[0], self.scale)[-1]
         return self.conv_last(F.leaky_relu(self.HRconv(features), SLOPE))

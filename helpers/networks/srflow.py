@@ -1,9 +1,9 @@
 """SRFlow: a conditional normalizing flow between HR images and Gaussian latents, given the LR image.
 
 The same function as the official code (Lugmayr et al., ECCV 2020; github.com/andreas128/SRFlow, commit
-5a007ad5; line numbers below are its), written anew. Names, order and shapes of the parameters are the official
-ones, so the released files load strictly. `encode` maps HR to latents, `decode` latents to SR. Log-determinants
-are in nats, shape (N,).
+5a007ad5, whose lines are quoted below), written anew. Names, order and shapes of the parameters are the
+official ones, so the released files load strictly. `encode` maps HR to latents, `decode` latents to SR.
+Log-determinants are in nats, shape (N,).
 """
 
 import math
@@ -240,7 +240,7 @@ class FlowUpsampler(nn.Module):
         self.f = nn.Sequential(conv3(condition, 96))  # nothing reads it, but the released files hold it
 
     def encode(self, x: Tensor, features: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """HR image to latents (first split first, z last) and log-determinant, the splits' log-densities included."""
+        """HR to latents (first split first, z last) and log-determinant, with the splits' log-densities."""
         latents, logdet = [], x.new_zeros(len(x))
         for level, layer in zip(self.levels, self.layers, strict=True):
             if isinstance(layer, Split):
@@ -270,7 +270,7 @@ class SRFlow(nn.Module):
     Args:
         scale: scaling factor s, 4 or 8.
         nf, gc, nb: width, growth and number of blocks of the RRDB encoder.
-        taps: indices of the RRDBs whose outputs every level receives, beside its own features of the same size:
+        taps: indices of the RRDBs whose outputs every level receives, resized, after its own features:
             nf * (len(taps) + 1) channels.
         K, L: conditional steps of each level, and levels. Level l works at 1 / 2^l of the HR size.
         plain_steps: steps without coupling at the start of each level.
@@ -298,8 +298,8 @@ class SRFlow(nn.Module):
         super().__init__()
         if not all(0 <= tap < nb for tap in taps):
             raise ValueError(f"expected taps from 0 to nb - 1 = {nb - 1}, got {tuple(taps)}")
-        if L < 1 or 2**L > 2 * scale:
-            raise ValueError(f"expected 1 <= L and 2**L <= 2 * scale = {2 * scale}, got L={L}")
+        if not 1 <= L <= scale.bit_length():
+            raise ValueError(f"expected L from 1 to {scale.bit_length()} at scale {scale}, got {L}")
         self.RRDB = RRDBNet(scale, nf, gc, nb)
         self.flowUpsamplerNet = FlowUpsampler(nf * (len(taps) + 1), K, L, plain_steps, hidden)
         self.scale, self.taps, self.L, self.quant = scale, tuple(taps), L, quant
@@ -320,8 +320,8 @@ class SRFlow(nn.Module):
         """
         if h < 1 or w < 1 or h % self.multiple or w % self.multiple:
             raise ValueError(
-                f"expected LR height and width to be multiples of {self.multiple}, got {h}x{w}; "
-                f"enlarge with srflow.pad_to_multiple(lr, {self.multiple}) and crop the SR image to {self.scale} times the size"
+                f"expected LR height and width to be multiples of {self.multiple}, got {h}x{w}; enlarge with "
+                f"srflow.pad_to_multiple(lr, {self.multiple}) and crop SR to {self.scale} times {h}x{w}"
             )
         shapes, channels = [], 3
         for level in range(1, self.L + 1):
@@ -333,7 +333,7 @@ class SRFlow(nn.Module):
         return [*shapes, (channels, *size)]
 
     def check(self, lr: Tensor, latents: list[Tensor] | None = None, *, shared: bool = False) -> None:
-        """Raise ValueError unless `lr` is a batch that divides, `shared`: one image, and `latents` fits it."""
+        """Raise ValueError unless `lr` is a batch that divides (`shared`: of one) and `latents` fits it."""
         if lr.ndim != 4 or lr.shape[1] != 3 or len(lr) == 0 or (shared and len(lr) > 1):
             raise ValueError(f"lr: expected shape ({1 if shared else 'N'}, 3, h, w), got {tuple(lr.shape)}")
         shapes = self.latent_shapes(*lr.shape[2:])
@@ -356,37 +356,36 @@ class SRFlow(nn.Module):
         trunk, taps = self.RRDB.trunk(lr, self.taps)
         sizes = [trunk, *self.RRDB.up(trunk, self.scale // 2)]  # fea_up1, fea_up2, ...
         if self.multiple == 2:  # fea_up0: at even sizes the mean of each 2x2 block
-            sizes.insert(
-                0, F.interpolate(trunk, scale_factor=0.5, mode="bilinear", recompute_scale_factor=True)
-            )
+            half = F.interpolate(trunk, scale_factor=0.5, mode="bilinear", recompute_scale_factor=True)
+            sizes.insert(0, half)
         stack = torch.cat(taps, 1)
         return [torch.cat([f, F.interpolate(stack, f.shape[2:])], 1) for f in sizes[::-1][: self.L]]
 
     def encode(
         self, hr: Tensor, lr: Tensor, noise: Tensor | None = None
     ) -> tuple[list[Tensor], Tensor, Tensor]:
-        """HR images to latents, with their negative log-likelihood given the LR images.
+        """HR images to latents, and their negative log-likelihood given the LR images.
 
         In train mode the first call sets the ActNorms from this batch.
 
         Args:
             hr: HR images in [0, 1], (N, 3, s h, s w).
             lr: LR images in [0, 1], (N, 3, h, w).
-            noise: None, as the official training runs; or uniform numbers in [0, 1) of the shape of `hr`: the image
-                is then dequantized, hr + (noise - 0.5) / quant, and log(quant) per pixel is charged.
+            noise: None, as in the official training; or uniform numbers in [0, 1) of the shape of `hr`: the
+                image is then dequantized, hr + (noise - 0.5) / quant, at the price of log(quant) per pixel.
 
         Returns:
-            Latents, first split first and z last (`latent_shapes`); nll, (N,), in bits per PIXEL, the official unit:
-            the three colour values together, so divide by 3 for bits per dimension; logdet, (N,), in nats, with the
-            log-densities of the splits and the charge for the noise.
+            Latents, first split first, z last (`latent_shapes`); nll, (N,), in bits per PIXEL, the official
+            unit: three colour values together, so divide by 3 for bits per dimension; logdet, (N,), in nats,
+            including the log-densities of the splits and the price of the noise.
 
         Raises:
             ValueError: sizes do not belong together.
         """
-        n, _, h, w = hr.shape if hr.ndim == 4 else (0, 0, 0, 0)
-        expected = (lr.shape[0], 3, lr.shape[-2] * self.scale, lr.shape[-1] * self.scale)
-        if tuple(hr.shape) != expected:
-            raise ValueError(f"hr: expected shape {expected} for lr {tuple(lr.shape)}, got {tuple(hr.shape)}")
+        self.check(lr)
+        h, w = lr.shape[2] * self.scale, lr.shape[3] * self.scale
+        if hr.shape != (len(lr), 3, h, w):
+            raise ValueError(f"hr: expected shape {(len(lr), 3, h, w)}, got {tuple(hr.shape)}")
         if noise is not None and noise.shape != hr.shape:
             raise ValueError(f"noise: expected the shape of hr {tuple(hr.shape)}, got {tuple(noise.shape)}")
         x = hr if noise is None else hr + (noise - 0.5) / self.quant
@@ -404,7 +403,7 @@ class SRFlow(nn.Module):
             latents: N(0, heat^2) numbers of `latent_shapes(h, w)`, each with N in front; zeros for heat 0.
 
         Returns:
-            SR images (N, 3, s h, s w), not clipped (and not finite where the flow overflows), and logdet (N,):
+            SR images (N, 3, s h, s w), not clipped, not finite where the flow overflows; and logdet (N,):
             minus that of `encode` without noise.
 
         Raises:
@@ -434,9 +433,7 @@ def pad_to_multiple(lr: Tensor, multiple: int = 2) -> Tensor:
     h, w = lr.shape[-2:]
     down, right = -h % multiple, -w % multiple
     if down >= h or right >= w:
-        raise ValueError(
-            f"expected an LR image large enough to reflect {down} rows and {right} columns, got {h}x{w}"
-        )
+        raise ValueError(f"expected an LR image of which {down} rows, {right} columns reflect, got {h}x{w}")
     return F.pad(lr, (0, right, 0, down), mode="reflect")
 
 

@@ -39,8 +39,8 @@ class Conv(NamedTuple):
 class Step(NamedTuple):
     """Folded flow step in the direction of decoding: coupling, then `matrix` and `offset` at every pixel.
 
-    `shared` is the first layer of the injector's net and the feature part of the coupling net's (None: there is
-    no coupling); the other two hold weights and biases of the second and third layers.
+    `shared` is the first layer of the injector's net and the feature part of the coupling net's (None: there
+    is no coupling); the next two hold weights and biases of the second and third layers.
     """
 
     shared: Conv | None
@@ -48,6 +48,7 @@ class Step(NamedTuple):
     coupling: tuple[Tensor, ...]  # before them, the z part of the first layer
     matrix: Tensor  # (1, C, C)
     offset: Tensor  # (1, C, 1)
+    eps: float  # smallest scale
 
 
 @functools.cache
@@ -98,6 +99,11 @@ def image(x: Tensor) -> Tensor:
     return x.permute(2, 0, 1)[None]
 
 
+def pointwise(step: Step, x: Tensor) -> Tensor:
+    """`matrix` x + `offset` at every pixel, (Q, C, h, w)."""
+    return torch.baddbmm(step.offset, step.matrix.expand(len(x), -1, -1), x.flatten(2)).view_as(x)
+
+
 class Sampler(nn.Module):
     """Draw many SR images of one LR image: `network.decode` to float rounding, several times faster.
 
@@ -106,8 +112,8 @@ class Sampler(nn.Module):
 
     Args:
         network: an `SRFlow`.
-        pixels: how many pixels of a level pass the coupling nets at once (one sample at least); bounds the memory
-            beside the images themselves. Default: 2**14 on a CPU, whose caches they fit, 2**22 elsewhere.
+        pixels: how many pixels of a level pass the coupling nets at once (one sample at least): bounds the
+            memory beside the images themselves. Default: 2**14 on a CPU, for its caches, 2**22 elsewhere.
     """
 
     def __init__(self, network: nn.Module, pixels: int | None = None) -> None:
@@ -148,31 +154,39 @@ class Sampler(nn.Module):
                 features = torch.cat([features, stack if factor else stack[::2, ::2]], 2)
             tiles = self.tiles(features)
             for step in steps:
-                x = self.step(step, x, tiles, padded, factor)
+                if step.shared is None:
+                    x = pointwise(step, x)
+                else:
+                    x = self.couple(step, x, self.condition(step, x.shape[2:], tiles, padded, factor))
             x = F.pixel_shuffle(x, 2)
         return x
 
-    def step(self, step: Step, x: Tensor, tiles: Tensor, stack: Tensor, factor: int) -> Tensor:
-        """One flow step of all samples, a few at a time; arguments from `tiles` on as in `conv`."""
-        q, c, h, w = x.shape
-        if step.shared is None:
-            return torch.baddbmm(step.offset, step.matrix.expand(q, c, c), x.flatten(2)).view_as(x)
-        shared = self.conv(step.shared, (h, w), tiles, stack, factor)
-        hidden = shared.shape[2] // 2
-        w2, b2, w3, b3 = step.injector
+    def condition(
+        self, step: Step, size: tuple[int, int], tiles: Tensor, stack: Tensor, factor: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What one step takes from the LR image; arguments as in `conv`.
+
+        Returns:
+            Feature part of the coupling net's first layer, (h, w, hidden); gain and offset of the injector in the
+            direction of decoding, each (1, C, h, w).
+        """
+        shared = self.conv(step.shared, size, tiles, stack, factor)
+        hidden, (w2, b2, w3, b3) = shared.shape[2] // 2, step.injector
         net = F.linear(F.relu(shared[..., :hidden]), w2, b2).relu_()
         shift, raw = F.conv2d(image(net), w3, b3, padding=1).chunk(2, 1)
-        minus_shift, gain = shift.neg().contiguous(), 1 / (raw.sigmoid() + self.eps).contiguous()
-        condition, (w1, w2, b2, w3, b3) = shared[..., hidden:], step.coupling
-        out, together = torch.empty_like(x), max(1, self.together // (h * w))
+        return shared[..., hidden:], 1 / (raw.sigmoid() + step.eps).contiguous(), shift.neg().contiguous()
+
+    def couple(self, step: Step, x: Tensor, condition: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """One step of all samples, a few at a time; `condition` from the method of that name."""
+        (features, gain, offset), (w1, w2, b2, w3, b3) = condition, step.coupling
+        out, together = torch.empty_like(x), max(1, self.together // (x.shape[2] * x.shape[3]))
         for z, result in zip(x.split(together), out.split(together), strict=True):
             z1, z2 = z.chunk(2, 1)
             net = F.conv2d(z1.contiguous(memory_format=torch.channels_last), w1, padding=1)
-            net = F.linear(net.permute(0, 2, 3, 1).add_(condition).relu_(), w2, b2).relu_()
+            net = F.linear(net.permute(0, 2, 3, 1).add_(features).relu_(), w2, b2).relu_()
             shift, raw = F.conv2d(net.permute(0, 3, 1, 2), w3, b3, padding=1).contiguous().chunk(2, 1)
-            z = torch.cat([z1, z2 / raw.sigmoid().add_(self.eps) - shift], 1)
-            z = torch.addcmul(minus_shift, z, gain)
-            torch.baddbmm(step.offset, step.matrix.expand(len(z), c, c), z.flatten(2), out=result.flatten(2))
+            z = torch.cat([z1, z2 / raw.sigmoid().add_(step.eps) - shift], 1)
+            result.copy_(pointwise(step, torch.addcmul(offset, z, gain)))
         return out
 
     def encode(self, lr: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -218,17 +232,15 @@ class Sampler(nn.Module):
         pixels = (self.A @ products.flatten(1)).view(4, 4, -1, right, len(bias))
         return pixels.add_(bias).permute(2, 0, 3, 1, 4)
 
-    def conv(
-        self, conv: Conv, size, tiles: Tensor | None, stack: Tensor | None = None, factor: int = 1
-    ) -> Tensor:
+    def conv(self, conv: Conv, size, tiles: Tensor | None, stack: Tensor | None = None, factor=1) -> Tensor:
         """3x3 convolution of a shared map, zero outside.
 
         Args:
             conv: transformed weights.
             size: height and width of the map.
             tiles: its own channels, from `tiles`; or None.
-            stack: its other channels before they are enlarged by `factor`, with a border of one zero; not read
-                below factor 2.
+            stack: its other channels, not yet enlarged by `factor`, with a border of one zero; not read below
+                factor 2.
 
         Returns:
             (height, width, C_out).
@@ -276,8 +288,7 @@ class Sampler(nn.Module):
         for level in range(1, network.L + 1):
             layers = [layer for layer, of in zip(flow.layers, flow.levels, strict=True) if of == level]
             nearest = len(network.taps) * rrdb.conv_first.out_channels if level <= enlargements else 0
-            self.levels.append(flow_level(layers[1:][::-1], like, nearest))
-            self.eps = next(layer.affine.eps for layer in layers[1:] if getattr(layer, "affine", None))
+            self.levels.append(flow_level(layers[:0:-1], like, nearest))
         self.signature = signature
 
 
@@ -329,7 +340,7 @@ def dense_block(block: nn.Module, like: Tensor) -> tuple[list[Tensor], list[Tens
 def flow_level(
     layers: list[nn.Module], like: Tensor, nearest: int
 ) -> tuple[tuple[Tensor, ...] | None, list[Step]]:
-    """Fold one level.
+    """Fold the layers of one level.
 
     Args:
         layers: of the level, without the squeeze, in the order of decoding.
@@ -345,21 +356,20 @@ def flow_level(
         offset, coupling = -f64(layer.actnorm.bias).view(-1, 1), layer.affine
         if coupling is not None:
             (w1, b1), (w2, b2) = normed(coupling.fFeatures[0]), normed(coupling.fAffine[0])
-            features = torch.cat([w1, w2[:, coupling.half :]]), torch.cat([b1, b2])
-            z_part = plain(w2[:, : coupling.half], b2, like)[0]
-            nets = [rest_of_net(net, like) for net in (coupling.fFeatures, coupling.fAffine)]
-            steps.append(
-                Step(transformed(*features, like, nearest), nets[0], (z_part, *nets[1]), matrix, offset)
-            )
+            z_part, features = w2[:, : coupling.half], torch.cat([w1, w2[:, coupling.half :]])
+            shared = transformed(features, torch.cat([b1, b2]), like, nearest)
+            injector, affine = rest_of_net(coupling.fFeatures, like), rest_of_net(coupling.fAffine, like)
+            affine = plain(z_part, b2, like)[:1] + affine
+            steps.append(Step(shared, injector, affine, matrix, offset, coupling.eps))
         elif steps:  # pointwise, like the end of the step before
             last = steps.pop()
             steps.append(last._replace(matrix=matrix @ last.matrix, offset=matrix @ last.offset + offset))
         else:
-            steps.append(Step(None, (), (), matrix, offset))
+            steps.append(Step(None, (), (), matrix, offset, 0.0))
     return split, [s._replace(matrix=s.matrix[None].to(like), offset=s.offset[None].to(like)) for s in steps]
 
 
 def rest_of_net(net: nn.Sequential, like: Tensor) -> tuple[Tensor, ...]:
-    """Weights and biases of the second and third layer of a coupling net; the 2 inside the sigmoid is folded."""
+    """Weights and biases of the second and third layer of a net; the 2 inside the sigmoid joins the bias."""
     weight, bias = normed(net[2])
     return weight.flatten(1).to(like), bias.to(like), *plain(*interleaved(net[4], 2.0), like)
