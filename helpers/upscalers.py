@@ -4,7 +4,6 @@ The stochastic ones are conditional flows: the embedded compact flow, and SRFlow
 `bicubic` is the deterministic control: it passes every monotonicity test and yet misranks downscalers.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -19,10 +18,16 @@ from helpers.networks import srflow as srflow_network
 from helpers.networks.compact_flow import CompactFlow
 from helpers.runtime import pick_device
 
-SRFLOW = {"srflow_df2k_4x": ("df2k_4x", 4), "srflow_df2k_8x": ("df2k_8x", 8), "srflow_celeba_8x": ("celeba_8x", 8)}
+SRFLOW = {  # configuration, scale, weights
+    "srflow_df2k_4x": ("df2k_4x", 4, "SRFlow_DF2K_4X"),
+    "srflow_df2k_8x": ("df2k_8x", 8, "SRFlow_DF2K_8X"),
+    "srflow_celeba_8x": ("celeba_8x", 8, "SRFlow_CelebA_8X"),
+}
 
 
-def draw_latents(shapes: Sequence[tuple[int, ...]], generators: Sequence[Generator], heat: float) -> list[Tensor]:
+def draw_latents(
+    shapes: Sequence[tuple[int, ...]], generators: Sequence[Generator], heat: float
+) -> list[Tensor]:
     """Latents of a batch of samples, each from its own CPU generator.
 
     Args:
@@ -73,7 +78,9 @@ def embedded_flow(*, scale: int, heat: float = 1.0, device: str = "cpu") -> Call
     """
     device = pick_device(device)
     network = load_compact_flow(scale, device)
-    return partial(_sample, lambda lr, latents: network.decode(lr, latents)[0], network.latent_shapes, heat, device)
+    return partial(
+        _sample, lambda lr, latents: network.decode(lr, latents)[0], network.latent_shapes, heat, device
+    )
 
 
 def srflow(*, name: str, scale: int, heat: float = 1.0, device: str = "cpu") -> Callable:
@@ -91,14 +98,14 @@ def srflow(*, name: str, scale: int, heat: float = 1.0, device: str = "cpu") -> 
 
     Raises:
         ValueError: the network has another scale, or no such device.
-        FileNotFoundError: the weights are not there; says where to put them.
+        ValueError: the weights are not there; says where to put them.
     """
-    config, its_scale = SRFLOW[name]
+    config, its_scale, file = SRFLOW[name]
     if scale != its_scale:
         raise ValueError(f"{name}: expected scale {its_scale}, got {scale}")
     device = pick_device(device)
     network = srflow_network.build(config)
-    network.load_state_dict(srflow_network.strip_prefix(weights.load_state(weights.fetch(name))), strict=True)
+    network.load_state_dict(srflow_network.strip_prefix(weights.load_state(weights.fetch(file))), strict=True)
     sampler = srflow_network.Sampler(network.to(device).eval())
 
     def even(lr: Tensor, latents: list[Tensor]) -> Tensor:
@@ -151,7 +158,7 @@ def weights_hash(name: str, scale: int) -> str:
     if name == "embedded_flow":
         path = weights.embedded(f"compact_flow_x{scale}")
     elif name in SRFLOW:
-        path = weights.fetch(name)
+        path = weights.fetch(SRFLOW[name][2])
     else:
         return ""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return weights.sha256_of(path)[:12]

@@ -5,7 +5,11 @@ import torch
 
 from helpers.networks.compact_flow import CompactFlow, bounded
 
-SMALL = {2: {"steps": (2,), "hidden": (8,)}, 4: {"steps": (2, 1), "hidden": (8, 8)}, 8: {"steps": (1, 2, 1), "hidden": (8, 8, 8)}}
+SMALL = {
+    2: {"steps": (2,), "hidden": (8,)},
+    4: {"steps": (2, 1), "hidden": (8, 8)},
+    8: {"steps": (1, 2, 1), "hidden": (8, 8, 8)},
+}
 
 
 def small(scale: int) -> CompactFlow:
@@ -64,7 +68,10 @@ def test_one_lr_image_serves_all_samples():
 
 def test_cached_inverse_follows_the_weights():
     network = small(2)
-    lr, latents = torch.rand(1, 3, 4, 4).double(), [torch.randn(1, *s).double() for s in network.latent_shapes(4, 4)]
+    lr, latents = (
+        torch.rand(1, 3, 4, 4).double(),
+        [torch.randn(1, *s).double() for s in network.latent_shapes(4, 4)],
+    )
     with torch.no_grad():
         before = network.decode(lr, latents)[0]
         network.transitions[0].weight.mul_(1.1)
@@ -89,7 +96,9 @@ def test_log_scales_are_bounded():
     assert bounded(torch.tensor(1e-3), 0.8).item() == pytest.approx(1e-3, rel=1e-4)
 
 
-@pytest.mark.parametrize("bad", [{"scale": 3}, {"scale": 1, "steps": (), "hidden": ()}, {"scale": 8}, {"hidden": (8,)}])
+@pytest.mark.parametrize(
+    "bad", [{"scale": 3}, {"scale": 1, "steps": (), "hidden": ()}, {"scale": 8}, {"hidden": (8,)}]
+)
 def test_bad_configurations_are_refused(bad):
     with pytest.raises(ValueError, match="power of two"):
         CompactFlow(**bad)

@@ -15,7 +15,9 @@ from helpers.measure import score_image
 from helpers.runtime import seeded
 from helpers.upscalers import UPSCALERS, draw_latents, load_compact_flow
 
-SCALES = sorted(int(p.stem.removeprefix("compact_flow_x")) for p in weights.EMBEDDED.glob("compact_flow_x*.safetensors"))
+SCALES = sorted(
+    int(p.stem.removeprefix("compact_flow_x")) for p in weights.EMBEDDED.glob("compact_flow_x*.safetensors")
+)
 CROPS = [(name, datasets.load("library", name, size=192)) for name in datasets.names("library", 8, size=192)]
 
 
@@ -58,13 +60,24 @@ def test_card_numbers_are_reproduced(scale):
     images = [(name, datasets.load("library", name, size=256)) for name in names]
     for row in training.quality(load_compact_flow(scale), images):
         for key in ("bits_per_dimension", "lr_psnr", "psnr_0", "psnr_heat", "ssim_heat", "ms_ssim_heat"):
-            assert row[key] == pytest.approx(stated[row["image"]][key], rel=2e-3, abs=2e-3), (row["image"], key)
+            assert row[key] == pytest.approx(stated[row["image"]][key], rel=2e-3, abs=2e-3), (
+                row["image"],
+                key,
+            )
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_no_sample_is_lost_or_explodes_whatever_the_lr_image(scale):
     network = load_compact_flow(scale)
-    levels = [("noise", 0.2), ("contrast", 2.5), ("contrast", 0.25), ("otsu", 5), ("blur", 4), ("jpeg", 10), ("bsrgan", 5)]
+    levels = [
+        ("noise", 0.2),
+        ("contrast", 2.5),
+        ("contrast", 0.25),
+        ("otsu", 5),
+        ("blur", 4),
+        ("jpeg", 10),
+        ("bsrgan", 5),
+    ]
     rows = training.stability(network, CROPS[:2], degradations=levels)
     assert {row["condition"] for row in rows} >= set(DOWNSCALERS)
     assert all(row["non_finite"] == 0 for row in rows)
@@ -73,7 +86,10 @@ def test_no_sample_is_lost_or_explodes_whatever_the_lr_image(scale):
     side = 16
     extreme = {
         "random": torch.rand(1, 3, side, side, generator=seeded("random")),
-        "checkerboard": (torch.arange(side)[:, None] + torch.arange(side)).remainder(2).expand(1, 3, -1, -1).float(),
+        "checkerboard": (torch.arange(side)[:, None] + torch.arange(side))
+        .remainder(2)
+        .expand(1, 3, -1, -1)
+        .float(),
         "black": torch.zeros(1, 3, side, side),
         "white": torch.ones(1, 3, side, side),
     }
@@ -98,7 +114,9 @@ def test_flow_beats_interpolation_and_its_draws_are_sharper():
     lr = bicubic(hr, 4)
     with torch.no_grad():
         drawn = [
-            network.decode(lr, draw_latents(network.latent_shapes(*lr.shape[-2:]), [seeded(0)], heat))[0].clamp(0, 1)
+            network.decode(lr, draw_latents(network.latent_shapes(*lr.shape[-2:]), [seeded(0)], heat))[
+                0
+            ].clamp(0, 1)
             for heat in (0.0, 1.0)
         ]
     assert sharpness(drawn[0]) < 0.7 * sharpness(hr) < sharpness(drawn[1]) < 1.5 * sharpness(hr)

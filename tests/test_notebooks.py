@@ -36,7 +36,9 @@ def run(name: str, tmp_path: Path, **parameters):
 
 
 def cells(name: str, kind: str = "code") -> list[dict]:
-    return [c for c in json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"] if c["cell_type"] == kind]
+    return [
+        c for c in json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"] if c["cell_type"] == kind
+    ]
 
 
 def test_every_notebook_has_its_tiny_run():

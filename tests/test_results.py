@@ -53,6 +53,16 @@ def test_heat_is_a_number_or_the_text_of_a_cascade(tmp_path):
     assert sorted(map(str, results.read(tmp_path).heat)) == ["1.0", "1.0", "1.0+0.1"]
 
 
+def test_f06_a_second_writer_in_the_same_process_is_refused(tmp_path):
+    with results.writer(tmp_path) as write:
+        write([row()])
+        with pytest.raises(ValueError, match="this process is already writing here"):
+            results.append([row(sample=1)], tmp_path)
+        write([row(sample=2)])
+    results.append([row(sample=1)], tmp_path)
+    assert results.read(tmp_path)["sample"].tolist() == [0, 1, 2]
+
+
 def test_missing_counts_nan_rows_as_there_and_compares_numbers_as_numbers(tmp_path):
     results.append([row(value=math.nan), row(sample=1, level=2, degradation="blur", where="after")], tmp_path)
     read = results.read(tmp_path)

@@ -51,10 +51,24 @@ def non_finite(lr, generators):
 
 
 def poison(lr, generators):
+    """Kills its worker on a black image, if it can while a neighbour is at work in the same pool."""
+    folder, end = Path(os.environ["FAKES"]), time.monotonic() + 0.5
     if is_black(lr):
-        Path(os.environ["FAKES"], f"death {time.monotonic_ns()}").touch()
+        while not list(folder.glob("at work *")) and time.monotonic() < end:
+            time.sleep(0.005)
+        (folder / f"death {time.monotonic_ns()}").touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return slow(lr, generators)
+    trace = folder / f"at work {time.monotonic_ns()}"
+    trace.touch()
+    time.sleep(0.8)
+    trace.unlink()
+    return noisy(lr, generators)
+
+
+def naps(lr, generators):
+    time.sleep(1.5 if is_black(lr) else 2.8)
+    Path(os.environ["FAKES"], f"end {time.monotonic_ns()}").touch()
+    return noisy(lr, generators)
 
 
 def dies_once(lr, generators):
@@ -112,7 +126,7 @@ def interrupted(lr, generators):
     return noisy(lr, generators)
 
 
-FAKES = [slow, non_finite, poison, dies_once, hangs_once, hangs, hungry, starved]
+FAKES = [slow, non_finite, poison, dies_once, hangs_once, hangs, naps, hungry, starved]
 FAKES += [flaky, refuses, broken, interrupted]
 FACTORIES = {f"fake_{f.__name__}": lambda *, scale, heat, device, f=f: f for f in FAKES}
 FACTORIES["fake"] = lambda *, scale, heat, device: lambda lr, generators: noisy(lr, generators, heat)
@@ -316,12 +330,16 @@ def test_b30_b33_bad_callables_are_named_and_luck_is_remarked(fakes, images, tmp
     code.write_text(
         "import torch\n"
         "def small(hr, scale):\n    return hr[..., ::8, ::8]\n"
+        "def fair(hr, scale):\n    return hr[..., ::scale, ::scale]\n"
         "def lucky(hr, scale):\n    return torch.rand_like(hr[..., ::scale, ::scale])\n"
     )
     with pytest.raises(RuntimeError, match=r"downscaler 'small@\w{8}', image '0\d': expected shape"):
         run(experiment(images, downscalers=[f"{code}:small"]), tmp_path / "rows")
-    with pytest.warns(UserWarning, match="'lucky@.*is not deterministic: two calls differ on 01"):
-        run(experiment(images, downscalers=[f"{code}:lucky"]), tmp_path / "rows")
+    with pytest.warns(UserWarning) as said:
+        run(experiment(images, downscalers=[f"{code}:lucky", f"{code}:fair"]), tmp_path / "rows")
+    assert [str(remark.message).partition(": two calls differ on ")[::2] for remark in said] == [
+        (f"downscaler {runs._named(f'{code}:lucky')!r} is not deterministic", image) for image in ("00", "01")
+    ]
 
 
 def test_b25_folder_of_lr_images_pairs_by_stem_or_stops_with_the_stems(fakes, images, tmp_path):

@@ -57,7 +57,7 @@ def test_per_image_means_counts_and_lost_images_by_hand():
     assert table["lost"]["b"].tolist() == [False, False, True] and not table["lost"]["a"].any()
 
 
-def test_infinite_values_are_counted_apart_and_never_averaged():
+def test_b46_infinite_values_are_counted_apart_and_never_averaged():
     rows = make_rows({"a": [[30, np.inf], [np.inf, np.inf], [np.nan, 20]], "b": [[1, 1]] * 3}, "psnr")
     table = st.per_image(rows)
     assert table["mean"]["a"].tolist()[::2] == [30, 20] and math.isnan(table["mean"]["a"].iloc[1])
@@ -145,7 +145,7 @@ def test_few_images_get_a_t_interval_called_indicative():
 
 
 @pytest.mark.filterwarnings("error")  # SciPy would warn, or raise
-def test_no_interval_where_there_is_none():
+def test_b46_no_interval_where_there_is_none():
     assert st.interval([]).kind == st.interval([1.0]).kind == "no interval (n<2)"
     for n in (5, 50):
         low, high, kind = st.interval([0.1] * n)
@@ -238,7 +238,7 @@ def test_holm_over_the_stated_family_by_hand():
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_missing_p_leaves_holm_first_and_equal_conditions_are_identical():
+def test_b47_a_missing_p_leaves_holm_first_and_equal_conditions_are_identical():
     rows = nested(40, 2, {"a": 0.0, "b": 0.006})
     copy = rows[rows.downscaler == "a"].assign(downscaler="same")
     elsewhere = rows[rows.downscaler == "a"].assign(downscaler="elsewhere", image="other" + rows.image)

@@ -77,7 +77,9 @@ class Mix(nn.Module):
         """Shape (Q, c, h, w) kept."""
         if self.training and not self.initialized:
             self.initialize(z)
-        with torch.autocast(z.device.type, enabled=False):  # the map must stay invertible under mixed precision
+        with torch.autocast(
+            z.device.type, enabled=False
+        ):  # the map must stay invertible under mixed precision
             matrix = self.weight * self.logs.exp()
             return F.conv2d(z, matrix[:, :, None, None], matrix @ self.bias)
 
@@ -135,7 +137,9 @@ class Encoder(nn.Module):
         self.scale = scale
         self.first = nn.Conv2d(3, width, 3, padding=1)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
+            nn.Sequential(
+                nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
+            )
             for _ in range(blocks)
         )
         for block in self.blocks:
@@ -182,7 +186,9 @@ class CompactFlow(nn.Module):
 
     CONFIG = ("scale", "width", "blocks", "head", "steps", "hidden", "clamp", "noise")
 
-    def __init__(self, *, scale=4, width=64, blocks=8, head=48, steps=(8, 8), hidden=(64, 64), clamp=0.8, noise=1 / 64):
+    def __init__(
+        self, *, scale=4, width=64, blocks=8, head=48, steps=(8, 8), hidden=(64, 64), clamp=0.8, noise=1 / 64
+    ):
         super().__init__()
         levels = scale.bit_length() - 1
         if scale < 2 or scale != 2**levels or len(steps) != levels or len(hidden) != levels:

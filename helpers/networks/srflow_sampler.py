@@ -143,21 +143,21 @@ class Sampler(nn.Module):
         self.fold()
         *latents, x = latents
         own, stack = self.encode(lr)
-        padded = F.pad(stack, (0, 0, 1, 1, 1, 1))
+        stack = F.pad(stack, (0, 0, 1, 1, 1, 1))
         for level in range(self.network.L, 0, -1):
             split, steps = self.levels[level - 1]
             if split is not None:
                 mean, log_std = F.conv2d(x, *split, padding=1).chunk(2, 1)
                 x = torch.cat([x, mean + torch.exp(log_std) * latents.pop()], 1)
-            features, factor = own.pop(), x.shape[2] // lr.shape[2]
+            factor, features = x.shape[2] // lr.shape[2], [own.pop()]
             if factor < 2:
-                features = torch.cat([features, stack if factor else stack[::2, ::2]], 2)
-            tiles = self.tiles(features)
+                features.append(stack[1:-1, 1:-1] if factor else stack[1:-1:2, 1:-1:2])
+            tiles = self.tiles(torch.cat(features, 2))
             for step in steps:
                 if step.shared is None:
                     x = pointwise(step, x)
                 else:
-                    x = self.couple(step, x, self.condition(step, x.shape[2:], tiles, padded, factor))
+                    x = self.couple(step, x, self.condition(step, x.shape[2:], tiles, stack, factor))
             x = F.pixel_shuffle(x, 2)
         return x
 
@@ -167,8 +167,8 @@ class Sampler(nn.Module):
         """What one step takes from the LR image; arguments as in `conv`.
 
         Returns:
-            Feature part of the coupling net's first layer, (h, w, hidden); gain and offset of the injector in the
-            direction of decoding, each (1, C, h, w).
+            Feature part of the coupling net's first layer, (h, w, hidden); the gain and offset that undo the
+            injector, each (1, C, h, w).
         """
         shared = self.conv(step.shared, size, tiles, stack, factor)
         hidden, (w2, b2, w3, b3) = shared.shape[2] // 2, step.injector
@@ -225,7 +225,11 @@ class Sampler(nn.Module):
         x = F.pad(x, (0, 0, 1, 4 * right - w + 1, 1, 4 * down - h + 1))
         a, b, _ = x.stride()
         windows = x.as_strided((6, 6, down, right, c), (a, b, 4 * a, 4 * b, 1))
-        return (self.B @ windows.reshape(36, -1)).view(36, -1, c)
+        out, rows = x.new_empty(36, down, right * c), max(1, self.slab // (right * c))
+        for first in range(0, down, rows):
+            part = windows[:, :, first : first + rows].reshape(36, -1)
+            torch.mm(self.B, part, out=out[:, first : first + rows].flatten(1))
+        return out.view(36, -1, c)
 
     def untile(self, products: Tensor, bias: Tensor, right: int) -> Tensor:
         """Sums of products of tiles and weights, (36, tiles, C), to pixels (tile rows, 4, right, 4, C)."""
