@@ -156,9 +156,7 @@ def _function(spec: str) -> Callable[..., Tensor]:
             raise ValueError(f"downscaler {spec!r}: expected a module {where!r}, got: {error}") from error
     if not callable(function := getattr(module, attribute, None)):
         own = [name for name, _ in inspect.getmembers(module, inspect.isfunction) if name[0] != "_"]
-        found = (
-            ", ".join(name for name in own if getattr(module, name).__module__ == module.__name__) or "none"
-        )
+        found = ", ".join(name for name in own if getattr(module, name).__module__ == module.__name__) or "none"
         raise ValueError(f"downscaler {spec!r}: expected a function {attribute!r}, found {found}")
     return _takes_hr_and_scale(function, spec)
 
@@ -171,9 +169,7 @@ def _takes_hr_and_scale(function: Callable, spec: str) -> Callable[..., Tensor]:
     try:
         signature.bind(None, 4)
     except TypeError as error:
-        raise ValueError(
-            f"downscaler {spec!r}: expected a function of (hr, scale), got {signature}"
-        ) from error
+        raise ValueError(f"downscaler {spec!r}: expected a function of (hr, scale), got {signature}") from error
     return function
 
 
@@ -186,9 +182,7 @@ def _command(template: str, timeout: float, allow_lossy: bool) -> Callable[[Tens
     posix = os.name == "posix"  # elsewhere the backslash is no escape, and quotes are left on the words
     words = shlex.split(template, posix=posix)
     words = words if posix else [word.strip('"') for word in words]
-    fields = {
-        field for word in words for _, field, _, _ in string.Formatter().parse(word) if field is not None
-    }
+    fields = {field for word in words for _, field, _, _ in string.Formatter().parse(word) if field is not None}
     if not {"input", "output"} <= fields <= {"input", "output", "scale"}:
         raise ValueError(
             f"command: expected {{input}}, {{output}}, maybe {{scale}}, other braces doubled, got {template}"
@@ -225,9 +219,7 @@ def _run(words: list[str], image: Tensor, scale: int, timeout: float, allow_loss
         if not problem and not Path(values["output"]).is_file():
             problem = "no file {output}"
         if problem:
-            tail = next(
-                (text for log in logs if (text := log.read_text(errors="replace").strip())), "nothing"
-            )
+            tail = next((text for log in logs if (text := log.read_text(errors="replace").strip())), "nothing")
             raise ValueError(
                 f"command {shlex.join(argv)}: expected exit code 0 and an LR image, got {problem}; "
                 f"its last words: {tail[-1000:]}"

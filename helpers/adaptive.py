@@ -57,9 +57,7 @@ def dpid_resize(hr: Tensor, size: tuple[int, int], *, lam: float = 1.0, matlab_b
         raise ValueError(f"lam: expected a finite exponent of at least 0, got {lam}")
     rows, row_weight = _coverage(hr.shape[2], size[0], matlab_bug)
     columns, column_weight = _coverage(hr.shape[3], size[1])
-    if (
-        rows.numel() == hr.shape[2] and columns.numel() == hr.shape[3]
-    ):  # integer factors: cells do not overlap
+    if rows.numel() == hr.shape[2] and columns.numel() == hr.shape[3]:  # integer factors: cells do not overlap
         cells = hr.unflatten(3, columns.shape).unflatten(2, rows.shape)  # (N, 3, h, s, w, s)
     else:
         cells = hr[:, :, rows.to(hr.device)][..., columns.to(hr.device)]
@@ -73,9 +71,7 @@ def dpid_resize(hr: Tensor, size: tuple[int, int], *, lam: float = 1.0, matlab_b
 
     distance = (cells - guidance).square().sum(1, keepdim=True).sqrt()
     largest = distance.amax((3, 5), keepdim=True)
-    weight = (
-        area * torch.where(largest > 0, distance / largest, 0.0) ** lam
-    )  # the scale cancels; no underflow
+    weight = area * torch.where(largest > 0, distance / largest, 0.0) ** lam  # the scale cancels; no underflow
     total = weight.sum((3, 5))
     lr = (cells * weight).sum((3, 5)) / torch.where(total > 0, total, 1.0)
     return torch.where(total > 0, lr, guidance[:, :, :, 0, :, 0])
@@ -133,9 +129,7 @@ def perceptual(hr: Tensor, scale: int, *, patch: int = 2, epsilon: float = 1e-6)
     """
     check_hr(hr, scale)
     if isinstance(patch, bool) or not isinstance(patch, int) or patch < 1 or not 0 < epsilon < math.inf:
-        raise ValueError(
-            f"expected patch >= 1 and a finite epsilon > 0, got patch={patch!r}, epsilon={epsilon!r}"
-        )
+        raise ValueError(f"expected patch >= 1 and a finite epsilon > 0, got patch={patch!r}, epsilon={epsilon!r}")
     if min(hr.shape[2:]) < patch * scale:
         raise ValueError(f"expected an LR image of at least {patch}x{patch}, got {tuple(hr.shape)} / {scale}")
     # float64: which patches are flat is a decision, and float32 takes some of them otherwise
@@ -145,9 +139,7 @@ def perceptual(hr: Tensor, scale: int, *, patch: int = 2, epsilon: float = 1e-6)
     patches = low.unfold(2, patch, 1).unfold(3, patch, 1)
     variance = (patches - mean[..., None, None]).square().mean((-1, -2))  # S_l
     inside = F.avg_pool2d(F.avg_pool2d(x.square(), scale) - low.square(), patch, 1).clamp_min(0)  # S_h - S_l
-    gain = torch.where(
-        variance < epsilon, 0.0, ((variance + inside) / variance.clamp_min(epsilon)).sqrt()
-    )  # R
+    gain = torch.where(variance < epsilon, 0.0, ((variance + inside) / variance.clamp_min(epsilon)).sqrt())  # R
 
     def spread(values: Tensor) -> Tensor:  # sum over the patches that contain each LR pixel
         return F.avg_pool2d(F.pad(values, [patch - 1] * 4), patch, 1)
@@ -175,9 +167,7 @@ def _upsample_adjoint(x: Tensor, scale: int) -> Tensor:
     """U^T along the last axis, U = bilinear upsampling with half-pixel centres and clamped coordinates."""
     half = scale // 2
     blocks = F.pad(x, (scale + half, 2 * scale - half)).unflatten(-1, (-1, scale))  # (..., n + 3, s)
-    offset = (
-        torch.arange(2 * scale, dtype=torch.float64) - half + 0.5 - 0.5 * scale
-    )  # HR pixels from the LR centre
+    offset = torch.arange(2 * scale, dtype=torch.float64) - half + 0.5 - 0.5 * scale  # HR pixels from the LR centre
     weight = (1 - offset.abs() / scale).clamp_min(0).view(2, scale).to(x)
     parts = blocks @ weight.T
     sums = parts[..., :-1, 0] + parts[..., 1:, 1]  # LR pixels -1 .. n
@@ -273,7 +263,5 @@ def l0_smooth(hr: Tensor, scale: int, *, lam: float = 2e-4, kappa: float = 2.0) 
     for beta in betas:
         gx, gy = _shrinkage(lr.roll(-1, 3) - lr, lr.roll(-1, 2) - lr, lam / beta)
         adjoint = gx.roll(1, 3) - gx + gy.roll(1, 2) - gy
-        lr = torch.fft.irfft2(
-            (data + beta * torch.fft.rfft2(adjoint)) / (1 + beta * gradient), s=(height, width)
-        )
+        lr = torch.fft.irfft2((data + beta * torch.fft.rfft2(adjoint)) / (1 + beta * gradient), s=(height, width))
     return lr.clamp(0, 1)

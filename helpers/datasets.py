@@ -123,9 +123,7 @@ def read_manifest(path: str | Path) -> dict[str, dict[str, str]]:
     with path.open(newline="", encoding="utf-8-sig") as stream:
         rows = list(csv.DictReader(stream))
     if not rows or "file" not in rows[0]:
-        raise ValueError(
-            f"{path}: expected rows with a column 'file', got {list(rows[0]) if rows else 'no rows'}"
-        )
+        raise ValueError(f"{path}: expected rows with a column 'file', got {list(rows[0]) if rows else 'no rows'}")
     found = {_stem(row["file"]): row for row in rows}
     if twice := _twice([row["file"] for row in rows]):
         raise ValueError(f"{path}: expected each stem once, got {'; '.join(twice)}")
@@ -297,14 +295,10 @@ def _files(dataset: str | Path, size: int) -> tuple[dict[str, tuple[Path, str]],
     folder, ignored = Path(dataset), []
     if folder.suffix.lower() == ".csv":
         rows = read_manifest(folder)
-        return {
-            name: (folder.parent / row["file"], row.get("sha256") or "") for name, row in rows.items()
-        }, []
+        return {name: (folder.parent / row["file"], row.get("sha256") or "") for name, row in rows.items()}, []
     kinds = " ".join(sorted(SUFFIXES))
     if not folder.is_dir():
-        raise ValueError(
-            f"{folder}: expected a folder of images ({kinds}) or a .csv manifest, found no such folder"
-        )
+        raise ValueError(f"{folder}: expected a folder of images ({kinds}) or a .csv manifest, found no such folder")
     files = []
     for entry in sorted(folder.iterdir()):
         is_picture = entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")

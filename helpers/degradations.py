@@ -64,9 +64,7 @@ def blur(lr: Tensor, level: float, generator=None, *, kernel_size: int | None = 
         raise ValueError(f"kernel_size: expected an odd integer of at least 1 or None, got {kernel_size!r}")
     radius = size // 2
     if min(lr.shape[2:]) <= radius:
-        raise ValueError(
-            f"expected images above {radius}x{radius} pixels for this blur, got {tuple(lr.shape[2:])}"
-        )
+        raise ValueError(f"expected images above {radius}x{radius} pixels for this blur, got {tuple(lr.shape[2:])}")
     if level == 0:
         return lr.clone()
     x = torch.arange(-radius, radius + 1, dtype=torch.float64)
@@ -159,12 +157,7 @@ def _histograms(levels: Tensor) -> Tensor:
     """Counts of the 256 levels of each image, (N, 256), float64 on the CPU; `levels` (N, ...) integers."""
     n = len(levels)
     first = 256 * torch.arange(n, device=levels.device).view(-1, *[1] * (levels.ndim - 1))
-    return (
-        torch.bincount((levels.to(torch.int64) + first).flatten(), minlength=256 * n)
-        .view(n, 256)
-        .cpu()
-        .double()
-    )
+    return torch.bincount((levels.to(torch.int64) + first).flatten(), minlength=256 * n).view(n, 256).cpu().double()
 
 
 def otsu_thresholds(lr: Tensor, n_thresholds: int) -> Tensor:
@@ -225,9 +218,7 @@ def otsu(lr: Tensor, level: int, generator=None, *, mode: str = "gray_mean") -> 
     _check_option("mode", mode, LEVEL_MODES)
     thresholds = otsu_thresholds(lr, level)
     level = thresholds.shape[1]
-    classes = torch.searchsorted(
-        thresholds, torch.arange(256).expand(len(lr), 256).contiguous()
-    )  # t_j < v <= t_j+1
+    classes = torch.searchsorted(thresholds, torch.arange(256).expand(len(lr), 256).contiguous())  # t_j < v <= t_j+1
     ends = F.pad(thresholds.double(), (1, 1), value=-1.0)
     ends[:, -1] = 255
     values = (ends[:, :-1] + 1 + ends[:, 1:]) / 2

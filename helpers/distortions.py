@@ -247,9 +247,7 @@ def _check(sr: Tensor, hr: Tensor, name: str) -> None:
     if sr.device != hr.device:
         raise ValueError(f"{name}: expected sr and hr on one device, got {sr.device} and {hr.device}")
     if min(hr.shape[-2:]) < MINIMUM_SIDE[name]:
-        raise ValueError(
-            f"{name}: expected sides of at least {MINIMUM_SIDE[name]} pixels, got {tuple(hr.shape[-2:])}"
-        )
+        raise ValueError(f"{name}: expected sides of at least {MINIMUM_SIDE[name]} pixels, got {tuple(hr.shape[-2:])}")
 
 
 def _trunk(network: nn.Module, names: tuple[str, ...]) -> nn.Module:

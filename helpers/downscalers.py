@@ -49,9 +49,7 @@ def _lanczos3(x: np.ndarray) -> np.ndarray:
     return np.where((x >= -3) & (x < 3), _sinc(x) * _sinc(x / 3), 0.0)
 
 
-FILTERS: dict[
-    str, tuple[Callable[[np.ndarray], np.ndarray], float]
-] = {  # kernel, half its width in LR pixels
+FILTERS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {  # kernel, half its width in LR pixels
     "box": (_box, 0.5),
     "bilinear": (_triangle, 1.0),
     "hamming": (_hamming, 1.0),
@@ -84,9 +82,7 @@ def _taps(n_in: int, n_out: int, filter: str, convention: str) -> tuple[np.ndarr
 
 
 @lru_cache(maxsize=64)
-def _blocks(
-    n_in: int, n_out: int, filter: str, convention: str, integer: bool
-) -> list[tuple[int, int, np.ndarray]]:
+def _blocks(n_in: int, n_out: int, filter: str, convention: str, integer: bool) -> list[tuple[int, int, np.ndarray]]:
     """The banded matrix of one axis, as dense blocks (first input, last input + 1, weights)."""
     index, weight = _taps(n_in, n_out, filter, convention)
     if integer:  # rounded half away from zero
@@ -118,9 +114,7 @@ def _integer_pass(levels: Tensor, blocks: list[tuple[int, int, np.ndarray]], dim
     # No float64 (MPS): the weights in four signed digits of base 64, each sum below 2^24, hence exact in
     # float32; carries then run from the lowest digit up.
     if max(last - first for first, last, _ in blocks) > 2**24 // (32 * 255):
-        raise ValueError(
-            "expected a scaling factor that fits in float32 sums, got one too large for this device"
-        )
+        raise ValueError("expected a scaling factor that fits in float32 sums, got one too large for this device")
     rest = [matrix * 2**PRECISION for _, _, matrix in blocks]
     carry: Tensor | float = 0.0
     for place in range(4):
@@ -174,9 +168,7 @@ def resize(
     if filter not in ("nearest", *FILTERS):
         raise ValueError(f"filter: expected one of nearest, {', '.join(FILTERS)}, got {filter!r}")
     if convention not in ("pillow", "pillow12", "matlab") or (filter == "nearest" and convention == "matlab"):
-        raise ValueError(
-            f"convention: expected pillow, pillow12 or (not for nearest) matlab, got {convention!r}"
-        )
+        raise ValueError(f"convention: expected pillow, pillow12 or (not for nearest) matlab, got {convention!r}")
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"size: expected (height, width) of at least 1x1, got {size}")
     check_hr(images, 1, in_range=rounded)

@@ -61,9 +61,7 @@ def use_style() -> None:
     display Matplotlib takes Agg by itself.
     """
     sns.set_theme(style="ticks", palette="colorblind", font="DejaVu Sans")
-    text = dict.fromkeys(
-        ["xtick.labelsize", "ytick.labelsize", "legend.fontsize", "legend.title_fontsize"], 7
-    )
+    text = dict.fromkeys(["xtick.labelsize", "ytick.labelsize", "legend.fontsize", "legend.title_fontsize"], 7)
     text |= dict.fromkeys(["font.size", "axes.labelsize", "axes.titlesize", "figure.titlesize"], 8)
     lines = {"lines.linewidth": 1.2, "lines.markersize": 4.5, "axes.linewidth": 0.6, "grid.linewidth": 0.4}
     ticks = {f"{axis}tick.major.{what}": x for axis in "xy" for what, x in (("width", 0.6), ("size", 2.5))}
@@ -79,9 +77,7 @@ def size(columns: int = 1, aspect: float = 0.62, venue: str = "cvpr") -> tuple[f
         ValueError: unknown venue, or another number of columns.
     """
     if venue not in WIDTHS or columns not in (1, 2):
-        raise ValueError(
-            f"expected a venue of {list(WIDTHS)} and 1 or 2 columns, got {venue!r} and {columns!r}"
-        )
+        raise ValueError(f"expected a venue of {list(WIDTHS)} and 1 or 2 columns, got {venue!r} and {columns!r}")
     width = WIDTHS[venue][columns - 1]
     return width, aspect * width
 
@@ -143,9 +139,7 @@ def plot_ranking(
     all_pairs = len(apart) == len(names) * (len(names) - 1) // 2 > len(names) - 1
     baseline = paired_table.g.iloc[0] if apart and not all_pairs else None
     for place, name, line in zip(places, names, table.itertuples(), strict=True):
-        hollow = (
-            baseline is not None and name != baseline and not apart.get(frozenset((name, baseline)), False)
-        )
+        hollow = baseline is not None and name != baseline and not apart.get(frozenset((name, baseline)), False)
         _dot(ax, name, line.mean, line.low, line.high, place, hollow)
     lanes = _lanes(_groups(names, apart)) if all_pairs else []
     to_axes = ax.get_yaxis_transform()
@@ -189,9 +183,7 @@ def plot_paired(ax: Axes, paired_table: pd.DataFrame, alpha: float = 0.05) -> No
         ax,
         list(table.f)
         if one
-        else [
-            f"{_short(f, 12)} \N{MINUS SIGN} {_short(g, 12)}" for f, g in zip(table.f, table.g, strict=True)
-        ],
+        else [f"{_short(f, 12)} \N{MINUS SIGN} {_short(g, 12)}" for f, g in zip(table.f, table.g, strict=True)],
     )
 
 
@@ -216,12 +208,8 @@ def plot_monotonicity(axes: Axes | Sequence[Axes], rows: pd.DataFrame, by: str =
         for k, (name, lines) in enumerate(part.groupby(by)):
             table = statistics.scores(lines, "level").sort_values("level")
             ends = np.nan_to_num(np.abs(table[["low", "high"]].to_numpy().T - table["mean"].to_numpy()))
-            aside = (
-                0.02 * np.ptp(table.level) * (k - (part[by].nunique() - 1) / 2)
-            )  # so that intervals do not hide
-            ax.errorbar(
-                table.level + aside, table["mean"], ends, **look(name), label=_short(name), capsize=1.5
-            )
+            aside = 0.02 * np.ptp(table.level) * (k - (part[by].nunique() - 1) / 2)  # so that intervals do not hide
+            ax.errorbar(table.level + aside, table["mean"], ends, **look(name), label=_short(name), capsize=1.5)
         span = f"{rho.min():.2g}" if rho.min() == rho.max() else f"{rho.min():.2g} to {rho.max():.2g}"
         ax.set_title(f"{title}\n$\\rho$ = {span}".replace("-", "\N{MINUS SIGN}"))
         ax.margins(x=0.12)

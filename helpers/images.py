@@ -35,9 +35,7 @@ def check_images(images: Tensor, *, multiple_of: int = 1, name: str = "hr") -> N
     if not isinstance(images, Tensor):
         raise ValueError(f"{name}: expected a torch.Tensor, got {type(images).__name__}")
     if not images.is_floating_point():
-        raise ValueError(
-            f"{name}: expected floats in [0, 1], got dtype {images.dtype}; divide 8-bit images by 255"
-        )
+        raise ValueError(f"{name}: expected floats in [0, 1], got dtype {images.dtype}; divide 8-bit images by 255")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise ValueError(f"{name}: expected shape (N, 3, H, W), got {tuple(images.shape)}")
     low, high = images.detach().aminmax()
@@ -145,9 +143,7 @@ def read_picture(
     if unknown := set(allow) - ON_REQUEST:
         raise ValueError(f"allow: expected some of {sorted(ON_REQUEST)}, got {sorted(unknown)}")
     if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise ValueError(
-            "expected PIL.ImageFile.LOAD_TRUNCATED_IMAGES to be False: grey blocks would be scored"
-        )
+        raise ValueError("expected PIL.ImageFile.LOAD_TRUNCATED_IMAGES to be False: grey blocks would be scored")
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return Picture(problem="expected a file, got a folder or device")
@@ -266,9 +262,7 @@ def _from_modes(opened: Image.Image, allow: Collection[str], background) -> Pict
     if mode == "CMYK":
         profile = opened.info.get("icc_profile")
         if "cmyk" not in allow or not profile:
-            return Picture(
-                problem=f"CMYK {'with' if profile else 'without'} a profile: convert it to RGB first"
-            )
+            return Picture(problem=f"CMYK {'with' if profile else 'without'} a profile: convert it to RGB first")
         own = ImageCms.ImageCmsProfile(BytesIO(profile))
         rgb = ImageCms.profileToProfile(opened, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
         notes.append("CMYK converted to sRGB by its profile")
@@ -304,9 +298,7 @@ def _from_array(array: np.ndarray, kind: str, allow: Collection[str]) -> Picture
         what = f"{'16' if array.dtype.itemsize == 2 else '32'}-bit {'grey' if grey else 'colour'}"
         if "16-bit" not in allow or not 0 <= array.min() <= array.max() <= 65535:
             low, high = array.min(), array.max()
-            hint = (
-                "allow '16-bit' to divide by 65535" if array.dtype.itemsize == 2 else f"range {low} to {high}"
-            )
+            hint = "allow '16-bit' to divide by 65535" if array.dtype.itemsize == 2 else f"range {low} to {high}"
             return Picture(problem=f"{what}: expected 8 bits; {hint}", stop=grey)
         array, notes = array / 65535, (*notes, f"{what} divided by 65535")
     elif not (array.min() >= 0 and array.max() <= 1):  # also true for NaN

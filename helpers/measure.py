@@ -43,18 +43,14 @@ def score_image(
     """
     check_images(hr)
     if len(hr) != 1 or n_samples < 1:
-        raise ValueError(
-            f"expected one image and n_samples >= 1, got {len(hr)} images, n_samples={n_samples}"
-        )
+        raise ValueError(f"expected one image and n_samples >= 1, got {len(hr)} images, n_samples={n_samples}")
     lr = quantize(downscale(hr))  # what an 8-bit file would keep
     distortions = torch.full((n_samples,), torch.nan, dtype=torch.float64)
     for first in range(0, n_samples, batch):
         samples = range(first, min(first + batch, n_samples))
         sr = upscale(lr, [seeded(*key, q) for q in samples])
         if sr.shape != (len(samples), *hr.shape[1:]):
-            raise ValueError(
-                f"upscaler: expected shape {(len(samples), *hr.shape[1:])}, got {tuple(sr.shape)}"
-            )
+            raise ValueError(f"upscaler: expected shape {(len(samples), *hr.shape[1:])}, got {tuple(sr.shape)}")
         finite = sr.isfinite().flatten(1).all(1)
         if finite.any():
             values = distortion(quantize(sr[finite]), hr).double().cpu()
@@ -86,8 +82,7 @@ def ida_rd(
         ValueError: as `score_image`; or no image was given.
     """
     rows = [
-        score_image(hr, downscale, upscale, distortion, n_samples=n_samples, key=(seed, name))
-        for name, hr in images
+        score_image(hr, downscale, upscale, distortion, n_samples=n_samples, key=(seed, name)) for name, hr in images
     ]
     if not rows:
         raise ValueError("expected at least one image, got none")

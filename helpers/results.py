@@ -85,9 +85,7 @@ def writer(rows_dir: str | Path) -> Iterator[Callable[[Iterable[dict]], None]]:
         yield write
 
 
-def read(
-    rows_dir: str | Path, *, keys: Iterable[Sequence] | None = None, mixed: Sequence[str] = ()
-) -> pd.DataFrame:
+def read(rows_dir: str | Path, *, keys: Iterable[Sequence] | None = None, mixed: Sequence[str] = ()) -> pd.DataFrame:
     """All rows of a folder, published and local, or those of `keys`.
 
     A torn last line is dropped; any other damaged line is reported by its number and counts as missing. Of
@@ -111,9 +109,7 @@ def read(
         found = {key: found[key] for key in {_texts(KEY, key) for key in keys} & found.keys()}
     lines = sorted(found.values(), key=_order)
     data = {name: [_parse(name, line[i]) for line in lines] for i, name in enumerate(COLUMNS)}
-    rows = pd.DataFrame(
-        {name: pd.Series(values, dtype=_dtype(name, values)) for name, values in data.items()}
-    )
+    rows = pd.DataFrame({name: pd.Series(values, dtype=_dtype(name, values)) for name, values in data.items()})
     check_mixed(rows, mixed)
     return rows
 
@@ -378,9 +374,7 @@ def _locked(folder: Path) -> Iterator[None]:
         file.seek(0)
         owner = file.read().decode()
         if not free:
-            raise ValueError(
-                f"{folder}: {owner or 'somebody'} is writing here; wait, or use another rows_dir"
-            )
+            raise ValueError(f"{folder}: {owner or 'somebody'} is writing here; wait, or use another rows_dir")
         if owner and f" on {host} since " not in owner:
             raise ValueError(
                 f"{folder}: {owner} has not signed off, and locks do not reach from machine to machine "

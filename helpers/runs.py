@@ -359,9 +359,7 @@ def _facts(experiment: Experiment) -> dict:
     source = _dataset(experiment)[1]
     known = datasets.names(source, size=experiment.size)
     if unknown := [image for image in experiment.images if image not in set(known)]:
-        raise ValueError(
-            f"images: expected names among the {len(known)} of {source}, got {', '.join(unknown)}"
-        )
+        raise ValueError(f"images: expected names among the {len(known)} of {source}, got {', '.join(unknown)}")
     for name, spec in _downscalers(experiment).items():
         _resolve(spec, name)
         if spec.startswith("folder:"):  # LR images of this data set that are not asked for are no mistake
@@ -383,9 +381,7 @@ def _score(experiment: Experiment, image: str, cells: dict, batch: int, twice: b
     hr = datasets.load(source, image, size=experiment.size, multiple_of=experiment.scale)
     hr = hr.to(pick_device(experiment.device))
     against = distortions.against(distortions.as_distortion(experiment.distortion), hr)
-    draw = partial(
-        score_image, hr, upscale=upscale, distortion=lambda sr, _: against(sr), key=(experiment.seed, image)
-    )
+    draw = partial(score_image, hr, upscale=upscale, distortion=lambda sr, _: against(sr), key=(experiment.seed, image))
     what = f"{image} ({hr.shape[2]}x{hr.shape[3]}, x{experiment.scale})"
     key, rows, remarks = _keys(experiment), [], []
     for (name, degradation, level), samples in cells.items():
@@ -421,9 +417,7 @@ def _downscaled(experiment, image, hr, name, degradation, level, twice, remarks)
     return lr, clipped
 
 
-def _draw(
-    draw: Callable, lr: Tensor, n_samples: int, batch: int, what: str, remarks: list
-) -> tuple[list, int]:
+def _draw(draw: Callable, lr: Tensor, n_samples: int, batch: int, what: str, remarks: list) -> tuple[list, int]:
     """Distortions of the samples, in smaller batches where memory runs out, and the batch that went."""
     while True:
         try:
@@ -481,9 +475,7 @@ def _compute(experiment, rows_dir, state, outcomes, write, progress, mixed, stri
                     failed.append(image)
                     aside[image] = f"{type(outcome).__name__}: {outcome}"
                     if len(failed) == min(IN_A_ROW, total):
-                        raise RuntimeError(
-                            f"{', '.join(failed)} all failed, the last: {outcome}"
-                        ) from outcome
+                        raise RuntimeError(f"{', '.join(failed)} all failed, the last: {outcome}") from outcome
                     continue
                 new, remarks = outcome
                 if any(new[0][column] != facts[column] for column in results.ONE_OF):
@@ -497,9 +489,7 @@ def _compute(experiment, rows_dir, state, outcomes, write, progress, mixed, stri
                     return
         note()
     except (KeyboardInterrupt, SystemExit) as stop:
-        written = results.read(
-            rows_dir, keys=wanted, mixed=tuple(results.ONE_OF)
-        )  # perhaps even the last one
+        written = results.read(rows_dir, keys=wanted, mixed=tuple(results.ONE_OF))  # perhaps even the last one
         left = {key[1] for key in results.missing(wanted, written)}
         raise type(stop)(f"{total - len(left)} of {total} images done; run again to go on") from None
 

@@ -29,9 +29,7 @@ def pick_device(name: str = "auto") -> torch.device:
     except RuntimeError as error:
         raise ValueError(f"expected device 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps', got {name!r}") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use 'cpu'"
-        )
+        raise ValueError(f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use 'cpu'")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"device {name!r}: MPS is not available here; use 'cpu'")
     return device

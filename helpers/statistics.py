@@ -91,9 +91,7 @@ def interval(
         "batch": 500,
         "rng": _generator(seed),
     }  # batch bounds the memory, nothing else
-    result = stats.bootstrap(
-        (values,), np.mean, confidence_level=confidence, n_resamples=n_resamples, **options
-    )
+    result = stats.bootstrap((values,), np.mean, confidence_level=confidence, n_resamples=n_resamples, **options)
     low, high = result.confidence_interval
     return Interval(float(low), float(high), "BCa")
 
@@ -333,9 +331,7 @@ def smallest_effect(
     return _quantiles(alpha, power, pairs) / math.sqrt(n * (WILCOXON_EFFICIENCY if wilcoxon else 1))
 
 
-def images_for(
-    d_z: float, alpha: float = 0.05, power: float = 0.8, pairs: int = 1, *, wilcoxon: bool = True
-) -> int:
+def images_for(d_z: float, alpha: float = 0.05, power: float = 0.8, pairs: int = 1, *, wilcoxon: bool = True) -> int:
     """Images that show an effect of size |d_z| with this power: the inverse of `smallest_effect`, rounded up.
 
     Raises:
@@ -386,9 +382,7 @@ def n_needed(
         line = {"f": f, "g": g, "distortion": rows.distortion.iloc[0], "n_pilot": len(d), "sd_difference": sd}
         line |= {"margin": effect * sd, "d_z": effect}
         for column, family in (("n", 1), ("n_holm", len(pairs))):
-            line[column] = (
-                pd.NA if math.isnan(sd) else images_for(effect, alpha, power, family, wilcoxon=wilcoxon)
-            )
+            line[column] = pd.NA if math.isnan(sd) else images_for(effect, alpha, power, family, wilcoxon=wilcoxon)
         lines.append(line)
     return pd.DataFrame(lines).astype({"n": "Int64", "n_holm": "Int64"})
 
@@ -425,9 +419,7 @@ def monotonicity(
     """
     missing = {"degradation", "level", *([by] if isinstance(by, str) else by)} - set(rows)
     if missing or "level" in _label(by):
-        raise ValueError(
-            f"expected rows with degradation and level, not by level, got none of {sorted(missing)}"
-        )
+        raise ValueError(f"expected rows with degradation and level, not by level, got none of {sorted(missing)}")
     rows = rows[rows.degradation == degradation]
     rows = rows.assign(level=pd.to_numeric(rows.level), group=_conditions(rows, by))
     rows = rows[rows.level.isin(rows.level if levels is None else levels)]
@@ -487,9 +479,7 @@ def ranking_with_failures(
     return _named(result, by).sort_values(["rank", _label(by)], ignore_index=True)
 
 
-def caption(
-    rows: pd.DataFrame, by: str | Sequence[str] = "downscaler", *, lower_is_better: bool | None = None
-) -> str:
+def caption(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler", *, lower_is_better: bool | None = None) -> str:
     """What a caption owes its reader: images, draws, failures, and whether the ranks survive the failures.
 
     Args:
@@ -583,9 +573,7 @@ def _checked(rows: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
         raise ValueError(f"expected numbers as values and a name for each image, got {got}")
     for name in SETTINGS:
         if name in rows and name not in keys and rows[name].nunique(dropna=False) > 1:
-            raise ValueError(
-                f"expected one {name}, got {list(rows[name].unique())}: select one, or add it to by"
-            )
+            raise ValueError(f"expected one {name}, got {list(rows[name].unique())}: select one, or add it to by")
     rows = rows.assign(condition=_conditions(rows, by), value=rows.value.astype(np.float64))
     draw = ["image", "condition", *(name for name in ("seed", "sample") if name in rows)]
     if (twice := rows.duplicated(draw)).any():
@@ -600,9 +588,7 @@ def _conditions(rows: pd.DataFrame, by: str | Sequence[str]) -> pd.Series:
         if rows[keys[0]].isna().any():
             raise ValueError(f"expected a number in every row of {keys[0]!r}, got missing ones")
         return rows[keys[0]]
-    texts = [
-        rows[key].astype(object).where(rows[key].notna(), "").astype(str).replace("", "none") for key in keys
-    ]
+    texts = [rows[key].astype(object).where(rows[key].notna(), "").astype(str).replace("", "none") for key in keys]
     return texts[0].str.cat(texts[1:], sep=" + ") if len(texts) > 1 else texts[0]
 
 

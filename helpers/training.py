@@ -25,9 +25,7 @@ from helpers.upscalers import draw_latents
 Pair = tuple[Tensor, Tensor]  # HR and LR levels of one photograph, uint8, (3, H, W) and (3, H / s, W / s)
 
 
-def sample_patches(
-    pairs: Sequence[Pair], batch: int, crop: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def sample_patches(pairs: Sequence[Pair], batch: int, crop: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Random aligned crops, flipped and transposed; photographs are drawn in proportion to their area.
 
     The LR crop is cut from the downscaled photograph: downscaling the HR crop would make other borders.
@@ -84,9 +82,7 @@ def pairs_of(photograph: Tensor, scale: int, generator: torch.Generator) -> list
     return pairs
 
 
-def learning_rate(
-    iteration: int, total: int, *, peak: float, warmup: int = 100, cooldown: float = 0.3
-) -> float:
+def learning_rate(iteration: int, total: int, *, peak: float, warmup: int = 100, cooldown: float = 0.3) -> float:
     """Linear warm-up, a plateau, and a cosine fall to peak / 100 over the last `cooldown` share.
 
     The plateau is why a finished run can be lengthened: resume it with a larger total from before the fall.
@@ -205,9 +201,7 @@ def train_flow(
             else:
                 loss = network.encode(dequantize(hr, network.noise, generator), lr)[1].mean()
         if not loss.isfinite():
-            raise FloatingPointError(
-                f"loss is {loss.item()} at iteration {iteration}; the last checkpoint is whole"
-            )
+            raise FloatingPointError(f"loss is {loss.item()} at iteration {iteration}; the last checkpoint is whole")
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -287,9 +281,7 @@ def quality(
             "bicubic": F.interpolate(lr, scale_factor=network.scale, mode="bicubic", align_corners=False),
         }
         for label, sr in drawn.items():
-            row |= {
-                f"{metric}_{label}": DISTORTIONS[metric](quantize(sr), hr).mean().item() for metric in metrics
-            }
+            row |= {f"{metric}_{label}": DISTORTIONS[metric](quantize(sr), hr).mean().item() for metric in metrics}
         again = bicubic(quantize(drawn["heat"]), network.scale)
         rows.append(row | {"lr_psnr": DISTORTIONS["psnr"](again, lr).mean().item()})
     return rows

@@ -25,9 +25,7 @@ SRFLOW = {  # configuration, scale, weights
 }
 
 
-def draw_latents(
-    shapes: Sequence[tuple[int, ...]], generators: Sequence[Generator], heat: float
-) -> list[Tensor]:
+def draw_latents(shapes: Sequence[tuple[int, ...]], generators: Sequence[Generator], heat: float) -> list[Tensor]:
     """Latents of a batch of samples, each from its own CPU generator.
 
     Args:
@@ -78,9 +76,7 @@ def embedded_flow(*, scale: int, heat: float = 1.0, device: str = "cpu") -> Call
     """
     device = pick_device(device)
     network = load_compact_flow(scale, device)
-    return partial(
-        _sample, lambda lr, latents: network.decode(lr, latents)[0], network.latent_shapes, heat, device
-    )
+    return partial(_sample, lambda lr, latents: network.decode(lr, latents)[0], network.latent_shapes, heat, device)
 
 
 def srflow(*, name: str, scale: int, heat: float = 1.0, device: str = "cpu") -> Callable:

@@ -198,9 +198,7 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
         what = "truncated, no checkpoint, or holding code, which is refused"
         raise ValueError(f"{path}: expected tensors, got a file {what} ({type(error).__name__})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(
-            f"{path}: expected a flat dict of tensors, got {type(state).__name__} with other values"
-        )
+        raise ValueError(f"{path}: expected a flat dict of tensors, got {type(state).__name__} with other values")
     return dict(state)
 
 
@@ -243,14 +241,9 @@ def embedded(name: str) -> Path:
         raise ValueError(f"no embedded checkpoint {name!r}: expected one of {known} in {EMBEDDED}")
     sums = EMBEDDED / "SHA256SUMS"
     lines = sums.read_text().splitlines() if sums.is_file() else []
-    listed = {
-        file.lstrip("*"): digest
-        for digest, file in (line.split(maxsplit=1) for line in lines if line.strip())
-    }
+    listed = {file.lstrip("*"): digest for digest, file in (line.split(maxsplit=1) for line in lines if line.strip())}
     if listed.get(path.name) != sha256_of(path):
-        raise ValueError(
-            f"{path}: expected SHA-256 {listed.get(path.name, 'in ' + str(sums))}, got {sha256_of(path)}"
-        )
+        raise ValueError(f"{path}: expected SHA-256 {listed.get(path.name, 'in ' + str(sums))}, got {sha256_of(path)}")
     return path
 
 
@@ -328,9 +321,7 @@ def _knock(url: str, patience: float) -> None:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     failure: list[OSError | None] = [
-        TimeoutError(
-            f"{parts.hostname} did not answer within {patience:g} s; fetch(..., patience=30) waits longer"
-        )
+        TimeoutError(f"{parts.hostname} did not answer within {patience:g} s; fetch(..., patience=30) waits longer")
     ]
 
     def connect() -> None:

@@ -1,9 +1,9 @@
 """`python -m tests.bench`: N_Q samples of one LR image and their distortions, against a plain loop.
 
 Ours is `srflow.Sampler`, with the reference features of the distortion computed once per HR image; the other
-one full pass of the network and one of LPIPS per sample (`tests/plain_srflow.py`). Same weights, same
-latents, outputs compared. On a CPU one core is used, and CPU seconds are compared: other programs disturb them
-less than wall time. On CUDA, wall seconds. The last lines read `speedup NAME VALUE`.
+one full pass of the network and one of LPIPS per sample (`tests/plain_srflow.py`). Same weights, same latents,
+outputs compared. On a CPU one core is used and CPU seconds are compared, since other programs disturb them less
+than wall time; on CUDA wall seconds. The last lines read `speedup NAME VALUE`.
 """
 
 import argparse

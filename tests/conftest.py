@@ -24,8 +24,6 @@ def device(request) -> torch.device:
 
 
 def pytest_terminal_summary(terminalreporter):
-    skipped = sum(
-        "IDA_RD_SHARED" in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])
-    )
+    skipped = sum("IDA_RD_SHARED" in str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
     where = f"IDA_RD_SHARED={SHARED}" if SHARED else "IDA_RD_SHARED is not set"
     terminalreporter.write_line(f"{where}: {skipped} tests that need the reference data were skipped")

@@ -53,9 +53,7 @@ def fill(network: SRFlow) -> SRFlow:
 
     The rule of the project's reference vectors, so that a network filled here gives their numbers.
     """
-    state = {
-        name: torch.from_numpy(_values(name, tensor.shape)) for name, tensor in network.state_dict().items()
-    }
+    state = {name: torch.from_numpy(_values(name, tensor.shape)) for name, tensor in network.state_dict().items()}
     network.load_state_dict(state)
     return network.eval()
 

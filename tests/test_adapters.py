@@ -154,9 +154,7 @@ def test_our_own_pass(name):
     ],
 )
 def test_b30_wrong_results_name_everything(f, expected, got):
-    with pytest.raises(
-        ValueError, match=f"downscaler 'mine', image 'lake': expected .*{expected}.* got .*{got}"
-    ):
+    with pytest.raises(ValueError, match=f"downscaler 'mine', image 'lake': expected .*{expected}.* got .*{got}"):
         check_downscaler(f, "mine", picture(), 4, image="lake")
 
 
@@ -322,10 +320,7 @@ def damage(path, kind):
         header = struct.pack(">IIBBBBB", 8, 6, 16, 2, 0, 0, 0)
         rows = b"".join(b"\0" + bytes(48) for _ in range(6))
         path.write_bytes(
-            b"\x89PNG\r\n\x1a\n"
-            + chunk(b"IHDR", header)
-            + chunk(b"IDAT", zlib.compress(rows))
-            + chunk(b"IEND", b"")
+            b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
         )
     elif kind == "jpeg":
         Image.fromarray(grey).save(path, format="JPEG")

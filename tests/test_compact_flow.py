@@ -96,9 +96,7 @@ def test_log_scales_are_bounded():
     assert bounded(torch.tensor(1e-3), 0.8).item() == pytest.approx(1e-3, rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    "bad", [{"scale": 3}, {"scale": 1, "steps": (), "hidden": ()}, {"scale": 8}, {"hidden": (8,)}]
-)
+@pytest.mark.parametrize("bad", [{"scale": 3}, {"scale": 1, "steps": (), "hidden": ()}, {"scale": 8}, {"hidden": (8,)}])
 def test_bad_configurations_are_refused(bad):
     with pytest.raises(ValueError, match="power of two"):
         CompactFlow(**bad)

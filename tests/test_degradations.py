@@ -265,10 +265,7 @@ def test_batch_is_its_images(name, level):
     lr = picture(4)
     keys = [seeded(0, i) for i in range(4)] if name in GENERATED else None
     together = DEGRADATIONS[name](lr, level, keys)
-    alone = [
-        DEGRADATIONS[name](lr[i : i + 1], level, seeded(0, i) if name in GENERATED else None)
-        for i in range(4)
-    ]
+    alone = [DEGRADATIONS[name](lr[i : i + 1], level, seeded(0, i) if name in GENERATED else None) for i in range(4)]
     torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-6)
 
 

@@ -25,9 +25,7 @@ def read(path):
 def waves(n=1, side=176, seed=0):
     """Smooth pictures by formula, all different, in [0, 1]."""
     y, x = torch.meshgrid(torch.arange(side) / 16, torch.arange(side) / 16, indexing="ij")
-    picture = [
-        torch.sin(x * (1 + i + seed) + y + c).mul(torch.cos(y * (2 + c))) for i in range(n) for c in range(3)
-    ]
+    picture = [torch.sin(x * (1 + i + seed) + y + c).mul(torch.cos(y * (2 + c))) for i in range(n) for c in range(3)]
     return torch.stack(picture).reshape(n, 3, side, side) / 2 + 0.5
 
 
@@ -90,13 +88,9 @@ def test_lpips_equals_the_published_values(shared, unloaded, monkeypatch):
     monkeypatch.setenv("IDA_RD_WEIGHTS", str(shared / "data" / "weights"))
     folder = shared / "data" / "metric_calibration"
     rows = {row["metric"]: row for row in csv.DictReader((folder / "reference_scores.csv").open())}
-    computed = json.loads((shared / "data" / "weights" / "lpips_expected.json").read_text())["computed"][
-        "alex"
-    ]
+    computed = json.loads((shared / "data" / "weights" / "lpips_expected.json").read_text())["computed"]["alex"]
     for image, exact in computed["metric_calibration ref|dist"].items():
-        value = distortions.lpips(
-            read(folder / f"{image}_dist.png"), read(folder / f"{image}_ref.png")
-        ).item()
+        value = distortions.lpips(read(folder / f"{image}_dist.png"), read(folder / f"{image}_ref.png")).item()
         assert value == pytest.approx(float(rows["lpips"][image]), abs=1e-4)  # published, four digits
         assert value == pytest.approx(exact, abs=1e-6)
     examples = shared / "data" / "weights" / "lpips_examples"
@@ -168,9 +162,7 @@ def test_ssim_equals_scikit_image():
     from skimage.metrics import structural_similarity
 
     hr, sr = waves(side=64).double(), waves(side=64, seed=1).double()
-    options = dict(
-        gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1, channel_axis=0
-    )
+    options = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1, channel_axis=0)
     expected = structural_similarity(sr[0].numpy(), hr[0].numpy(), **options)
     assert distortions.ssim(sr, hr).item() == pytest.approx(expected, abs=1e-6)
 
@@ -190,9 +182,7 @@ def test_dists_equals_the_published_values(shared, unloaded, monkeypatch):
     folder = shared / "data" / "metric_calibration"
     rows = {row["metric"]: row for row in csv.DictReader((folder / "reference_scores.csv").open())}
     for image in ("I03", "I04", "I06", "I08", "I19"):
-        value = distortions.dists(
-            read(folder / f"{image}_dist.png"), read(folder / f"{image}_ref.png")
-        ).item()
+        value = distortions.dists(read(folder / f"{image}_dist.png"), read(folder / f"{image}_ref.png")).item()
         assert value == pytest.approx(float(rows["dists"][image]), abs=5e-3)
 
 
@@ -324,9 +314,7 @@ def test_describe_names_package_and_variant():
 # ---- missing weights
 
 
-@pytest.mark.parametrize(
-    ("name", "file"), [("lpips", "alexnet-owt-7be5be79.pth"), ("dists", "vgg16-397923af.pth")]
-)
+@pytest.mark.parametrize(("name", "file"), [("lpips", "alexnet-owt-7be5be79.pth"), ("dists", "vgg16-397923af.pth")])
 def test_missing_weights_are_an_error_in_the_first_second(name, file, unloaded, monkeypatch):
     monkeypatch.delenv("IDA_RD_OFFLINE")
     unroutable = weights.WEIGHTS[weights_of(name)]._replace(urls=("http://192.0.2.1/" + file,))  # RFC 5737

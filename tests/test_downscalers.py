@@ -13,12 +13,8 @@ from helpers.downscalers import DOWNSCALERS, resize
 from helpers.images import from_uint8, quantize
 
 PILLOW = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}  # Image.Resampling
-INSTALLED = (
-    "pillow" if int(PIL.__version__.split(".")[0]) >= 13 else "pillow12"
-)  # the order of the two passes
-GOLDENS = [
-    (image, size) for image in ("astronaut", "chelsea") for size in ("x2", "x4", "x8", "24x40", "23x37")
-]
+INSTALLED = "pillow" if int(PIL.__version__.split(".")[0]) >= 13 else "pillow12"  # the order of the two passes
+GOLDENS = [(image, size) for image in ("astronaut", "chelsea") for size in ("x2", "x4", "x8", "24x40", "23x37")]
 
 
 def noise(n=1, height=48, width=72, seed=0, dtype=torch.float32):
@@ -58,9 +54,7 @@ def test_resize_is_pillow_at_any_size(filter):
         images = noise(1, height, width, seed=case)
         if case % 2:
             images = images.round()  # black and white: every overshoot is clipped
-        assert torch.equal(
-            resize(images, size, filter, convention=INSTALLED), by_pillow(images, size, filter)
-        )
+        assert torch.equal(resize(images, size, filter, convention=INSTALLED), by_pillow(images, size, filter))
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
@@ -76,9 +70,7 @@ def test_downscalers_are_pillow(name, scale):
 @pytest.mark.parametrize("width, n_out", [(64, 23), (90, 37)])
 def test_the_last_bit_of_the_weights(width, n_out):
     images = noise(1, 20000, width)  # one weight off by 2^-22 shows in a few of a million pixels
-    assert torch.equal(
-        resize(images, (20000, n_out), "hamming"), by_pillow(images, (20000, n_out), "hamming")
-    )
+    assert torch.equal(resize(images, (20000, n_out), "hamming"), by_pillow(images, (20000, n_out), "hamming"))
 
 
 def test_tall_pictures_follow_the_version_of_pillow():
@@ -203,9 +195,7 @@ def slow_dpid(image, scale, lam, row_bug=False):  # (H, W, 3) float64
     h, w = image.shape[0] // scale, image.shape[1] // scale
     rows = np.arange(scale, 0, -1.0) if row_bug else np.ones(scale)
     cell = lambda y, x: image[y * scale : (y + 1) * scale, x * scale : (x + 1) * scale]  # noqa: E731
-    mean = np.array(
-        [[np.average(cell(y, x).mean(1), axis=0, weights=rows) for x in range(w)] for y in range(h)]
-    )
+    mean = np.array([[np.average(cell(y, x).mean(1), axis=0, weights=rows) for x in range(w)] for y in range(h)])
     out = np.zeros((h, w, 3))
     for y in range(h):
         for x in range(w):
@@ -301,10 +291,7 @@ def test_l0_definition(name):
     hr = waves(1, 10, 12).double()
     periodic = name == "l0_smooth"
     mean = torch.full((1, scale), 1 / scale, dtype=torch.float64)
-    ups = [
-        torch.kron(torch.eye(n, dtype=torch.float64), mean) if periodic else upsampling(n, scale).T
-        for n in (h, w)
-    ]
+    ups = [torch.kron(torch.eye(n, dtype=torch.float64), mean) if periodic else upsampling(n, scale).T for n in (h, w)]
     adjoint = torch.kron(*ups)  # U^T, or the block mean, on flattened images
     data = hr[0].flatten(1) @ adjoint.T / (1 if periodic else scale**2)
     fit = torch.eye(h * w, dtype=torch.float64) if periodic else adjoint @ adjoint.T / scale**2
@@ -405,9 +392,7 @@ def test_every_option_changes_something(name, options):
 def test_bicubic_float_trains():
     hr = waves().requires_grad_()
     ds.bicubic_float(hr, 4).sum().backward()
-    assert torch.allclose(
-        hr.grad.sum(), torch.tensor(3 * 16 * 24.0), rtol=1e-4
-    )  # the weights of a pixel sum to 1
+    assert torch.allclose(hr.grad.sum(), torch.tensor(3 * 16 * 24.0), rtol=1e-4)  # the weights of a pixel sum to 1
     beyond = resize(2 * waves(), (16, 24), rounded=False)  # an unclipped SR image is fine
     assert torch.allclose(beyond, 2 * ds.bicubic_float(waves(), 4), atol=1e-6)
 

@@ -32,9 +32,7 @@ def start_fake_worker(folder):
 
 
 def pool(context=CONTEXT):
-    return ProcessPoolExecutor(
-        2, mp_context=context, initializer=start_fake_worker, initargs=(os.environ["FAKES"],)
-    )
+    return ProcessPoolExecutor(2, mp_context=context, initializer=start_fake_worker, initargs=(os.environ["FAKES"],))
 
 
 def forked_pool():
@@ -276,9 +274,7 @@ def test_f11_of_two_copies_the_first_counts_and_the_second_is_dropped(fakes, tmp
     one = experiment(folder, upscaler="fake_naps", downscalers=["box"])
     with ThreadPoolExecutor(4) as ours:
         assert len(run(one, tmp_path / "rows", ours, deadline=0.5)) == 6
-        assert (
-            traces(fakes, "end") == 3
-        )  # at 1.5, 2.5 and 2.8 s; the copy that ends at 3.8 s is not waited for
+        assert traces(fakes, "end") == 3  # at 1.5, 2.5 and 2.8 s; the copy that ends at 3.8 s is not waited for
     assert n_lines(tmp_path / "rows") == 1 + 6
 
 
@@ -346,9 +342,7 @@ def test_plan_passes_over_a_bad_first_image(fakes, tmp_path):
 
 def test_f15_out_of_memory_halves_the_batch_and_changes_no_row(fakes, tmp_path):
     folder = write_images(tmp_path / "images", 3)
-    with pytest.warns(
-        UserWarning, match=r"00 \(16x16, x4\): out of memory, went on with 2 samples at a time"
-    ):
+    with pytest.warns(UserWarning, match=r"00 \(16x16, x4\): out of memory, went on with 2 samples at a time"):
         run(experiment(folder, upscaler="fake_hungry", n_samples=5), tmp_path / "rows")
     rows = results.read(tmp_path / "rows")
     same = run(experiment(folder, n_samples=5), tmp_path / "other")

@@ -57,9 +57,7 @@ def make_rows(n: int = 36, gaps: dict = GAPS, key: int = 0, **columns) -> pd.Dat
 def degraded() -> pd.DataFrame:
     levels = {"blur": (1, 2, 4), "contrast": (0.25, 0.5, 0.75, 1.5, 2, 2.5), "otsu": (5, 10, 15)}
     return pd.concat(
-        make_rows(
-            12, {name: gap + 0.05 * k for name, gap in GAPS.items()}, degradation=name, level=float(level)
-        )
+        make_rows(12, {name: gap + 0.05 * k for name, gap in GAPS.items()}, degradation=name, level=float(level))
         for name, all_levels in levels.items()
         for k, level in enumerate(all_levels)
     )
@@ -72,9 +70,7 @@ def picture(height: int = 32, width: int = 32, key: int = 0) -> torch.Tensor:
 def ranking(paired_with: str | None, n: int = 36) -> plt.Figure:
     fig, ax = plt.subplots(figsize=figures.size(1, 0.85))
     rows = make_rows(n)
-    pairs = {"all": statistics.paired(rows), "one": statistics.paired(rows, "bicubic"), None: None}[
-        paired_with
-    ]
+    pairs = {"all": statistics.paired(rows), "one": statistics.paired(rows, "bicubic"), None: None}[paired_with]
     figures.plot_ranking(ax, statistics.scores(rows), pairs)
     return fig
 
@@ -98,9 +94,7 @@ def crops() -> plt.Figure:
 
 
 def maps() -> plt.Figure:
-    return figures.difference_maps(
-        picture(), {name: picture(key=k) for k, name in enumerate(GAPS)}, columns=3
-    )
+    return figures.difference_maps(picture(), {name: picture(key=k) for k, name in enumerate(GAPS)}, columns=3)
 
 
 ALL = {
@@ -170,9 +164,7 @@ def test_an_unchanged_figure_is_an_unchanged_file(tmp_path, monkeypatch):
     """Another process, another hash seed, another day: the same bytes."""
     root = Path(__file__).parent.parent
     there = {"PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "86400", "MPLBACKEND": "Agg"}
-    subprocess.run(
-        [sys.executable, "-c", SCRIPT, tmp_path / "a"], check=True, cwd=root, env=os.environ | there
-    )
+    subprocess.run([sys.executable, "-c", SCRIPT, tmp_path / "a"], check=True, cwd=root, env=os.environ | there)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     for name in ("ranking_groups", "panels"):
         for path in figures.save(ALL[name](), name, tmp_path / "b"):
@@ -204,11 +196,7 @@ def test_sizes():
 
 
 def points(ax: plt.Axes) -> list:
-    return [
-        line
-        for line in ax.lines
-        if line.get_marker() not in ("None", None, "") and len(line.get_xdata()) == 1
-    ]
+    return [line for line in ax.lines if line.get_marker() not in ("None", None, "") and len(line.get_xdata()) == 1]
 
 
 def test_ranking_draws_the_table_best_on_top():
@@ -312,10 +300,7 @@ def test_panels_show_pixels_as_squares_over_the_same_crop(tmp_path):
         pixels = np.asarray(image.convert("L")).astype(int)
     box = fig.axes[1].get_window_extent()
     x = [round(300 / fig.dpi * (box.x0 + share * box.width)) for share in (0.1, 0.4, 0.6, 0.9)]
-    y = [
-        pixels.shape[0] - round(300 / fig.dpi * (box.y1 - share * box.height))
-        for share in (0.1, 0.4, 0.6, 0.9)
-    ]
+    y = [pixels.shape[0] - round(300 / fig.dpi * (box.y1 - share * box.height)) for share in (0.1, 0.4, 0.6, 0.9)]
     drawn = pixels[np.ix_(y, x)]
     np.testing.assert_allclose(drawn, np.kron([[0, 255], [128, 64]], np.ones((2, 2))), atol=1)
 

@@ -21,9 +21,7 @@ from helpers.images import (
     write_rgb,
 )
 
-RAMP = np.add.outer(np.arange(24) * 5, np.arange(32) * 4).astype(np.uint8)[..., None] + np.array(
-    [0, 9, 18], np.uint8
-)
+RAMP = np.add.outer(np.arange(24) * 5, np.arange(32) * 4).astype(np.uint8)[..., None] + np.array([0, 9, 18], np.uint8)
 
 
 def saved(path, array=RAMP, **options):
@@ -245,9 +243,7 @@ def test_b12_transparency(tmp_path):
     over = levels_of(tmp_path / "b.png", background=(0, 255, 0))
     hidden = half[..., 3] == 0
     assert hidden.any() and (over[hidden] == [0, 255, 0]).all() and (over[~hidden] == RAMP[~hidden]).all()
-    assert read_picture(tmp_path / "b.png", background=(0, 255, 0)).notes == (
-        "transparent pixels over (0, 255, 0)",
-    )
+    assert read_picture(tmp_path / "b.png", background=(0, 255, 0)).notes == ("transparent pixels over (0, 255, 0)",)
 
 
 def test_b13_palette(tmp_path):
@@ -270,9 +266,7 @@ def cmyk_profile():
     """A four-colour ICC profile by hand: one corner of the lookup table for each ink on or off."""
     inks = [(c, m, y, k) for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1)]
     table = b"".join(
-        struct.pack(
-            ">3B", int(255 * (1 - k) * (3 - c - m - y) / 3), 128 + 60 * m - 60 * c, 128 + 60 * y - 30 * c
-        )
+        struct.pack(">3B", int(255 * (1 - k) * (3 - c - m - y) / 3), 128 + 60 * m - 60 * c, 128 + 60 * y - 30 * c)
         for c, m, y, k in inks
     )
     straight = bytes(range(256))
@@ -291,9 +285,7 @@ def cmyk_profile():
         index += name + struct.pack(">II", offset + len(body), len(content))
         body += content
     size = offset + len(body)
-    header = (
-        struct.pack(">I4sI4s4s4s", size, b"none", 0x02400000, b"prtr", b"CMYK", b"Lab ") + bytes(12) + b"acsp"
-    )
+    header = struct.pack(">I4sI4s4s4s", size, b"none", 0x02400000, b"prtr", b"CMYK", b"Lab ") + bytes(12) + b"acsp"
     header += bytes(28) + struct.pack(">3i", 63190, 65536, 54061) + bytes(48)
     return header + struct.pack(">I", len(tags)) + index + body
 
@@ -329,9 +321,7 @@ def test_b16_exif_orientation(tmp_path, turn):
 
 
 def test_b17_colour_profile(tmp_path):
-    srgb, other = (
-        ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes() for name in ("sRGB", "XYZ")
-    )
+    srgb, other = (ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes() for name in ("sRGB", "XYZ"))
     assert read_picture(saved(tmp_path / "a.png", icc_profile=srgb)).profile == ""
     picture = read_picture(saved(tmp_path / "b.png", icc_profile=other))
     assert "XYZ" in picture.profile and picture.notes == (f"colour profile {picture.profile!r} not applied",)

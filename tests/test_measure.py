@@ -33,9 +33,7 @@ def test_first_two_of_five_samples_are_the_two_samples(hr):
 
 def test_batch_changes_no_sample(hr):
     one = score_image(hr, halve, noisy, mse, n_samples=5, key=(0, "a"), batch=1)
-    assert torch.allclose(
-        one, score_image(hr, halve, noisy, mse, n_samples=5, key=(0, "a"), batch=4), atol=1e-8
-    )
+    assert torch.allclose(one, score_image(hr, halve, noisy, mse, n_samples=5, key=(0, "a"), batch=4), atol=1e-8)
 
 
 def test_key_changes_the_draw(hr):

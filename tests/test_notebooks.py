@@ -36,9 +36,7 @@ def run(name: str, tmp_path: Path, **parameters):
 
 
 def cells(name: str, kind: str = "code") -> list[dict]:
-    return [
-        c for c in json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"] if c["cell_type"] == kind
-    ]
+    return [c for c in json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"] if c["cell_type"] == kind]
 
 
 def test_every_notebook_has_its_tiny_run():
@@ -85,9 +83,7 @@ def test_quickstart_leaves_rows_ranking_and_figures(tmp_path):
 
     # a rerun with one more downscaler, the reader's own, computes its rows only
     own = tmp_path / "mine.py"
-    own.write_text(
-        "import torch.nn.functional as F\n\ndef mean(hr, scale):\n    return F.avg_pool2d(hr, scale)\n"
-    )
+    own.write_text("import torch.nn.functional as F\n\ndef mean(hr, scale):\n    return F.avg_pool2d(hr, scale)\n")
     run("00_quickstart", tmp_path, downscaler=f"{own}:mean")
     again = (tmp_path / "rows" / "local.csv").read_text().splitlines()
     assert again[: len(lines)] == lines and len(again) == len(lines) + 2 * 2

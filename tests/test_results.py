@@ -35,9 +35,7 @@ def test_rows_come_back_bit_for_bit(tmp_path):
     assert read.value.isna().sum() == 1  # a NaN draw is a row
 
 
-@pytest.mark.parametrize(
-    "name", ["a,b", 'say "x"', "a\nb", "a\\nb", "a\\", "\r", " {x} ", "é\u2028\x0b", "b\udc80"]
-)
+@pytest.mark.parametrize("name", ["a,b", 'say "x"', "a\nb", "a\\nb", "a\\", "\r", " {x} ", "é\u2028\x0b", "b\udc80"])
 def test_b28_odd_names_survive(tmp_path, name):
     results.append([row("plain"), row(name), row("plain", 1)], tmp_path)
     results.publish(tmp_path, tmp_path / "rows.csv.gz")
@@ -150,9 +148,7 @@ def test_f05_damaged_published_file_is_refused_by_name(tmp_path):
         results.read(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "change", [lambda c: c[1:], lambda c: [*c, "gpu"], lambda c: ["dataset", "face", *c[2:]]]
-)
+@pytest.mark.parametrize("change", [lambda c: c[1:], lambda c: [*c, "gpu"], lambda c: ["dataset", "face", *c[2:]]])
 def test_b45_other_columns_are_refused_by_name(tmp_path, change):
     columns = list(results.COLUMNS)
     changed = change(columns)
@@ -207,9 +203,7 @@ def test_weights_of_another_upscaler_and_metric_of_another_distortion_are_no_mix
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is the folder where nobody can write")
 @pytest.mark.parametrize("folder", ["/proc/self", "/proc/rows"])
 def test_b44_folder_that_cannot_be_written_is_refused_before_any_row(folder):
-    with pytest.raises(
-        ValueError, match=rf"{folder}: expected a folder to write into|/proc/.*expected a folder"
-    ):
+    with pytest.raises(ValueError, match=rf"{folder}: expected a folder to write into|/proc/.*expected a folder"):
         results.append([row()], folder)
 
 

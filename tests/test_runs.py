@@ -201,9 +201,7 @@ def test_rows_are_what_score_image_says(fakes, images, tmp_path):
     )
     assert ours.value.tolist() == pytest.approx(values.tolist(), abs=1e-4)  # Pillow's box rounds
     assert set(ours.height) == {16} and set(ours.metric) == {distortions.describe("mse")}
-    assert (
-        (rows.seconds > 0).all() and set(rows.version) == {runs.__version__} and set(rows.device) == {"cpu"}
-    )
+    assert (rows.seconds > 0).all() and set(rows.version) == {runs.__version__} and set(rows.device) == {"cpu"}
 
 
 def test_a_second_run_computes_only_what_is_missing(fakes, images, tmp_path, monkeypatch):
@@ -224,9 +222,7 @@ def test_a_second_run_computes_only_what_is_missing(fakes, images, tmp_path, mon
 def test_order_batch_and_executor_change_no_row(fakes, images, tmp_path):
     one = experiment(images, upscaler="fake_slow")
     run(one, tmp_path / "serial", batch=1)
-    run(
-        runs.replace(one, images=one.images[::-1], downscalers=["nearest", "box"]), tmp_path / "back", batch=4
-    )
+    run(runs.replace(one, images=one.images[::-1], downscalers=["nearest", "box"]), tmp_path / "back", batch=4)
     with ThreadPoolExecutor(3) as pool:
         run(one, tmp_path / "threads", pool)
     assert published(tmp_path / "serial") == published(tmp_path / "back") == published(tmp_path / "threads")
@@ -244,16 +240,12 @@ def test_f17_nan_draws_are_rows_and_are_not_drawn_again(fakes, images, tmp_path)
     rows = run(one, tmp_path / "rows")
     lost = rows.value.isna()
     assert len(rows) == 80 and 8 <= lost.sum() <= 40
-    assert (
-        lost[rows.downscaler == "box"].tolist() == lost[rows.downscaler == "nearest"].tolist()
-    )  # shared draws
+    assert lost[rows.downscaler == "box"].tolist() == lost[rows.downscaler == "nearest"].tolist()  # shared draws
     assert runs.plan(one, tmp_path / "rows").missing == []
     assert ",nan," in (tmp_path / "rows" / "local.csv").read_text()
 
 
-def test_degradation_comes_after_or_before_with_one_noise_for_all_levels(
-    fakes, images, tmp_path, monkeypatch
-):
+def test_degradation_comes_after_or_before_with_one_noise_for_all_levels(fakes, images, tmp_path, monkeypatch):
     seen = []
 
     def spy(image, level, generator):
@@ -264,9 +256,9 @@ def test_degradation_comes_after_or_before_with_one_noise_for_all_levels(
     levels = [("", None), ("noise", 0.1), ("noise", 0.2)]
     after = run(experiment(images, degradations=levels), tmp_path / "rows")
     before = run(experiment(images, degradations=levels, where="before"), tmp_path / "rows")
-    assert {side for side, *_ in seen[: len(seen) // 2]} == {4} and {
-        side for side, *_ in seen[len(seen) // 2 :]
-    } == {16}
+    assert {side for side, *_ in seen[: len(seen) // 2]} == {4} and {side for side, *_ in seen[len(seen) // 2 :]} == {
+        16
+    }
     assert len({seed for *_, seed in seen}) == 4 and {level for _, level, _ in seen} == {
         0.1,
         0.2,
@@ -276,9 +268,7 @@ def test_degradation_comes_after_or_before_with_one_noise_for_all_levels(
     assert set(before["where"]) == {"", "before"}
     same = (after.degradation == "").tolist(), (before.degradation == "").tolist()
     assert after.value[same[0]].tolist() == before.value[same[1]].tolist()
-    assert (
-        after.value[~after.degradation.eq("")].values != before.value[~before.degradation.eq("")].values
-    ).all()
+    assert (after.value[~after.degradation.eq("")].values != before.value[~before.degradation.eq("")].values).all()
 
 
 def test_hr_is_read_once_and_its_features_are_computed_once(fakes, images, tmp_path, monkeypatch):
@@ -316,10 +306,7 @@ def test_edited_code_makes_new_rows(fakes, images, tmp_path):
     second = run(one, tmp_path / "rows")
     names = [next(name for name in rows.downscaler if name.startswith("mine@")) for rows in (first, second)]
     assert names[0] != names[1]
-    values = [
-        rows[rows.downscaler == name].value.tolist()
-        for rows, name in zip((first, second), names, strict=True)
-    ]
+    values = [rows[rows.downscaler == name].value.tolist() for rows, name in zip((first, second), names, strict=True)]
     assert values[0] != values[1]
     named = run(experiment(images, downscalers=[("ours", f"{code}:mine")]), tmp_path / "rows")
     assert named.value.tolist() == values[1] and set(named.downscaler) == {"ours"}
@@ -349,9 +336,7 @@ def test_b25_folder_of_lr_images_pairs_by_stem_or_stops_with_the_stems(fakes, im
         Image.open(path).resize((4, 4), Image.Resampling.BOX).save(lr / path.name)
     rows = run(experiment(images, downscalers=["box", f"folder: {lr}"]), tmp_path / "rows")
     assert rows[rows.downscaler == "box"].value.tolist() == rows[rows.downscaler != "box"].value.tolist()
-    run(
-        experiment(images, images=["01"], downscalers=[f"folder: {lr}"], seed=1), tmp_path / "rows"
-    )  # a part of X
+    run(experiment(images, images=["01"], downscalers=[f"folder: {lr}"], seed=1), tmp_path / "rows")  # a part of X
     (lr / "02.png").rename(lr / "2.png")
     with pytest.raises(ValueError, match="no file for '02'"):
         run(experiment(images, downscalers=[f"folder: {lr}"], seed=2), tmp_path / "rows")
@@ -425,9 +410,7 @@ def test_f19_new_rows_do_not_join_rows_made_otherwise(fakes, images, tmp_path, m
         monkeypatch.setattr(upscalers, "weights_hash", lambda name, scale: "ba9876543210")
     else:
         monkeypatch.setattr(distortions, "describe", lambda name: "mse 99")
-    assert (
-        len(run(experiment(images, images=["00", "01"]), tmp_path / "rows")) == 12
-    )  # nothing new, nothing mixed
+    assert len(run(experiment(images, images=["00", "01"]), tmp_path / "rows")) == 12  # nothing new, nothing mixed
     with pytest.raises(ValueError, match=rf"{column} of the rows there is .*, of new rows .*mixed"):
         run(experiment(images), tmp_path / "rows")
     assert len(results.read(tmp_path / "rows")) == 12

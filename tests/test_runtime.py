@@ -49,9 +49,7 @@ def test_b38_unknown_papermill_parameter_stops():
     cells = ["seed = 0", "# Parameters\nseed = 1\nn_imagse = 3\n"]
     with pytest.raises(ValueError, match="unknown parameter 'n_imagse'"):
         runtime.check_parameters({"seed": 1, "In": cells}, seed=int)
-    runtime.check_parameters(
-        {"seed": 1, "In": ["seed = 0", "# Parameters\nseed = 1\n", "other = 2"]}, seed=int
-    )
+    runtime.check_parameters({"seed": 1, "In": ["seed = 0", "# Parameters\nseed = 1\n", "other = 2"]}, seed=int)
 
 
 def test_b40_strict_types_all_reported_at_once():

@@ -327,9 +327,7 @@ def test_tost_keeps_its_level_at_the_margin():
     called = 0
     for _ in range(200):
         d = 0.1 + 0.2 * rng.standard_normal(25)
-        called += st.equivalence(
-            make_rows({"f": d[:, None], "g": np.zeros((25, 1))}), "f", "g", 0.1
-        ).equivalent[0]
+        called += st.equivalence(make_rows({"f": d[:, None], "g": np.zeros((25, 1))}), "f", "g", 0.1).equivalent[0]
     assert 0.01 <= called / 200 <= 0.10  # nominal 0.05
 
 
@@ -357,9 +355,7 @@ def test_clear_gaps_give_tight_ranks_and_ties_share():
     assert set(table.note) == {""}
     few = st.ranks(nested(10, 3, {"a": 0.0, "b": 0.05}))
     one = st.ranks(make_rows({"a": [[1]], "b": [[2]]}))
-    assert (
-        set(few.note) == {"indicative"} and set(one.note) == {"no interval (n<2)"} and one.p_best.isna().all()
-    )
+    assert set(few.note) == {"indicative"} and set(one.note) == {"no interval (n<2)"} and one.p_best.isna().all()
 
 
 def test_equal_columns_stay_equal_when_resampled():
@@ -413,9 +409,7 @@ def test_planning_table():
     assert st.images_for(0.2, wilcoxon=False) == 197 and st.images_for(0.2) == math.ceil(196.2 / 0.9549)
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"n": 1}, {"n": 9, "alpha": 0}, {"n": 9, "power": 1}, {"n": 9, "pairs": 0}]
-)
+@pytest.mark.parametrize("arguments", [{"n": 1}, {"n": 9, "alpha": 0}, {"n": 9, "power": 1}, {"n": 9, "pairs": 0}])
 def test_planning_refuses_nonsense(arguments):
     with pytest.raises(ValueError, match="expected"):
         st.smallest_effect(**arguments)
@@ -466,11 +460,7 @@ def test_monotonicity_by_hand():
     mixed = st.monotonicity(graded({1: [[1], [1]], 2: [[3], [3]], 4: [[2], [2]]}), "noise").iloc[0]
     assert mixed.spearman == mixed.low == mixed.high == 0.5
     down = st.monotonicity(rows, "noise", levels=[0.05, 0.1]).iloc[0]
-    assert (
-        down.levels == 2
-        and down.increasing == pytest.approx(2 / 3)
-        and down.decreasing == pytest.approx(1 / 3)
-    )
+    assert down.levels == 2 and down.increasing == pytest.approx(2 / 3) and down.decreasing == pytest.approx(1 / 3)
 
 
 def test_spearman_is_scipys_and_its_interval_sees_noise():
@@ -494,9 +484,7 @@ def test_monotonicity_one_line_per_downscaler_on_images_with_all_levels():
     assert table.low.isna().all() and table.decreasing["dpid"] == 1
 
 
-@pytest.mark.parametrize(
-    "options", [{"levels": [1, 3]}, {"levels": [1]}, {"degradation": "blur"}, {"by": "level"}]
-)
+@pytest.mark.parametrize("options", [{"levels": [1, 3]}, {"levels": [1]}, {"degradation": "blur"}, {"by": "level"}])
 def test_monotonicity_wants_its_levels(options):
     rows = graded({1: [[1], [2]], 2: [[2], [3]]})
     with pytest.raises(ValueError, match="expected"):
@@ -518,12 +506,7 @@ def test_ranks_may_turn_when_failures_count():
     }
     assert table.nan_share["breaks"] == 0.25
     text = st.caption(make_rows(values))
-    assert (
-        "DO NOT hold" in text
-        and "breaks 25.0 %" in text
-        and "20 NaN draws" in text
-        and "2 draws each" in text
-    )
+    assert "DO NOT hold" in text and "breaks 25.0 %" in text and "20 NaN draws" in text and "2 draws each" in text
     flipped = st.ranking_with_failures(make_rows(values, "psnr")).set_index("downscaler")
     assert flipped.mean_worst["breaks"] == 1  # the worst PSNR is the smallest
 
@@ -554,9 +537,7 @@ def test_sentence_carries_difference_interval_p_size_and_n():
     ):
         assert part in text, part
     assert (
-        f"d_z = {line.d_z:+.2f}" in text
-        and f"{100 * line.wins:.0f} % of 40 images" in text
-        and "equality" not in text
+        f"d_z = {line.d_z:+.2f}" in text and f"{100 * line.wins:.0f} % of 40 images" in text and "equality" not in text
     )
     close = st.sentence(st.paired(nested(20, 3, {"a": 0.0, "b": 0.0001}), baseline="a").iloc[0])
     assert "not equality" in close and "indicative" in close

@@ -9,8 +9,7 @@ from helpers.runtime import seeded
 from helpers.training import export
 
 EMBEDDED = [
-    int(path.stem.removeprefix("compact_flow_x"))
-    for path in weights.EMBEDDED.glob("compact_flow_x*.safetensors")
+    int(path.stem.removeprefix("compact_flow_x")) for path in weights.EMBEDDED.glob("compact_flow_x*.safetensors")
 ]
 
 
@@ -55,9 +54,7 @@ def test_unknown_scale_names_what_is_embedded():
         upscalers.UPSCALERS["embedded_flow"](scale=16)
 
 
-@pytest.mark.parametrize(
-    "bad", [torch.rand(2, 3, 4, 4), torch.rand(1, 1, 4, 4), torch.full((1, 3, 4, 4), 2.0)]
-)
+@pytest.mark.parametrize("bad", [torch.rand(2, 3, 4, 4), torch.rand(1, 1, 4, 4), torch.full((1, 3, 4, 4), 2.0)])
 def test_bad_lr_is_refused(bad):
     with pytest.raises(ValueError, match="lr"):
         upscalers.UPSCALERS["bicubic"](scale=2)(bad, seeded(0))
@@ -77,9 +74,7 @@ def test_official_srflow_runs_from_a_file_put_by_hand(tmp_path, monkeypatch):
     """A small SRFlow stands in for the official network; odd LR sides are padded and cropped again."""
     torch.manual_seed(0)
     small = srflow.SRFlow(scale=4, nf=16, nb=2, taps=(0, 1), K=1, L=3)
-    monkeypatch.setattr(
-        srflow, "build", lambda name: srflow.SRFlow(scale=4, nf=16, nb=2, taps=(0, 1), K=1, L=3)
-    )
+    monkeypatch.setattr(srflow, "build", lambda name: srflow.SRFlow(scale=4, nf=16, nb=2, taps=(0, 1), K=1, L=3))
     monkeypatch.setattr(weights, "fetch", lambda name: tmp_path / "small.pth")
     torch.save({f"module.{k}": v for k, v in small.state_dict().items()}, tmp_path / "small.pth")
     upscale = upscalers.UPSCALERS["srflow_df2k_4x"](scale=4, heat=0.5)
@@ -90,9 +85,7 @@ def test_official_srflow_runs_from_a_file_put_by_hand(tmp_path, monkeypatch):
 
 def test_configuration_travels_in_the_checkpoint(tmp_path, monkeypatch):
     torch.manual_seed(0)
-    network = CompactFlow(
-        scale=2, width=8, blocks=1, head=6, steps=(3,), hidden=(12,), clamp=0.7, noise=1 / 32
-    )
+    network = CompactFlow(scale=2, width=8, blocks=1, head=6, steps=(3,), hidden=(12,), clamp=0.7, noise=1 / 32)
     export(network.eval(), tmp_path / "compact_flow_x2.safetensors", photographs=3)
     monkeypatch.setattr(weights, "embedded", lambda name: tmp_path / f"{name}.safetensors")
     loaded = upscalers.load_compact_flow(2)
@@ -102,9 +95,7 @@ def test_configuration_travels_in_the_checkpoint(tmp_path, monkeypatch):
 
 def test_samples_agree_with_their_lr_image():
     upscale = upscalers.UPSCALERS["embedded_flow"](scale=4)
-    hr = torch.nn.functional.interpolate(
-        torch.rand(1, 3, 8, 8, generator=seeded("smooth")), size=64, mode="bicubic"
-    )
+    hr = torch.nn.functional.interpolate(torch.rand(1, 3, 8, 8, generator=seeded("smooth")), size=64, mode="bicubic")
     lr = bicubic(hr.clamp(0, 1), 4)
     again = bicubic(upscale(lr, seeded(0)).clamp(0, 1), 4)
     assert (again - lr).square().mean() < 10**-3.8  # 38 dB

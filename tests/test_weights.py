@@ -40,9 +40,7 @@ def server(monkeypatch):
             answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
             if answer == "404":
                 return self.send_error(404)
-            body = {"flip": CONTENT[:99] + b"?" + CONTENT[100:], "html": b"<html>quota</html>"}.get(
-                answer, CONTENT
-            )
+            body = {"flip": CONTENT[:99] + b"?" + CONTENT[100:], "html": b"<html>quota</html>"}.get(answer, CONTENT)
             self.send_response(200)
             if answer != "unsized cut":
                 self.send_header("Content-Length", str(len(body)))
@@ -141,9 +139,7 @@ def test_folder_named_by_the_user_comes_first_and_is_never_written(server, monke
     assert fetch("a") == folder / "a.pth"
     (folder / "a.pth").write_bytes(CONTENT[:-1])
     for call in (locate, fetch):
-        with pytest.raises(
-            ValueError, match=f"mine/a.pth: SHA-256 expected {SHA256}, found .* 10239 of 10240 bytes"
-        ):
+        with pytest.raises(ValueError, match=f"mine/a.pth: SHA-256 expected {SHA256}, found .* 10239 of 10240 bytes"):
             call("a")
     assert server.asked == [] and (folder / "a.pth").exists() and cached(tmp_path) == []
 
@@ -167,9 +163,7 @@ def test_offline_asks_nobody(server, monkeypatch):
     assert server.asked == []
 
 
-@pytest.mark.parametrize(
-    "url", ["http://192.0.2.1/a.pth", "http://no-such-host.invalid/a.pth", "http://127.0.0.1:9/a"]
-)
+@pytest.mark.parametrize("url", ["http://192.0.2.1/a.pth", "http://no-such-host.invalid/a.pth", "http://127.0.0.1:9/a"])
 def test_no_network_is_known_within_a_second_or_two(monkeypatch, url):
     monkeypatch.setitem(WEIGHTS, "a", Entry("a.pth", (url,), SHA256, None, "ours"))
     start = time.perf_counter()

@@ -77,9 +77,7 @@ class Mix(nn.Module):
         """Shape (Q, c, h, w) kept."""
         if self.training and not self.initialized:
             self.initialize(z)
-        with torch.autocast(
-            z.device.type, enabled=False
-        ):  # the map must stay invertible under mixed precision
+        with torch.autocast(z.device.type, enabled=False):  # the map must stay invertible under mixed precision
             matrix = self.weight * self.logs.exp()
             return F.conv2d(z, matrix[:, :, None, None], matrix @ self.bias)
 
@@ -99,9 +97,7 @@ class Step(nn.Module):
         super().__init__()
         self.clamp = clamp
         self.mix = Mix(channels)
-        self.injector = nn.Sequential(
-            nn.Conv2d(features, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, 2 * channels, 1)
-        )
+        self.injector = nn.Sequential(nn.Conv2d(features, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, 2 * channels, 1))
         nn.init.zeros_(self.injector[2].weight)
         nn.init.zeros_(self.injector[2].bias)
         self.coupling = Conditioned(channels // 2, features, hidden, channels - channels // 2)
@@ -137,18 +133,14 @@ class Encoder(nn.Module):
         self.scale = scale
         self.first = nn.Conv2d(3, width, 3, padding=1)
         self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
-            )
+            nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
             for _ in range(blocks)
         )
         for block in self.blocks:
             block[2].weight.data.mul_(0.1)
         self.trunk = nn.Conv2d(width, width, 3, padding=1)
         doublings = int(math.log2(scale)) - 1
-        self.ups = nn.ModuleList(
-            nn.Conv2d(width if i == 0 else head, 4 * head, 3, padding=1) for i in range(doublings)
-        )
+        self.ups = nn.ModuleList(nn.Conv2d(width if i == 0 else head, 4 * head, 3, padding=1) for i in range(doublings))
         self.last = nn.Conv2d(head if doublings else width, 12, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
@@ -186,9 +178,7 @@ class CompactFlow(nn.Module):
 
     CONFIG = ("scale", "width", "blocks", "head", "steps", "hidden", "clamp", "noise")
 
-    def __init__(
-        self, *, scale=4, width=64, blocks=8, head=48, steps=(8, 8), hidden=(64, 64), clamp=0.8, noise=1 / 64
-    ):
+    def __init__(self, *, scale=4, width=64, blocks=8, head=48, steps=(8, 8), hidden=(64, 64), clamp=0.8, noise=1 / 64):
         super().__init__()
         levels = scale.bit_length() - 1
         if scale < 2 or scale != 2**levels or len(steps) != levels or len(hidden) != levels:

@@ -361,9 +361,7 @@ class SRFlow(nn.Module):
         stack = torch.cat(taps, 1)
         return [torch.cat([f, F.interpolate(stack, f.shape[2:])], 1) for f in sizes[::-1][: self.L]]
 
-    def encode(
-        self, hr: Tensor, lr: Tensor, noise: Tensor | None = None
-    ) -> tuple[list[Tensor], Tensor, Tensor]:
+    def encode(self, hr: Tensor, lr: Tensor, noise: Tensor | None = None) -> tuple[list[Tensor], Tensor, Tensor]:
         """HR images to latents, and their negative log-likelihood given the LR images.
 
         In train mode the first call sets the ActNorms from this batch.

@@ -341,9 +341,7 @@ def dense_block(block: nn.Module, like: Tensor) -> tuple[list[Tensor], list[Tens
     return weights, [conv.bias for conv in convs]
 
 
-def flow_level(
-    layers: list[nn.Module], like: Tensor, nearest: int
-) -> tuple[tuple[Tensor, ...] | None, list[Step]]:
+def flow_level(layers: list[nn.Module], like: Tensor, nearest: int) -> tuple[tuple[Tensor, ...] | None, list[Step]]:
     """Fold the layers of one level.
 
     Args:
