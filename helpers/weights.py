@@ -163,6 +163,7 @@ def missing(name: str) -> str:
     """One line for the reader: which file is missing, where it may be put, where it comes from."""
     entry = _entry(name)
     places = f"the folder named by IDA_RD_WEIGHTS, {cache_folder()}, or {_hub_folder()}"
+    places = places.replace(str(Path.home()), "~")  # committed notebooks print this
     source = " or ".join(entry.urls) or "no address"
     known = f"SHA-256 {entry.sha256}" if entry.sha256 else "no published hash"
     return f"{entry.file} is missing: put it into {places} (source: {source}; {known}); {entry.note}"

@@ -136,9 +136,7 @@ def compare(name, network, lr, hr, latents, *, repeats: int = 3, plain_repeats: 
     unit = "wall s" if device.type == "cuda" else "CPU s"
     n = len(latents[0])
     print(f"\n{name}: {lr.shape[2]}x{lr.shape[3]} to {hr.shape[2]}x{hr.shape[3]}, N_Q = {n}, {device}")
-    print(
-        f"{unit:12}{'encoder':>10}{'features':>10}{'couplings':>10}{'distortion':>11}{'total':>9}{'wall':>9}"
-    )
+    print(f"{unit:12}{'encoder':>10}{'features':>10}{'couplings':>10}{'distortion':>11}{'total':>9}{'wall':>9}")
     medians = {}
     for way, times in runs.items():
         row = {part: statistics.median(t[part] for t in times) for part in times[0]}
@@ -159,9 +157,9 @@ def compare(name, network, lr, hr, latents, *, repeats: int = 3, plain_repeats: 
     return medians["plain loop"] / medians["ours"]
 
 
-def matmul_rate(device: torch.device, size: int = 0) -> float:
+def matmul_rate(device: torch.device) -> float:
     """GFLOP/s of a large square float32 matrix product, best of five."""
-    size = size or (8192 if device.type == "cuda" else 1536)
+    size = 8192 if device.type == "cuda" else 1536
     x, times = torch.randn(size, size, device=device), []
     for _ in range(5):
         start = now(device)
@@ -190,17 +188,13 @@ def peak_memory(way: str, name: str, side: int, n_samples: int, device: torch.de
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--samples", type=int, default=5, help="N_Q")
     parser.add_argument("--repeats", type=int, nargs=2, default=(3, 1), metavar=("OURS", "PLAIN"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--large", action="store_true", help="also the memory of 4X at 1024x1024 (minutes)")
-    parser.add_argument(
-        "--memory", nargs=4, metavar=("WAY", "NAME", "SIDE", "SAMPLES"), help=argparse.SUPPRESS
-    )
+    parser.add_argument("--memory", nargs=4, metavar=("WAY", "NAME", "SIDE", "SAMPLES"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = pick_device(options.device)

@@ -85,7 +85,7 @@ class InvertibleConv(nn.Module):
     def inverse(self, x: Tensor) -> Tensor:
         """W^-1 x at each pixel."""
         where = "cpu" if self.weight.device.type == "mps" else self.weight.device  # MPS has no float64
-        inverse = torch.linalg.inv(self.weight.to(where, torch.float64)).to(self.weight)
+        inverse = torch.linalg.inv(self.weight.to(where).double()).to(self.weight)
         return F.conv2d(x, inverse[:, :, None, None])
 
     def logdet(self) -> Tensor:

@@ -300,8 +300,8 @@ class Sampler(nn.Module):
 
 
 def f64(parameter: Tensor) -> Tensor:
-    """A copy to fold with."""
-    return parameter.detach().to("cpu", torch.float64, copy=True)
+    """In float64 on the CPU, whatever the device (MPS has no float64)."""
+    return parameter.detach().cpu().double()
 
 
 def plain(weight: Tensor, bias: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
