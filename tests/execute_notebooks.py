@@ -39,6 +39,7 @@ def main(paths: list[str]) -> None:
         nbformat.write(notebook, path)
         rows_dir = Path("results", path.stem)
         if (rows_dir / "local.csv").exists():
+            Path("data/results").mkdir(exist_ok=True)
             results.publish(rows_dir, Path("data/results", f"{path.stem}.csv.gz"))
 
 
