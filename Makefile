@@ -6,7 +6,6 @@ STAMP := $(VENV)/.installed
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 # a thread that waits must not spin: other processes may need the core
 export OMP_WAIT_POLICY ?= PASSIVE
-export MPLBACKEND ?= Agg
 DOWNSCALER ?=
 PARAMETERS ?=
 OUT := results/quickstart
@@ -32,7 +31,7 @@ quickstart: $(STAMP)  ## rank downscalers on real photographs, offline; DOWNSCAL
 	@echo "notebook, rows, tables (txt, csv, tex) and figures: $(CURDIR)/$(OUT)"
 
 test: $(STAMP)  ## install and run the whole suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 notebooks: $(STAMP)  ## re-execute every notebook in place and keep only what is stable
 	$(BIN)/python -m tests.execute_notebooks $(NOTEBOOKS)

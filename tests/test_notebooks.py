@@ -16,7 +16,7 @@ TINY = {
     },
     "training/compact_flow": {
         "scale": 4, "steps": [1, 1], "hidden": [8, 8], "width": 8, "blocks": 1, "head": 6, "mean_iterations": 4,
-        "iterations": 4, "n_images": 1, "device": "cpu",
+        "iterations": 4, "n_images": 1, "n_checked": 1, "device": "cpu",
     },
 }  # fmt: skip
 ALL = sorted(str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.rglob("[!.]*.ipynb"))
