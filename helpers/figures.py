@@ -65,7 +65,7 @@ def use_style() -> None:
     text |= dict.fromkeys(["font.size", "axes.labelsize", "axes.titlesize", "figure.titlesize"], 8)
     lines = {"lines.linewidth": 1.2, "lines.markersize": 4.5, "axes.linewidth": 0.6, "grid.linewidth": 0.4}
     ticks = {f"{axis}tick.major.{what}": x for axis in "xy" for what, x in (("width", 0.6), ("size", 2.5))}
-    files = {"pdf.fonttype": 42, "ps.fonttype": 42, "savefig.dpi": 300, "figure.dpi": 150}
+    files = {"pdf.fonttype": 42, "ps.fonttype": 42, "savefig.dpi": 300, "figure.dpi": 100}
     shape = {"figure.constrained_layout.use": True, "axes.spines.top": False, "axes.spines.right": False}
     plt.rcParams.update(text | lines | ticks | files | shape | {"image.interpolation": "nearest"})
 

@@ -76,7 +76,7 @@ def test_no_sample_is_lost_or_explodes_whatever_the_lr_image(scale):
     assert {row["condition"] for row in rows} >= set(DOWNSCALERS)
     assert all(row["non_finite"] == 0 for row in rows)
     largest = {row["condition"]: row["largest"] for row in rows}
-    assert max(largest[name] for name in DOWNSCALERS) < 10, largest
+    assert max(largest[name] for name in DOWNSCALERS) < 20, largest
     assert max(largest.values()) < 2000, largest  # strong noise is far from any photograph; the card says how far
 
     side = 16

@@ -51,6 +51,7 @@ def pool_that_tells():
 def drive(one, rows_dir, folder, executor, limit):
     """A whole run; how it ended stands in a text file beside the rows."""
     register(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background may have inherited "ignore"
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
