@@ -174,7 +174,7 @@ def plot_paired(ax: Axes, paired_table: pd.DataFrame, alpha: float = 0.05) -> No
         _beside(ax, 1.03, place, line.note or f"{line.difference:+.3f}, p {p}".replace("-", "\N{MINUS SIGN}"))
     ax.axvline(0, color="0.35", lw=0.8, zorder=1.5)
     versus = f" to {_short(table.g.iloc[0], 12)}" if one else ""
-    what = [f"difference{versus}, {_metric(table)}, {_direction(table)} is better", _interval(table)]
+    what = [f"difference{versus}", f"{_metric(table)}, {_direction(table)} is better", _interval(table)]
     what.append(f"p: Wilcoxon, Holm over {table.family.iloc[0]}")
     if (~(table.p_holm < alpha)).any():
         what[-1] += f"; hollow: p \N{GREATER-THAN OR EQUAL TO} {alpha:g}"
