@@ -1,7 +1,12 @@
-"""Distortions D(x, x^) between an SR image and its HR image, images in [0, 1]; all batched, on any device."""
+"""Distortions D(x, x^) between an SR image and its HR image, images in [0, 1]; all batched, on any device.
+
+Besides D itself a row may hold `<D>_of_mean`, D of the mean of the draws so far, and two squared errors that look at
+the LR image: `lr_mse`, between B(x) and the LR image, and `consistency_mse`, between B(x^) and the LR image, B being
+MATLAB's bicubic downscaler without rounding. They split a score into its parts.
+"""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib import metadata
 
@@ -11,6 +16,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from helpers import __version__, weights
+from helpers.downscalers import matlab_bicubic
 from helpers.images import check_images
 
 # Smallest height and width in pixels; below it an error, not a number. LPIPS: AlexNet's pooling runs out of
@@ -154,6 +160,10 @@ DISTORTIONS = {
 }
 LOWER_IS_BETTER = {name: name.startswith("1-") or name in ("lpips", "dists", "mse") for name in DISTORTIONS}
 MINIMUM_SIDE = {name: _SIDES[name.removeprefix("1-")] for name in DISTORTIONS}
+OF_MEAN = "_of_mean"
+OF_LR = ("lr_mse", "consistency_mse")
+LOWER_IS_BETTER |= {name + OF_MEAN: lower for name, lower in LOWER_IS_BETTER.items()} | dict.fromkeys(OF_LR, True)
+MINIMUM_SIDE |= {name + OF_MEAN: side for name, side in MINIMUM_SIDE.items()} | dict.fromkeys(OF_LR, 1)
 
 
 def as_distortion(name: str) -> str:
@@ -165,23 +175,35 @@ def as_distortion(name: str) -> str:
         ValueError: unknown name.
     """
     _check_name(name)
+    if name.endswith(OF_MEAN):
+        return as_distortion(name.removesuffix(OF_MEAN)) + OF_MEAN
     return name if LOWER_IS_BETTER[name] else "mse" if name == "psnr" else f"1-{name}"
 
 
-def against(name: str, hr: Tensor) -> Callable[[Tensor], Tensor]:
+def against(
+    name: str, hr: Tensor, lr: Tensor | None = None, *, plain: Mapping[str, Callable] | None = None
+) -> Callable[[Tensor], Tensor]:
     """D( . , hr) with everything that depends on `hr` alone computed once: the features of LPIPS and DISTS.
 
     Args:
-        name: key of `DISTORTIONS`.
+        name: key of `DISTORTIONS`; with "_of_mean" the draws are handed over in their order, batch by batch, and
+            draw q gets D of the mean of the draws up to q; or one of `OF_LR`.
         hr: HR images in [0, 1], shape (1, 3, H, W) or (N, 3, H, W).
+        lr: the LR image, (1, 3, H / s, W / s), which the names in `OF_LR` need.
+        plain: functions of this kind that are already there for this `hr`, by name; an "_of_mean" takes its D from it.
 
     Returns:
         f(sr) of shape (N,), equal to `DISTORTIONS[name](sr, hr)`; it computes on the device of `hr`.
 
     Raises:
-        ValueError: unknown name, unfit `hr`, or missing weights.
+        ValueError: unknown name, unfit `hr` or `lr`, or missing weights.
     """
     _check_name(name)
+    if name in OF_LR:
+        return _of_lr(name, hr, lr)
+    if name.endswith(OF_MEAN):
+        base = name.removesuffix(OF_MEAN)
+        return _of_mean(plain[base] if plain and base in plain else against(base, hr))
     if name not in _FEATURES:
         return lambda sr: DISTORTIONS[name](sr, hr)
     _check(hr, hr, name)
@@ -195,6 +217,37 @@ def against(name: str, hr: Tensor) -> Callable[[Tensor], Tensor]:
     return distortion
 
 
+def _of_mean(distortion: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """D of the running mean; keeps the sum of the draws it has seen."""
+    total, count = 0.0, 0
+
+    def of_mean(sr: Tensor) -> Tensor:
+        nonlocal total, count
+        sums = total + sr.cumsum(0)
+        counts = count + torch.arange(1, len(sr) + 1, device=sr.device).view(-1, 1, 1, 1)
+        total, count = sums[-1:], count + len(sr)
+        return distortion((sums / counts).clamp(0, 1))  # rounding may leave [0, 1]
+
+    return of_mean
+
+
+def _of_lr(name: str, hr: Tensor, lr: Tensor | None) -> Callable[[Tensor], Tensor]:
+    check_images(hr)
+    if lr is None or len(lr) != 1 or hr.shape[-1] % lr.shape[-1] or hr.shape[-2] % lr.shape[-2]:
+        raise ValueError(
+            f"{name}: expected one LR image that divides {tuple(hr.shape)}, got {lr if lr is None else tuple(lr.shape)}"
+        )
+    scale, lr = hr.shape[-1] // lr.shape[-1], lr.to(hr)
+
+    def error(images: Tensor) -> Tensor:
+        return (matlab_bicubic(images, scale, rounded=False) - lr).square().mean((1, 2, 3))
+
+    if name == "consistency_mse":
+        return error
+    own = error(hr)
+    return lambda sr: own.expand(len(sr))
+
+
 def available(name: str) -> str | None:
     """Why `name` cannot be computed on this machine as it is (None: it can); never downloads.
 
@@ -203,7 +256,9 @@ def available(name: str) -> str | None:
     """
     _check_name(name)
     try:
-        absent = [group[0] for group in _NEEDS.get(name, ()) if not any(map(weights.locate, group))]
+        absent = [
+            group[0] for group in _NEEDS.get(name.removesuffix(OF_MEAN), ()) if not any(map(weights.locate, group))
+        ]
     except ValueError as error:  # a wrong file in the folder that the user named
         return f"{name}: {error}"
     return f"{name}: " + "; ".join(weights.missing(file) for file in absent) if absent else None
@@ -216,6 +271,10 @@ def describe(name: str) -> str:
         ValueError: unknown name.
     """
     _check_name(name)
+    if name.endswith(OF_MEAN):
+        return f"{describe(name.removesuffix(OF_MEAN))} of the mean of the draws so far"
+    if name in OF_LR:
+        return f"{name} over RGB in [0, 1], MATLAB bicubic (helpers {__version__})"
     kind = name.removeprefix("1-")
     if kind in ("psnr", "mse"):
         return f"{name} over RGB in [0, 1] (helpers {__version__})"
@@ -231,8 +290,9 @@ _NEEDS = {"lpips": (("alexnet", "alexnet_features"),), "dists": (("vgg16",), ("d
 
 
 def _check_name(name: str) -> None:
-    if name not in DISTORTIONS:
-        raise ValueError(f"expected a distortion of {', '.join(DISTORTIONS)}, got {name!r}")
+    if name.removesuffix(OF_MEAN) not in DISTORTIONS and name not in OF_LR:
+        known = ", ".join((*DISTORTIONS, *OF_LR))
+        raise ValueError(f"expected a distortion of {known}, or one of these with {OF_MEAN}, got {name!r}")
 
 
 def _check(sr: Tensor, hr: Tensor, name: str) -> None:

@@ -1,6 +1,6 @@
 """IDA-RD itself. Receives the downscaler, the upscaler and the distortion as functions; knows none of them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ def score_image(
     hr: Tensor,
     downscale: Callable[[Tensor], Tensor],
     upscale: Callable,
-    distortion: Callable[[Tensor, Tensor], Tensor],
+    distortion: Callable[[Tensor, Tensor], Tensor] | Mapping[str, Callable[[Tensor, Tensor], Tensor]],
     *,
     n_samples: int = 5,
     key: tuple[int | str, ...] = (0,),
@@ -28,15 +28,16 @@ def score_image(
         hr: one HR image x in [0, 1], shape (1, 3, H, W).
         downscale: f_ds, maps `hr` to the LR image (any degradation included).
         upscale: f_us; `upscale(lr, generators)` draws one SR image per generator, shape (Q, 3, H, W).
-        distortion: D; `distortion(sr, hr)` of shape (Q,), `hr` broadcast over the samples.
+        distortion: D; `distortion(sr, hr)` of shape (Q,), `hr` broadcast over the samples; or several, by name, of
+            the same draws, which are handed over in their order.
         n_samples: N_Q, number of SR images.
         key: seed and image name; sample q draws from `seeded(*key, q)`, so the first two of five samples
             are the two samples, and all downscalers share the same latents.
         batch: samples drawn together; bounds the memory, changes no sample.
 
     Returns:
-        Distortions, shape (n_samples,), float64 on the CPU; NaN where the SR image is not finite. It is
-        looked at in float, before any clipping: the official code casts such samples to pixels.
+        Distortions, shape (n_samples,), float64 on the CPU, or (n_samples, K) for K of them; NaN where the SR image
+        is not finite. It is looked at in float, before any clipping: the official code casts such samples to pixels.
 
     Raises:
         ValueError: `hr` is no such image, `n_samples` is below 1, or f_us returns another shape.
@@ -45,7 +46,8 @@ def score_image(
     if len(hr) != 1 or n_samples < 1:
         raise ValueError(f"expected one image and n_samples >= 1, got {len(hr)} images, n_samples={n_samples}")
     lr = quantize(downscale(hr))  # what an 8-bit file would keep
-    distortions = torch.full((n_samples,), torch.nan, dtype=torch.float64)
+    several = list(distortion.values()) if isinstance(distortion, Mapping) else [distortion]
+    distortions = torch.full((n_samples, len(several)), torch.nan, dtype=torch.float64)
     for first in range(0, n_samples, batch):
         samples = range(first, min(first + batch, n_samples))
         sr = upscale(lr, [seeded(*key, q) for q in samples])
@@ -53,9 +55,10 @@ def score_image(
             raise ValueError(f"upscaler: expected shape {(len(samples), *hr.shape[1:])}, got {tuple(sr.shape)}")
         finite = sr.isfinite().flatten(1).all(1)
         if finite.any():
-            values = distortion(quantize(sr[finite]), hr).double().cpu()
+            sr = quantize(sr[finite])
+            values = torch.stack([each(sr, hr).double().cpu() for each in several], 1)
             distortions[first : first + len(samples)][finite.cpu()] = values
-    return distortions
+    return distortions if isinstance(distortion, Mapping) else distortions[:, 0]
 
 
 def ida_rd(

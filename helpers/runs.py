@@ -50,11 +50,12 @@ class Experiment:
         downscalers: f_ds, each as `adapters.resolve` takes it. Rows name a user's function with a hash of its
             code; a pair (name, one of these) gives another name, and the rows under it are taken as they are.
         scale: s.
-        upscaler: f_us, key of `UPSCALERS`.
-        heat: standard deviation of the latents.
+        upscaler: f_us, key of `UPSCALERS` or a cascade, as `upscalers.stages`.
+        heat: standard deviation of the latents, as `upscalers.stages`.
         n_samples: N_Q, draws per image.
         seed: first part of every random key.
-        distortion: D; a metric where higher is better is taken in its lower-is-better form.
+        distortion: D, or several that look at the same draws (names as `distortions.against`); a metric where
+            higher is better is taken in its lower-is-better form.
         degradations: pairs (name, level), each applied by itself; ("", None) is none.
         where: the degradation comes "after" the downscaler or "before" it.
         device: as `runtime.pick_device`.
@@ -72,18 +73,25 @@ class Experiment:
     heat: float | str = 1.0
     n_samples: int = 5
     seed: int = 0
-    distortion: str = "lpips"
+    distortion: str | Sequence[str] = "lpips"
     degradations: Sequence[tuple[str, float | None]] = (("", None),)
     where: str = "after"
     device: str = "auto"
     size: int = 256
 
     def __post_init__(self):
-        problems = [
+        problems = []
+        for name, check in (
+            ("upscaler", lambda: upscalers.stages(self.upscaler, self.scale, self.heat)),
+            ("distortion", lambda: _metrics(self)),
+        ):
+            try:
+                check()
+            except ValueError as error:
+                problems.append(f"{name}: {str(error).removeprefix(f'{name}: ')}")
+        problems += [
             f"{name}: expected one of {', '.join(filter(None, known))}, got {value!r}"
             for name, value, known in (
-                ("upscaler", self.upscaler, upscalers.UPSCALERS),
-                ("distortion", self.distortion, distortions.DISTORTIONS),
                 ("where", self.where, ("after", "before")),
                 *(("degradation", name, ("", *degradations.DEGRADATIONS)) for name, _ in self.degradations),
             )
@@ -95,8 +103,9 @@ class Experiment:
         for name, level in self.degradations:
             if not isinstance(level, int | float) if name else level is not None:
                 problems.append(f"level of {name!r}: expected {'a number' if name else None}, got {level!r}")
-        for name in ("images", "downscalers", "degradations"):
+        for name in ("images", "downscalers", "degradations", "distortion"):
             values = getattr(self, name)
+            values = [values] if name == "distortion" and isinstance(values, str) else values
             if not values or isinstance(values, str):
                 problems.append(f"{name}: expected at least one, in a list, got {values!r}")
             values = values if name != "downscalers" else [v if isinstance(v, str) else v[0] for v in values]
@@ -123,16 +132,17 @@ def keys(experiment: Experiment) -> list[tuple]:
     """The key of every row of an experiment, values in the order of `results.KEY`."""
     key, names = _keys(experiment), list(_downscalers(experiment))
     return [
-        key(image, name, degradation, level, sample)
+        key(image, name, degradation, level, sample, metric)
         for image in experiment.images
         for name in names
         for degradation, level in experiment.degradations
         for sample in range(experiment.n_samples)
+        for metric in _metrics(experiment)
     ]
 
 
 def plan(
-    experiment: Experiment,
+    experiment: Experiment | Sequence[Experiment],
     rows_dir: str | Path,
     executor: Executor | Callable[[], Executor] | None = None,
     *,
@@ -142,7 +152,8 @@ def plan(
 ) -> Plan:
     """How many rows are missing and about how long they will take, from the median seconds of earlier rows.
 
-    Where there are none to go by, the first missing image is computed and its rows are kept.
+    Where there are none to go by (of the same upscaler and scale), the first missing image is computed and its rows
+    are kept.
 
     Args:
         experiment, rows_dir, executor, mixed, retry_aside: as `run`.
@@ -151,24 +162,36 @@ def plan(
     Raises:
         ValueError: as `run`.
     """
-    wanted, rows, tasks = _todo(experiment, rows_dir, mixed, retry_aside)
-    todo, workers = results.missing(wanted, rows), _workers(executor)
-    seconds = _seconds(todo, experiment, rows_dir) / workers if todo else 0.0
-    if todo and calibrate and math.isnan(seconds):
-        run(experiment, rows_dir, executor, progress=False, mixed=mixed, retry_aside=retry_aside, limit=1)
-        return plan(experiment, rows_dir, executor, calibrate=False, mixed=mixed, retry_aside=retry_aside)
+    experiments = [experiment] if isinstance(experiment, Experiment) else list(experiment)
+    workers, wanted, todo, images, left = _workers(executor), {}, {}, {}, set()
+    seconds = 0.0
+    with _kept(executor) as kept:
+        for each in experiments:
+            its, rows, tasks = _todo(each, rows_dir, mixed, retry_aside)
+            needs = [key for key in results.missing(its, rows) if key not in todo]
+            more = _seconds(needs, each, rows_dir) / workers if needs else 0.0
+            if calibrate and math.isnan(more):
+                run(each, rows_dir, kept, progress=False, mixed=mixed, retry_aside=retry_aside, limit=1)
+                its, rows, tasks = _todo(each, rows_dir, mixed, retry_aside)
+                needs = [key for key in results.missing(its, rows) if key not in todo]
+                more = _seconds(needs, each, rows_dir) / workers if needs else 0.0
+            seconds += more
+            wanted |= dict.fromkeys(its)
+            todo |= dict.fromkeys(needs)
+            images |= dict.fromkeys(tasks)
+            left |= set(each.images) - {key[1] for key in its}
     words = f"all {len(wanted)} rows are there"
     if todo:
-        local = executor is None or experiment.device == "auto"  # a worker may have what is not here
-        device = pick_device(experiment.device) if local else experiment.device
+        device = experiments[0].device
+        local = executor is None or device == "auto"  # a worker may have what is not here
+        device = pick_device(device) if local else device
         many = f" with {workers} workers" if workers > 1 else ""
         words = f"{len(todo)} of {len(wanted)} rows missing, {_about(seconds)} on {device}{many}"
-    left = len(experiment.images) - len({key[1] for key in wanted})
-    return Plan(todo, list(tasks), seconds, words + (f"; {left} images set aside" if left else ""))
+    return Plan(list(todo), list(images), seconds, words + (f"; {len(left)} images set aside" if left else ""))
 
 
 def run(
-    experiment: Experiment,
+    experiment: Experiment | Sequence[Experiment],
     rows_dir: str | Path,
     executor: Executor | Callable[[], Executor] | None = None,
     progress: bool = True,
@@ -187,7 +210,7 @@ def run(
     then it is set aside with its reason (`results.aside`) and left out, until `retry_aside`.
 
     Args:
-        experiment: what is computed.
+        experiment: what is computed; of several, one after the other, the rows are returned together, each once.
         rows_dir: folder of rows, not inside the data set's folder; not touched if no row is missing.
         executor: None computes here, one image after the other; any `concurrent.futures` executor, which the
             caller closes; or a function that makes one, such as `processes(2)`: its pool is replaced when a
@@ -209,6 +232,12 @@ def run(
         RuntimeError: three images in a row failed, or all of them did: the set-up is at fault.
         KeyboardInterrupt, SystemExit: it was stopped (the latter by SIGTERM); finished images are written.
     """
+    if not isinstance(experiment, Experiment):
+        options = {"batch": batch, "mixed": mixed, "retry_aside": retry_aside, "strict": strict}
+        options |= {"deadline": deadline, "limit": limit}
+        with _kept(executor) as kept:
+            parts = [run(each, rows_dir, kept, progress, **options) for each in experiment]
+        return pd.concat(parts, ignore_index=True).drop_duplicates(list(results.KEY), ignore_index=True)
     _, rows, tasks = _todo(experiment, rows_dir, mixed, retry_aside)
     if not tasks:
         return rows
@@ -230,6 +259,31 @@ def processes(n_workers: int) -> Callable[[], ProcessPoolExecutor]:
     """
     context = multiprocessing.get_context("spawn")
     return partial(ProcessPoolExecutor, n_workers, mp_context=context, initializer=start_worker)
+
+
+class _Kept:
+    """A maker of pools that hands out its last one again while that lives: one start for many experiments."""
+
+    def __init__(self, make: Callable[[], Executor]):
+        self.make, self.pool = make, None
+
+    def __call__(self) -> Executor:
+        self.pool = self.pool or self.make()
+        return self.pool
+
+
+@contextlib.contextmanager
+def _kept(executor) -> Iterator:
+    """`executor`, its pools kept if it makes them, and closed at the end."""
+    if executor is None or hasattr(executor, "submit") or isinstance(executor, _Kept):
+        yield executor
+        return
+    kept = _Kept(executor)
+    try:
+        yield kept
+    finally:
+        if kept.pool:
+            _close(kept.pool, kill=sys.exc_info()[0] is not None)
 
 
 def start_worker() -> None:
@@ -279,12 +333,18 @@ def _module_hash(module: str) -> str:
     return _hash(found.origin if found and found.origin else "")
 
 
+def _metrics(experiment: Experiment) -> list[str]:
+    """The distortions of the rows."""
+    names = [experiment.distortion] if isinstance(experiment.distortion, str) else experiment.distortion
+    return list(dict.fromkeys(map(distortions.as_distortion, names)))
+
+
 def _keys(experiment: Experiment) -> Callable[..., tuple]:
-    """key(image, name, degradation, level, sample) -> values in the order of `results.KEY`."""
-    dataset, metric = _dataset(experiment)[0], distortions.as_distortion(experiment.distortion)
+    """key(image, name, degradation, level, sample, metric) -> values in the order of `results.KEY`."""
+    dataset = _dataset(experiment)[0]
     how = experiment.upscaler, experiment.heat, experiment.seed
 
-    def key(image: str, name: str, degradation: str, level: float | None, sample: int) -> tuple:
+    def key(image: str, name: str, degradation: str, level: float | None, sample: int, metric: str) -> tuple:
         where = experiment.where if degradation else ""
         return (dataset, image, name, experiment.scale, degradation, level, where, *how, sample, metric)
 
@@ -292,7 +352,7 @@ def _keys(experiment: Experiment) -> Callable[..., tuple]:
 
 
 def _todo(experiment: Experiment, rows_dir, mixed, retry_aside) -> tuple[list, pd.DataFrame, dict]:
-    """Keys of images not set aside; the rows there are; image -> {(name, degradation, level): samples}."""
+    """Keys of images not set aside; the rows there are; image -> {(name, degradation, level): (sample, metric)s}."""
     wanted, out = keys(experiment), results.aside(rows_dir)
     if not retry_aside and len(out):
         same = (out.dataset == _dataset(experiment)[0]) & (out.scale == experiment.scale)
@@ -303,7 +363,7 @@ def _todo(experiment: Experiment, rows_dir, mixed, retry_aside) -> tuple[list, p
     for key in results.missing(wanted, rows):
         named = dict(zip(results.KEY, key, strict=True))
         cell = named["downscaler"], named["degradation"], named["level"]
-        tasks.setdefault(named["image"], {}).setdefault(cell, []).append(named["sample"])
+        tasks.setdefault(named["image"], {}).setdefault(cell, []).append((named["sample"], named["distortion"]))
     return wanted, rows, tasks
 
 
@@ -311,7 +371,7 @@ def _seconds(todo: list[tuple], experiment: Experiment, rows_dir: str | Path) ->
     """Seconds for the missing rows on one worker: the median of each downscaler, else of all; or NaN."""
     rows = results.read(rows_dir, mixed=tuple(results.ONE_OF))
     same = (rows.upscaler == experiment.upscaler) & (rows.scale == experiment.scale)
-    rows = rows[same & (rows.distortion == distortions.as_distortion(experiment.distortion))]
+    rows = rows[same & rows.distortion.isin(_metrics(experiment))]
     medians, overall = rows.groupby("downscaler").seconds.median(), rows.seconds.median()
     return sum(medians.get(key[2], overall) for key in todo)
 
@@ -328,6 +388,8 @@ def _about(seconds: float) -> str:
 def _workers(executor) -> int:
     if executor is None or hasattr(executor, "submit"):
         return getattr(executor, "_max_workers", 1)
+    if isinstance(executor, _Kept):
+        return _workers(executor())
     with executor() as pool:  # a process pool starts nobody before its first task
         return _workers(pool)
 
@@ -336,22 +398,24 @@ def _workers(executor) -> int:
 
 
 @lru_cache(maxsize=1)
-def _loaded(upscaler: str, scale: int, heat: float | str, device: str, metric: str) -> tuple[Callable, dict]:
-    """f_us, and what the rows say about how they were made: loaded once a process."""
-    upscale = upscalers.UPSCALERS[upscaler](scale=scale, heat=heat, device=device)
-    where, side = pick_device(device), distortions.MINIMUM_SIDE[metric]
-    distortions.against(metric, torch.zeros(1, 3, side, side, device=where))  # its weights too are loaded now
+def _loaded(upscaler: str, scale: int, heat: float | str, device: str, metrics: tuple) -> tuple[Callable, dict]:
+    """f_us, and what the rows say about how they were made ("metric" of each D): loaded once a process."""
+    upscale = upscalers.build(upscaler, scale=scale, heat=heat, device=device)
+    where = pick_device(device)
+    for metric in set(metrics) - set(distortions.OF_LR):
+        side = distortions.MINIMUM_SIDE[metric]
+        distortions.against(metric, torch.zeros(1, 3, side, side, device=where))  # its weights too are loaded now
     return upscale, {
         "weights": upscalers.weights_hash(upscaler, scale),
-        "metric": distortions.describe(metric),
+        "metric": {metric: distortions.describe(metric) for metric in metrics},
         "device": torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
         "version": __version__,
     }
 
 
 def _load(experiment: Experiment) -> tuple[Callable, dict]:
-    metric = distortions.as_distortion(experiment.distortion)
-    return _loaded(experiment.upscaler, experiment.scale, experiment.heat, experiment.device, metric)
+    metrics = tuple(_metrics(experiment))
+    return _loaded(experiment.upscaler, experiment.scale, experiment.heat, experiment.device, metrics)
 
 
 def _facts(experiment: Experiment) -> dict:
@@ -371,7 +435,7 @@ def _facts(experiment: Experiment) -> dict:
 
 @torch.no_grad()
 def _score(experiment: Experiment, image: str, cells: dict, batch: int, twice: bool, attempt: int) -> tuple:
-    """Rows of one image in the given cells {(name, degradation, level): samples}, and remarks.
+    """Rows of one image in the given cells {(name, degradation, level): (sample, metric)s}, and remarks.
 
     `twice` calls the user's own downscalers again and compares. `attempt` makes a second try another call:
     Dask hands out the result of the first for an equal one.
@@ -380,19 +444,28 @@ def _score(experiment: Experiment, image: str, cells: dict, batch: int, twice: b
     source = _dataset(experiment)[1]
     hr = datasets.load(source, image, size=experiment.size, multiple_of=experiment.scale)
     hr = hr.to(pick_device(experiment.device))
-    against = distortions.against(distortions.as_distortion(experiment.distortion), hr)
-    draw = partial(score_image, hr, upscale=upscale, distortion=lambda sr, _: against(sr), key=(experiment.seed, image))
+    metrics = _metrics(experiment)
+    bases = {metric.removesuffix(distortions.OF_MEAN) for metric in metrics} - set(distortions.OF_LR)
+    plain = {base: distortions.against(base, hr) for base in bases}
+
+    def draw(lr: Tensor, **options) -> Tensor:
+        more = [metric for metric in metrics if metric not in plain]
+        fresh = plain | {metric: distortions.against(metric, hr, lr, plain=plain) for metric in more}  # keep a mean
+        several = {metric: lambda sr, _, f=fresh[metric]: f(sr) for metric in metrics}
+        return score_image(hr, lambda _: lr, upscale, several, key=(experiment.seed, image), **options)
+
     what = f"{image} ({hr.shape[2]}x{hr.shape[3]}, x{experiment.scale})"
     key, rows, remarks = _keys(experiment), [], []
-    for (name, degradation, level), samples in cells.items():
+    for (name, degradation, level), wanted in cells.items():
         start = time.perf_counter()
         lr, clipped = _downscaled(experiment, image, hr, name, degradation, level, twice, remarks)
-        values, batch = _draw(draw, lr, max(samples) + 1, batch, what, remarks)
+        values, batch = _draw(draw, quantize(lr), max(sample for sample, _ in wanted) + 1, batch, what, remarks)
         row = facts | {"height": hr.shape[2], "width": hr.shape[3], "clipped": clipped, "lr_bits": None}
-        row["seconds"] = (time.perf_counter() - start) / len(values)
-        for sample in samples:
-            named = dict(zip(results.KEY, key(image, name, degradation, level, sample), strict=True))
-            rows.append(named | {"value": values[sample]} | row)
+        row["seconds"] = (time.perf_counter() - start) / len(values) / len(metrics)
+        for sample, metric in wanted:
+            named = dict(zip(results.KEY, key(image, name, degradation, level, sample, metric), strict=True))
+            value = values[sample][metrics.index(metric)]
+            rows.append(named | row | {"value": value, "metric": facts["metric"][metric]})
     return rows, remarks
 
 
@@ -421,7 +494,7 @@ def _draw(draw: Callable, lr: Tensor, n_samples: int, batch: int, what: str, rem
     """Distortions of the samples, in smaller batches where memory runs out, and the batch that went."""
     while True:
         try:
-            return draw(lambda _: lr, n_samples=n_samples, batch=batch).tolist(), batch
+            return draw(lr, n_samples=n_samples, batch=batch).tolist(), batch
         except Exception as error:
             if not _out_of_memory(error):
                 raise
@@ -452,9 +525,9 @@ def _compute(experiment, rows_dir, state, outcomes, write, progress, mixed, stri
     wanted, rows, tasks = state
     facts = next(outcomes)[1]
     for column in set(results.ONE_OF) - set(mixed):
-        if (rows[column] != facts[column]).any():
+        if (other := rows[column] != _expected(rows, facts, column)).any():
             raise ValueError(
-                f"{rows_dir}: {column} of the rows there is {', '.join(rows[column].unique())}, of new rows "
+                f"{rows_dir}: {column} of the rows there is {', '.join(rows[column][other].unique())}, of new rows "
                 f"{facts[column]}; allow it by mixed=({column!r},) or use another rows_dir"
             )
     total = len({key[1] for key in wanted})
@@ -478,7 +551,8 @@ def _compute(experiment, rows_dir, state, outcomes, write, progress, mixed, stri
                         raise RuntimeError(f"{', '.join(failed)} all failed, the last: {outcome}") from outcome
                     continue
                 new, remarks = outcome
-                if any(new[0][column] != facts[column] for column in results.ONE_OF):
+                made = pd.DataFrame(new)
+                if any((made[column] != _expected(made, facts, column)).any() for column in results.ONE_OF):
                     raise RuntimeError(f"{image}: expected a worker with {facts}, got {new[0]}")
                 write(new)
                 done, failed, aside[image] = done + 1, [], ""  # an empty reason: no longer set aside
@@ -492,6 +566,11 @@ def _compute(experiment, rows_dir, state, outcomes, write, progress, mixed, stri
         written = results.read(rows_dir, keys=wanted, mixed=tuple(results.ONE_OF))  # perhaps even the last one
         left = {key[1] for key in results.missing(wanted, written)}
         raise type(stop)(f"{total - len(left)} of {total} images done; run again to go on") from None
+
+
+def _expected(rows: pd.DataFrame, facts: dict, column: str) -> pd.Series:
+    """What `column` of these rows would be if they were made now."""
+    return rows.distortion.map(facts[column]) if column == "metric" else pd.Series(facts[column], rows.index)
 
 
 def _outcomes(experiment, tasks, batch, executor, deadline) -> Iterator[tuple[str, object]]:
@@ -562,7 +641,7 @@ def _outcomes(experiment, tasks, batch, executor, deadline) -> Iterator[tuple[st
                 continue
             lost += running.values()
             if ours:
-                _close(pool, kill=True)
+                _drop(executor, pool)
                 pool = executor()
                 suspects.update(lost)
             else:
@@ -585,8 +664,10 @@ def _outcomes(experiment, tasks, batch, executor, deadline) -> Iterator[tuple[st
     finally:
         for future in [*running, *late]:
             future.cancel()
-        if ours:
-            _close(pool, kill=not tidy or bool(late))
+        if ours and (not tidy or late):
+            _drop(executor, pool)
+        elif ours and not isinstance(executor, _Kept):
+            _close(pool, kill=False)
 
 
 def _here(function: Callable, *args) -> Future:
@@ -613,6 +694,13 @@ def _end_with_parent() -> None:
             os._exit(1)
 
         threading.Thread(target=follow, daemon=True).start()
+
+
+def _drop(executor: Callable, pool: Executor) -> None:
+    """End a pool of our own at once; its maker makes a new one."""
+    if isinstance(executor, _Kept):
+        executor.pool = None
+    _close(pool, kill=True)
 
 
 def _close(pool: Executor, kill: bool) -> None:

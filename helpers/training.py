@@ -57,19 +57,23 @@ def sample_patches(pairs: Sequence[Pair], batch: int, crop: int, generator: torc
     return from_uint8(torch.stack(hrs)), from_uint8(torch.stack(lrs))
 
 
-def pairs_of(photograph: Tensor, scale: int, generator: torch.Generator) -> list[Pair]:
-    """Training pairs of one photograph: whole and at half size, each on two pixel grids.
+def pairs_of(
+    photograph: Tensor, scale: int, generator: torch.Generator, downscalers: Sequence[str] = ("bicubic",)
+) -> list[Pair]:
+    """Training pairs of one photograph: whole and at half size, each on two pixel grids, by each downscaler.
 
     The second grid starts a few pixels further down and right, so that the LR pixels fall differently; at half
     size the traces of the camera and of JPEG are gone.
 
     Args:
         photograph: (1, 3, H, W) in [0, 1].
-        scale: s; the LR images are Pillow's bicubic ones, rounded to 8 bits.
+        scale: s; the LR images are rounded to 8 bits.
         generator: draws the second grid.
+        downscalers: keys of `DOWNSCALERS`; the shipped flows saw Pillow's bicubic alone, the "mixed" one several.
 
     Returns:
-        Two pairs, or four where the shorter side has 320 pixels or more.
+        Two pairs per downscaler, or four where the shorter side has 320 pixels or more; all downscalers of one
+        grid stand together and share the HR tensor.
     """
     sizes = [photograph]
     if min(photograph.shape[-2:]) >= 320:
@@ -78,7 +82,8 @@ def pairs_of(photograph: Tensor, scale: int, generator: torch.Generator) -> list
     for image in sizes:
         for down, right in ((0, 0), torch.randint(1, 8, (2,), generator=generator).tolist()):
             hr = crop_to_multiple(image[..., down:, right:], scale)
-            pairs.append((to_uint8(hr)[0], to_uint8(bicubic(hr, scale))[0]))
+            levels = to_uint8(hr)[0]
+            pairs += [(levels, to_uint8(DOWNSCALERS[name](hr, scale))[0]) for name in downscalers]
     return pairs
 
 

@@ -1,9 +1,12 @@
 """Blind upscalers f_us: `upscale(lr, generator) -> sr`; a list of generators draws one sample each, in one batch.
 
 The stochastic ones are conditional flows: the embedded compact flow, and SRFlow with its official weights.
-`bicubic` is the deterministic control: it passes every monotonicity test and yet misranks downscalers.
+`bicubic` is the deterministic control: it passes every monotonicity test and yet misranks downscalers. A name such as
+"embedded_flow_x8+embedded_flow_x4" is a cascade: each stage upscales the draws of the one before.
 """
 
+import math
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -13,7 +16,7 @@ from safetensors import safe_open
 from torch import Generator, Tensor
 
 from helpers import weights
-from helpers.images import check_images
+from helpers.images import check_images, quantize
 from helpers.networks import srflow as srflow_network
 from helpers.networks.compact_flow import CompactFlow
 from helpers.runtime import pick_device
@@ -40,18 +43,27 @@ def draw_latents(shapes: Sequence[tuple[int, ...]], generators: Sequence[Generat
     return [heat * torch.stack(latent) for latent in zip(*samples, strict=True)]
 
 
-def load_compact_flow(scale: int, device: str | torch.device = "cpu") -> CompactFlow:
+def load_compact_flow(scale: int, device: str | torch.device = "cpu", variant: str = "") -> CompactFlow:
     """The embedded flow for `scale`, in eval mode; its configuration is read from the file itself.
 
+    Args:
+        scale: s.
+        device: where to put it.
+        variant: "" was trained on bicubic LR images, "mixed" on those of several downscalers (x4 alone).
+
     Raises:
-        ValueError: no flow is embedded for this scale.
+        ValueError: no such flow is embedded for this scale.
     """
-    path = weights.embedded(f"compact_flow_x{scale}")
+    path = weights.embedded(_compact_flow(scale, variant))
     with safe_open(path, "pt") as file:
         config = {key: _parse(value) for key, value in file.metadata().items() if key in CompactFlow.CONFIG}
     network = CompactFlow(**config)
     network.load_state_dict(weights.load_state(path))
     return network.to(device, memory_format=torch.channels_last).eval()
+
+
+def _compact_flow(scale: int, variant: str) -> str:
+    return f"compact_flow_x{scale}" + (f"_{variant}" if variant else "")
 
 
 def _parse(text: str) -> float | int | list[int]:
@@ -60,22 +72,24 @@ def _parse(text: str) -> float | int | list[int]:
     return int(text) if text.isdigit() else float(text)
 
 
-def embedded_flow(*, scale: int, heat: float = 1.0, device: str = "cpu") -> Callable:
+def embedded_flow(*, scale: int, heat: float = 1.0, device: str = "cpu", variant: str = "") -> Callable:
     """f_us: the compact flow that comes with the repository (x2, x4, x8), trained on bicubic LR photographs.
 
     Args:
         scale: s.
         heat: standard deviation of the latents.
         device: as `runtime.pick_device`.
+        variant: as `load_compact_flow`.
 
     Returns:
-        `upscale(lr, generators)`: lr (1, 3, h, w) in [0, 1] and Q generators to (Q, 3, s h, s w), not clipped.
+        `upscale(lr, generators)`: lr (1, 3, h, w) in [0, 1], or one LR image per generator, (Q, 3, h, w), and Q
+        generators to (Q, 3, s h, s w), not clipped.
 
     Raises:
         ValueError: no flow is embedded for this scale, or no such device.
     """
     device = pick_device(device)
-    network = load_compact_flow(scale, device)
+    network = load_compact_flow(scale, device, variant)
     return partial(_sample, lambda lr, latents: network.decode(lr, latents)[0], network.latent_shapes, heat, device)
 
 
@@ -105,6 +119,9 @@ def srflow(*, name: str, scale: int, heat: float = 1.0, device: str = "cpu") -> 
     sampler = srflow_network.Sampler(network.to(device).eval())
 
     def even(lr: Tensor, latents: list[Tensor]) -> Tensor:
+        if len(lr) > 1:  # the sampler shares what one LR image needs between its samples
+            each = [[latent[q : q + 1] for latent in latents] for q in range(len(lr))]
+            return torch.cat([even(one, own) for one, own in zip(lr.split(1), each, strict=True)])
         return sampler(srflow_network.pad_to_multiple(lr), latents)
 
     def shapes(height: int, width: int) -> list[tuple[int, ...]]:
@@ -125,7 +142,7 @@ def bicubic(*, scale: int, heat: float = 0.0, device: str = "cpu") -> Callable:
 
     def interpolate(lr: Tensor, latents: list[Tensor]) -> Tensor:
         sr = F.interpolate(lr, scale_factor=scale, mode="bicubic", align_corners=False)
-        return sr.expand(len(latents[0]), -1, -1, -1)
+        return sr if len(lr) > 1 else sr.expand(len(latents[0]), -1, -1, -1)
 
     return partial(_sample, interpolate, lambda height, width: [(0,)], heat, device)
 
@@ -133,9 +150,9 @@ def bicubic(*, scale: int, heat: float = 0.0, device: str = "cpu") -> Callable:
 @torch.no_grad()
 def _sample(decode, shapes, heat, device, lr, generators, *, scale=None) -> Tensor:
     check_images(lr, name="lr")
-    if len(lr) != 1:
-        raise ValueError(f"lr: expected one LR image, got a batch of {len(lr)}")
     generators = [generators] if isinstance(generators, Generator) else list(generators)
+    if len(lr) not in (1, len(generators)):
+        raise ValueError(f"lr: expected one LR image, or one for each of {len(generators)} draws, got {len(lr)}")
     height, width = lr.shape[-2:]
     latents = draw_latents(shapes(height, width), generators, heat)
     sr = decode(lr.to(device), [latent.to(device) for latent in latents])
@@ -144,17 +161,89 @@ def _sample(decode, shapes, heat, device, lr, generators, *, scale=None) -> Tens
 
 UPSCALERS: dict[str, Callable] = {
     "embedded_flow": embedded_flow,
+    "embedded_flow_mixed": partial(embedded_flow, variant="mixed"),
     **{name: partial(srflow, name=name) for name in SRFLOW},
     "bicubic": bicubic,
 }
 
 
+def stages(name: str, scale: int, heat: float | str = 1.0) -> list[tuple[str, int, float]]:
+    """What an upscaler's name means: (key of `UPSCALERS`, its scale, its heat) for each stage.
+
+    Args:
+        name: a key of `UPSCALERS`, or a cascade: keys joined by "+", each followed by "_x" and its scale where the
+            key does not fix it ("embedded_flow_x8+embedded_flow_x4", "srflow_celeba_8x+srflow_df2k_4x").
+        scale: s, of all stages together.
+        heat: one for all stages, or one each, "1.0+0.1" (the official notebook's for x32).
+
+    Raises:
+        ValueError: an unknown stage, scales whose product is not `scale`, or another number of heats.
+    """
+    parts = [name] if name in UPSCALERS else name.split("+")
+    found = []
+    for part in parts:
+        key, factor = part, SRFLOW[part][1] if part in SRFLOW else scale
+        if part not in UPSCALERS and (match := re.fullmatch(r"(\w+)_x(\d+)", part)):
+            key, factor = match[1], int(match[2])
+        if key not in UPSCALERS or (len(parts) > 1 and part == key and part not in SRFLOW):
+            known = f"{', '.join(UPSCALERS)}, or several of them as in embedded_flow_x8+embedded_flow_x4"
+            raise ValueError(f"upscaler: expected one of {known}, got {name!r}")
+        found.append((key, factor))
+    try:
+        heats = [float(each) for each in str(heat).split("+")]
+    except ValueError:
+        heats = []
+    heats = heats * len(found) if len(heats) == 1 else heats
+    if len(heats) != len(found):
+        raise ValueError(f"heat: expected a number, or {len(found)} joined by '+' for {name}, got {heat!r}")
+    if math.prod(factor for _, factor in found) != scale:
+        raise ValueError(f"{name}: expected scale {math.prod(factor for _, factor in found)}, got {scale}")
+    return [(key, factor, each) for (key, factor), each in zip(found, heats, strict=True)]
+
+
+def build(name: str, *, scale: int, heat: float | str = 1.0, device: str = "cpu") -> Callable:
+    """Any upscaler by its name: one of `UPSCALERS`, or a cascade of them.
+
+    Between two stages the draws are rounded to 8 bits, as the official notebook does at x32. A draw that is not
+    finite goes on as black and comes out as NaN. Draw q takes all its latents from generator q.
+
+    Args:
+        name, scale, heat: as `stages`.
+        device: as `runtime.pick_device`.
+
+    Returns:
+        As `embedded_flow`.
+
+    Raises:
+        ValueError: as `stages`, or as the stage's own function.
+    """
+    built = [UPSCALERS[key](scale=factor, heat=each, device=device) for key, factor, each in stages(name, scale, heat)]
+    return built[0] if len(built) == 1 else partial(_cascade, built)
+
+
+def _cascade(built: list[Callable], lr: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:
+    generators = [generators] if isinstance(generators, Generator) else list(generators)
+    sr, finite = lr, torch.ones(len(generators), dtype=torch.bool, device=lr.device)
+    for number, upscale in enumerate(built):
+        sr = upscale(sr if number == 0 else quantize(sr.nan_to_num(0, 0, 0)), generators)
+        finite = finite.to(sr.device) & sr.isfinite().flatten(1).all(1)
+    return torch.where(finite.view(-1, 1, 1, 1), sr, torch.nan)
+
+
 def weights_hash(name: str, scale: int) -> str:
-    """First 12 hex digits of the SHA-256 of the weights file behind an upscaler; "" where there is none."""
-    if name == "embedded_flow":
-        path = weights.embedded(f"compact_flow_x{scale}")
-    elif name in SRFLOW:
-        path = weights.fetch(SRFLOW[name][2])
+    """First 12 hex digits of the SHA-256 of the weights file behind an upscaler, joined by "+" for a cascade.
+
+    Raises:
+        ValueError: as `stages`; or the file is not there.
+    """
+    return "+".join(_weights_hash(key, factor) for key, factor, _ in stages(name, scale, 0))
+
+
+def _weights_hash(key: str, scale: int) -> str:
+    if key.startswith("embedded_flow"):
+        path = weights.embedded(_compact_flow(scale, key.removeprefix("embedded_flow").lstrip("_")))
+    elif key in SRFLOW:
+        path = weights.fetch(SRFLOW[key][2])
     else:
         return ""
     return weights.sha256_of(path)[:12]

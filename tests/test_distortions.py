@@ -13,6 +13,8 @@ from PIL import Image, ImageEnhance
 
 from helpers import distortions, weights
 from helpers.distortions import DISTORTIONS, LOWER_IS_BETTER, MINIMUM_SIDE, against, as_distortion, available
+from helpers.downscalers import matlab_bicubic
+from helpers.runtime import seeded
 
 PLAIN = [name for name in DISTORTIONS if name not in ("lpips", "dists")]
 ALL = list(DISTORTIONS)
@@ -359,3 +361,41 @@ def test_no_library_downloads_by_itself(untrained, unloaded, monkeypatch):
         monkeypatch.setattr(module, refuse)
     for name in ("lpips", "dists"):
         assert DISTORTIONS[name](waves(side=48), waves(side=48)).shape == (1,)
+
+
+# ---- beside D itself
+
+
+def test_of_mean_is_d_of_the_mean_of_the_draws_so_far_in_any_batches():
+    hr, sr = waves(side=32), torch.rand(5, 3, 32, 32, generator=seeded("draws"))
+    expected = torch.cat([DISTORTIONS["mse"](sr[: q + 1].mean(0, keepdim=True), hr) for q in range(5)])
+    torch.testing.assert_close(against("mse_of_mean", hr)(sr), expected)
+    in_batches = against("mse_of_mean", hr)
+    torch.testing.assert_close(torch.cat([in_batches(sr[:2]), in_batches(sr[2:3]), in_batches(sr[3:])]), expected)
+
+
+def test_mean_of_squared_errors_is_bias_plus_spread_exactly():
+    hr, sr = waves(side=32), torch.rand(4, 3, 32, 32, generator=seeded("draws"))
+    of_mean = against("mse_of_mean", hr)(sr)[-1].double()
+    spread = (sr - sr.mean(0)).square().mean((1, 2, 3)).sum().double() / 3
+    bias = of_mean - spread / 4
+    assert against("mse", hr)(sr).double().mean() == pytest.approx((bias + spread).item(), rel=1e-5)
+
+
+def test_errors_of_the_lr_image():
+    hr = waves(side=32)
+    lr = matlab_bicubic(hr, 4, rounded=False).clamp(0, 1)
+    sr = torch.rand(3, 3, 32, 32, generator=seeded("draws"))
+    assert against("lr_mse", hr, lr)(sr).tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+    expected = (matlab_bicubic(sr, 4, rounded=False) - lr).square().mean((1, 2, 3))
+    torch.testing.assert_close(against("consistency_mse", hr, lr)(sr), expected)
+    for bad in (None, lr[..., :-1], lr.expand(2, -1, -1, -1)):
+        with pytest.raises(ValueError, match="consistency_mse: expected one LR image"):
+            against("consistency_mse", hr, bad)
+
+
+def test_names_beside_d_have_direction_form_and_description():
+    assert as_distortion("psnr_of_mean") == "mse_of_mean" and as_distortion("lr_mse") == "lr_mse"
+    assert as_distortion("ssim_of_mean") == "1-ssim_of_mean" and LOWER_IS_BETTER["1-ssim_of_mean"]
+    assert "of the mean" in distortions.describe("mse_of_mean") and "MATLAB" in distortions.describe("lr_mse")
+    assert available("mse_of_mean") is None and available("consistency_mse") is None

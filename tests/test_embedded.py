@@ -16,7 +16,7 @@ from helpers.runtime import seeded
 from helpers.upscalers import UPSCALERS, draw_latents, load_compact_flow
 
 SCALES = sorted(
-    int(p.stem.removeprefix("compact_flow_x")) for p in weights.EMBEDDED.glob("compact_flow_x*.safetensors")
+    int(p.stem.removeprefix("compact_flow_x")) for p in weights.EMBEDDED.glob("compact_flow_x[0-9].safetensors")
 )
 CROPS = [(name, datasets.load("library", name, size=192)) for name in datasets.names("library", 8, size=192)]
 

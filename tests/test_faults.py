@@ -230,6 +230,14 @@ def test_f09_killed_worker_costs_no_row(fakes, tmp_path):
     assert results.aside(tmp_path / "rows").empty
 
 
+def test_f09_a_pool_kept_for_several_experiments_is_replaced_too(fakes, tmp_path):
+    folder = write_images(tmp_path / "images", 4, black=[1])
+    several = [experiment(folder, upscaler=name) for name in ("fake_dies_once", "fake")]
+    rows = run(several, tmp_path / "rows", pool)
+    assert len(rows) == 2 * 4 * 6 and (fakes / "died").exists()
+    assert results.aside(tmp_path / "rows").empty
+
+
 def test_f09_pool_handed_over_ready_made_ends_with_advice_and_keeps_the_rows(fakes, tmp_path):
     one = experiment(write_images(tmp_path / "images", 12, black=[5]), upscaler="fake_dies_once")
     with pool() as ours, pytest.raises(RuntimeError, match=r"a worker died at one of .*05.*processes\(2\)"):

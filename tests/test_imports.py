@@ -9,11 +9,22 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"images", "runtime", "weights", "networks"},
-    {"downscalers", "adaptive", "adapters", "degradations", "distortions", "datasets"},
+    {
+        "downscalers",
+        "adaptive",
+        "adapters",
+        "degradations",
+        "distortions",
+        "datasets",
+        "balancing",
+        "faces",
+        "iqa",
+        "spectra",
+    },
     {"upscalers", "training"},
     {"measure"},
     {"results", "runs"},
-    {"statistics", "figures"},
+    {"statistics", "tables", "figures", "strata", "detection", "decomposition", "agreement", "claims", "profiles"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 

@@ -96,3 +96,9 @@ def test_ida_rd_is_the_mean_over_images_of_the_means_over_samples():
         ida_rd([], halve, noisy, mse)
     with pytest.raises(ValueError, match="n_samples"):
         ida_rd(images, halve, noisy, mse, n_samples=0)
+
+
+def test_several_distortions_see_the_same_draws(hr):
+    both = score_image(hr, halve, noisy, {"mse": mse, "twice": lambda sr, hr: 2 * mse(sr, hr)}, n_samples=3)
+    assert both.shape == (3, 2) and torch.allclose(both[:, 1], 2 * both[:, 0])
+    assert torch.equal(both[:, 0], score_image(hr, halve, noisy, mse, n_samples=3))

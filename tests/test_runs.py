@@ -472,3 +472,52 @@ def test_datasets_and_sizes_have_their_own_names_in_the_rows(fakes, tmp_path):
     assert {key[0] for key in runs.keys(one)} == {"library64"}
     assert {key[0] for key in runs.keys(runs.replace(one, dataset=("ours", "library")))} == {"ours"}
     assert {key[0] for key in runs.keys(runs.replace(one, dataset="some/ffhq900.csv"))} == {"ffhq900"}
+
+
+# ---- several distortions, several experiments
+
+
+def test_several_distortions_are_rows_of_the_same_draws(fakes, images, tmp_path):
+    one = run(experiment(images, distortion="mse"), tmp_path / "one")
+    names = ["mse", "psnr", "mse_of_mean", "1-ssim", "lr_mse", "consistency_mse"]
+    both = experiment(images, distortion=names)
+    assert len(runs.keys(both)) == 5 * len(one)  # psnr is mse
+    rows = run(both, tmp_path / "rows")
+    assert rows[rows.distortion == "mse"].value.tolist() == one.value.tolist()
+    assert set(rows.distortion) == {"mse", "mse_of_mean", "1-ssim", "lr_mse", "consistency_mse"}
+    assert rows.groupby("distortion").metric.nunique().eq(1).all() and rows.metric.nunique() == 5
+    first = rows[rows["sample"] == 0].pivot(index=["image", "downscaler"], columns="distortion", values="value")
+    assert first.mse_of_mean.tolist() == pytest.approx(first.mse.tolist())
+
+
+def test_one_more_distortion_computes_its_rows_only(fakes, images, tmp_path):
+    run(experiment(images, distortion="mse"), tmp_path)
+    before = (tmp_path / "local.csv").read_text()
+    rows = run(experiment(images, distortion=["mse", "mse_of_mean"]), tmp_path)
+    after = (tmp_path / "local.csv").read_text()
+    assert after.startswith(before) and len(rows) == 2 * (before.count("\n") - 1)
+    whole = run(experiment(images, distortion=["mse", "mse_of_mean"]), tmp_path.with_name("whole"))
+    assert rows.value.tolist() == whole.value.tolist()
+
+
+def test_several_experiments_are_planned_and_run_together(fakes, images, tmp_path):
+    several = [experiment(images, seed=seed, distortion="mse") for seed in (0, 1, 1)]
+    planned = runs.plan(several, tmp_path, calibrate=False)
+    assert len(planned.missing) == 2 * len(runs.keys(several[0])) and len(planned.images) == 4
+    rows = run(several, tmp_path)
+    assert len(rows) == 2 * len(runs.keys(several[0])) and set(rows.seed) == {0, 1}
+    assert runs.plan(several, tmp_path).summary == f"all {len(rows)} rows are there"
+
+
+def test_several_experiments_start_their_processes_once(fakes, images, tmp_path):
+    started = []
+
+    def pool():
+        started.append(ThreadPoolExecutor(2))
+        return started[-1]
+
+    several = [experiment(images, seed=seed, distortion="mse") for seed in range(3)]
+    rows = run(several, tmp_path, pool)
+    assert len(started) == 1 and len(rows) == 3 * len(runs.keys(several[0]))
+    with pytest.raises(RuntimeError):  # closed at the end
+        started[0].submit(print)

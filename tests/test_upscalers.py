@@ -3,13 +3,14 @@ import torch
 
 from helpers import upscalers, weights
 from helpers.downscalers import bicubic
+from helpers.images import quantize
 from helpers.networks import srflow
 from helpers.networks.compact_flow import CompactFlow
 from helpers.runtime import seeded
 from helpers.training import export
 
 EMBEDDED = [
-    int(path.stem.removeprefix("compact_flow_x")) for path in weights.EMBEDDED.glob("compact_flow_x*.safetensors")
+    int(path.stem.removeprefix("compact_flow_x")) for path in weights.EMBEDDED.glob("compact_flow_x[0-9].safetensors")
 ]
 
 
@@ -99,3 +100,65 @@ def test_samples_agree_with_their_lr_image():
     lr = bicubic(hr.clamp(0, 1), 4)
     again = bicubic(upscale(lr, seeded(0)).clamp(0, 1), 4)
     assert (again - lr).square().mean() < 10**-3.8  # 38 dB
+
+
+# ---- cascades
+
+
+def test_a_cascade_is_its_stages_with_8_bits_between():
+    lr, keys = lr_image(4, 6), [seeded(0, "a", q) for q in range(3)]
+    sr = upscalers.build("embedded_flow_x4+embedded_flow_x2", scale=8, heat="1.0+0.5")(lr, keys)
+    assert sr.shape == (3, 3, 32, 48)
+    for q in range(3):
+        generator = seeded(0, "a", q)
+        middle = upscalers.embedded_flow(scale=4, heat=1.0)(lr, generator)
+        last = upscalers.embedded_flow(scale=2, heat=0.5)(quantize(middle), generator)
+        assert torch.allclose(sr[q : q + 1], last, atol=1e-4)
+
+
+def test_a_cascade_passes_a_lost_draw_on_as_nan(monkeypatch):
+    def loses_the_second(*, scale, heat, device):
+        def upscale(lr, generators):
+            sr = lr.expand(len(generators), -1, -1, -1).repeat_interleave(scale, 2).repeat_interleave(scale, 3).clone()
+            sr[1, 0, 0, 0] = torch.inf
+            return sr
+
+        return upscale
+
+    monkeypatch.setitem(upscalers.UPSCALERS, "loses", loses_the_second)
+    sr = upscalers.build("loses_x2+bicubic_x2", scale=4, heat=0)(lr_image(4, 4), [seeded(q) for q in range(3)])
+    assert sr.isfinite().flatten(1).all(1).tolist() == [True, False, True] and sr[1].isnan().all()
+
+
+@pytest.mark.parametrize(
+    "name, scale, heat, stages",
+    [
+        ("embedded_flow", 4, 1.0, [("embedded_flow", 4, 1.0)]),
+        ("embedded_flow_x8+embedded_flow_x4", 32, "1.0+0.1", [("embedded_flow", 8, 1.0), ("embedded_flow", 4, 0.1)]),
+        ("srflow_celeba_8x+srflow_df2k_4x", 32, 0.9, [("srflow_celeba_8x", 8, 0.9), ("srflow_df2k_4x", 4, 0.9)]),
+        ("bicubic_x2+embedded_flow_mixed_x4", 8, "0+1", [("bicubic", 2, 0.0), ("embedded_flow_mixed", 4, 1.0)]),
+    ],
+)
+def test_what_a_name_means(name, scale, heat, stages):
+    assert upscalers.stages(name, scale, heat) == stages
+
+
+@pytest.mark.parametrize(
+    "name, scale, heat, message",
+    [
+        ("srgan", 4, 1.0, "expected one of embedded_flow, .*got 'srgan'"),
+        ("embedded_flow+embedded_flow_x4", 32, 1.0, "got 'embedded_flow.embedded_flow_x4'"),
+        ("embedded_flow_x8+embedded_flow_x4", 16, 1.0, "expected scale 32, got 16"),
+        ("embedded_flow_x8+embedded_flow_x4", 32, "1+1+1", "expected a number, or 2 joined"),
+        ("embedded_flow", 4, "warm", "expected a number"),
+        ("srflow_df2k_4x", 8, 1.0, "expected scale 4, got 8"),
+    ],
+)
+def test_names_that_mean_nothing_stop(name, scale, heat, message):
+    with pytest.raises(ValueError, match=message):
+        upscalers.stages(name, scale, heat)
+
+
+def test_weights_of_a_cascade_are_those_of_its_stages():
+    one, two = (upscalers.weights_hash("embedded_flow", scale) for scale in (8, 4))
+    assert upscalers.weights_hash("embedded_flow_x8+embedded_flow_x4", 32) == f"{one}+{two}"
