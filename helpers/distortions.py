@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib import metadata
 
-import piq
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from helpers import __version__, weights
 from helpers.downscalers import matlab_bicubic
 from helpers.images import check_images
+
+# piq and torchvision.models are imported where they are used: they take half of the start of a process
 
 # Smallest height and width in pixels; below it an error, not a number. LPIPS: AlexNet's pooling runs out of
 # pixels; SSIM: its window; MS-SSIM: that window on the fifth scale; DISTS: 2x2 features in the last layer.
@@ -97,6 +97,8 @@ def ssim(sr: Tensor, hr: Tensor) -> Tensor:
     Raises:
         ValueError: other shapes, ranges or sizes.
     """
+    import piq
+
     _check(sr, hr, "ssim")
     return piq.ssim(sr, hr.expand_as(sr), data_range=1.0, reduction="none", downsample=False)
 
@@ -107,6 +109,8 @@ def ssim_piq_downsampled(sr: Tensor, hr: Tensor) -> Tensor:
     `piq.ssim` with its default `downsample=True`: the same as `ssim` below 384 pixels, another number above.
     Args, Returns and Raises are those of `ssim`.
     """
+    import piq
+
     _check(sr, hr, "ssim_piq_downsampled")
     return piq.ssim(sr, hr.expand_as(sr), data_range=1.0, reduction="none", downsample=True)
 
@@ -125,6 +129,8 @@ def ms_ssim(sr: Tensor, hr: Tensor) -> Tensor:
     Raises:
         ValueError: other shapes, ranges or sizes.
     """
+    import piq
+
     _check(sr, hr, "ms_ssim")
     return piq.multi_scale_ssim(sr, hr.expand_as(sr), data_range=1.0, reduction="none")
 
@@ -327,6 +333,7 @@ def _network(name: str, device: torch.device) -> nn.Module:
 
 def _lpips_network() -> nn.Module:
     import lpips as package
+    from torchvision import models
 
     trunk = _trunk(_empty(models.alexnet), _NEEDS["lpips"][0])
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
@@ -355,6 +362,9 @@ def _empty(build: Callable) -> nn.Sequential:
 
 
 def _dists_network() -> nn.Module:
+    import piq
+    from torchvision import models
+
     path = weights.fetch("dists")
     state = weights.load_state(path)
     if {key: value.shape[1] for key, value in state.items()} != {"alpha": 1475, "beta": 1475}:

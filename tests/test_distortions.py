@@ -6,10 +6,12 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
+import piq
 import pytest
 import skimage.data
 import torch
 from PIL import Image, ImageEnhance
+from torchvision import models
 
 from helpers import distortions, weights
 from helpers.distortions import DISTORTIONS, LOWER_IS_BETTER, MINIMUM_SIDE, against, as_distortion, available
@@ -59,7 +61,7 @@ def folder(tmp_path_factory):
     generator = torch.Generator().manual_seed(1)
     states = {}
     for name in ("alexnet", "vgg16"):
-        trunk = distortions._empty(getattr(distortions.models, name)).state_dict()
+        trunk = distortions._empty(getattr(models, name)).state_dict()
         for value in trunk.values():
             spread = 1.4 / value[0].numel() ** 0.5 if value.ndim == 4 else 0.0
             value.copy_(spread * torch.randn(value.shape, generator=generator))
@@ -191,11 +193,11 @@ def test_dists_equals_the_published_values(shared, unloaded, monkeypatch):
 def test_dists_equals_piq(untrained, unloaded, folder, monkeypatch):
     state = torch.load(folder / "dists_weights.pt")
     total = state["alpha"].sum() + state["beta"].sum()
-    trunk = distortions._trunk(distortions._empty(distortions.models.vgg16), ("vgg16",))
+    trunk = distortions._trunk(distortions._empty(models.vgg16), ("vgg16",))
     normalized = {key: value / total for key, value in state.items()}
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *args, **kwargs: normalized)
     monkeypatch.setattr("piq.perceptual.vgg16", lambda **kwargs: SimpleNamespace(features=trunk))
-    reference = distortions.piq.DISTS(reduction="none")
+    reference = piq.DISTS(reduction="none")
     for side in (48, 260):  # from 257 on both are resized
         sr, hr = waves(1, side), waves(1, side, seed=1)
         torch.testing.assert_close(distortions.dists(sr, hr), reference(sr, hr), atol=1e-5, rtol=1e-5)
