@@ -12,7 +12,7 @@ OUT := results/quickstart
 # a file named on the command line is meant from here, the notebook runs in its own folder
 OWN := $(if $(wildcard $(firstword $(subst :, ,$(DOWNSCALER)))),$(CURDIR)/$(DOWNSCALER),$(DOWNSCALER))
 
-.PHONY: help install quickstart test notebooks bench lint clean
+.PHONY: help install quickstart test notebooks figures dryrun bench lint clean
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -35,6 +35,13 @@ test: $(STAMP)  ## install and run the whole suite
 
 notebooks: $(STAMP)  ## re-execute every notebook in place and keep only what is stable
 	$(BIN)/python -m tests.execute_notebooks $(NOTEBOOKS)
+	$(BIN)/python -m tests.fill_tables
+
+figures: $(STAMP)  ## redraw the figures of every notebook from the published rows
+	$(BIN)/python -m tests.execute_notebooks --figures $(NOTEBOOKS)
+
+dryrun: $(STAMP)  ## what this machine lacks for the paper's setting of each notebook, and where to get it
+	$(BIN)/python -m helpers.profiles
 
 bench: $(STAMP)  ## time N_Q = 5 sampling and scoring against a plain loop, one core
 	$(BIN)/python -m tests.bench

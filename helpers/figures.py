@@ -187,6 +187,41 @@ def plot_paired(ax: Axes, paired_table: pd.DataFrame, alpha: float = 0.05) -> No
     )
 
 
+def plot_ranks(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Rank of each method under several conditions, such as scales or image sets, with 95 % rank intervals.
+
+    A vertical bar is the interval: bars of two methods that overlap say that resampled images swap them. Lines only
+    lead the eye from one condition to the next; the names stand in the order of the last one.
+
+    Args:
+        ax: where to draw.
+        tables: of `statistics.ranks` by the name of the condition, left to right, all with the same methods.
+
+    Raises:
+        ValueError: no table, or tables of different methods.
+    """
+    places = {title: table.set_index(table.columns[0]) for title, table in tables.items()}
+    if not places or len({frozenset(table.index) for table in places.values()}) != 1:
+        raise ValueError(f"expected tables of the same methods, got {[list(table.index) for table in places.values()]}")
+    order = list(list(places.values())[-1].sort_values("rank", kind="stable").index)
+    aside = 0.6 * (np.arange(len(order)) / max(len(order) - 1, 1) - 0.5)  # so that intervals do not hide
+    for k, name in enumerate(order):
+        style, x = look(name), np.arange(len(places)) + aside[k]
+        lines = [table.loc[name] for table in places.values()]
+        for at, line in zip(x, lines, strict=True):
+            ax.plot([at, at], [line.rank_low, line.rank_high], color=style["color"], lw=2, solid_capstyle="butt")
+        ax.plot(x, [line["rank"] for line in lines], **style, lw=0.5)
+        ax.text(
+            1.02, k + 1, _short(name), transform=ax.get_yaxis_transform(), va="center", fontsize=7, color=style["color"]
+        )
+    labels = [f"{title}\n{table.n.iloc[0]} images" for title, table in places.items()]
+    ax.set_xticks(range(len(places)), labels)
+    ax.set_yticks(range(1, len(order) + 1))
+    ax.set(xlim=(-0.5, len(places) - 0.5), ylim=(len(order) + 0.4, 0.6), ylabel="rank, 1 is best\n(bar: 95 % interval)")
+    ax.grid(axis="y", color="0.9")
+    ax.set_axisbelow(True)
+
+
 def plot_monotonicity(axes: Axes | Sequence[Axes], rows: pd.DataFrame, by: str = "downscaler") -> None:
     """Score against level with 95 % intervals: a panel for each degradation, a line for each downscaler.
 
@@ -284,23 +319,19 @@ def panels(
         ax.imshow(image[0].permute(1, 2, 0).cpu().numpy(), extent=(0, breadth, height, 0), vmin=0, vmax=1)
         ax.set(xlim=(x, x + w), ylim=(y + h, y))
         _title(ax, title)
-        if score is not None:
-            text = score if isinstance(score, str) else f"{score:.3f}"
-            back = {"facecolor": "black", "alpha": 0.7, "pad": 1.5, "linewidth": 0}
-            corner = {
-                "xy": (0, 0),
-                "xycoords": "axes fraction",
-                "xytext": (3, 3.5),
-                "textcoords": "offset points",
-            }
-            ax.annotate(text, **corner, color="white", fontsize=7, bbox=back)
+        _corner(ax, score)
     if crop is not None and overview:
         axes[0].add_patch(Rectangle((left, top), wide, tall, fill=False, edgecolor="yellow", linewidth=1))
     return fig
 
 
 def difference_maps(
-    hr: Tensor, sr: Mapping[str, Tensor], *, columns: int = 4, width: float = WIDTHS["cvpr"][1]
+    hr: Tensor,
+    sr: Mapping[str, Tensor],
+    *,
+    scores: Mapping[str, float | str] | None = None,
+    columns: int = 4,
+    width: float = WIDTHS["cvpr"][1],
 ) -> Figure:
     """Where each method loses: |x^ - x| averaged over draws and channels, in 8-bit levels, one scale for all.
 
@@ -310,11 +341,12 @@ def difference_maps(
     Args:
         hr: the HR image, (1, 3, H, W) in [0, 1].
         sr: draws of the same height and width for each name, (Q, 3, H, W).
+        scores: what stands in the corner of a map, by name; numbers get three decimals.
         columns: panels in a line.
         width: of the figure, in inches.
 
     Raises:
-        ValueError: no such images, or another height or width.
+        ValueError: no such images, another height or width, or scores of other names.
     """
     check_images(hr)
     for name, image in sr.items():
@@ -323,12 +355,15 @@ def difference_maps(
             raise ValueError(f"{name}: expected shape (Q, *{tuple(hr.shape[1:])}), got {tuple(image.shape)}")
     if not sr:
         raise ValueError("expected one SR image or more, got none")
+    if scores is not None and set(scores) != set(sr):
+        raise ValueError(f"expected a score for each of {list(sr)}, got {list(scores)}")
     maps = {name: 255 * (draws.cpu() - hr.cpu()).abs().mean((0, 1)).numpy() for name, draws in sr.items()}
     top = max(float(np.quantile(list(maps.values()), 0.995)), 1e-3)
     fig, axes = _grid(len(maps), columns, width, hr.shape[-2] / hr.shape[-1], beside=0.55, lines_of_title=2)
     for ax, (name, values) in zip(axes, maps.items(), strict=True):
         shown = ax.imshow(values, cmap="magma", vmin=0, vmax=top)
         _title(ax, name, f"mean {values.mean():.1f}")
+        _corner(ax, scores[name] if scores else None)
     bar = fig.colorbar(shown, ax=axes, extend="max", fraction=0.04, aspect=30, pad=0.01)
     bar.set_label("|SR \N{MINUS SIGN} HR| (of 255)", fontsize=7)
     return fig
@@ -400,6 +435,15 @@ def _title(ax: Axes, name: str, second: str = "") -> None:
     """A title no wider than its panel."""
     longest = int(ax.figure.get_figwidth() / ax.get_subplotspec().get_gridspec().ncols * 12)
     ax.set_title(f"{_short(name, longest)}\n{second}" if second else _short(name, longest), pad=3)
+
+
+def _corner(ax: Axes, score: float | str | None) -> None:
+    """A score in the lower left corner of a panel, three decimals unless it is text; None leaves it empty."""
+    if score is None:
+        return
+    where = {"xy": (0, 0), "xycoords": "axes fraction", "xytext": (3, 3.5), "textcoords": "offset points"}
+    back = {"facecolor": "black", "alpha": 0.7, "pad": 1.5, "linewidth": 0}
+    ax.annotate(score if isinstance(score, str) else f"{score:.3f}", **where, color="white", fontsize=7, bbox=back)
 
 
 def _metric(table: pd.DataFrame) -> str:

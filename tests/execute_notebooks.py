@@ -1,17 +1,23 @@
-"""Re-execute notebooks in place with their defaults, and keep only what is stable: `make notebooks`.
+"""Execute notebooks with their defaults: `make notebooks` and `make figures`.
 
-Run from the repository root as `python -m tests.execute_notebooks notebooks/00_quickstart.ipynb ...`. Times, progress
-bars and papermill's metadata are dropped, so an unchanged run is an unchanged file; the rows of each notebook are
-published to data/results/.
+Run from the repository root as `python -m tests.execute_notebooks [--figures] notebooks/00_quickstart.ipynb ...`.
+Without the flag each notebook is executed in place and only what is stable is kept: times, progress bars and
+papermill's metadata are dropped, so an unchanged run is an unchanged file; the rows in results/<its name> are published
+to data/results/. With it the published rows are put into results/figures/<its name> and the notebook reads them from
+there: only figures and tables are made anew, the notebook stays as it is.
 """
 
+import shutil
 import sys
+import time
 from pathlib import Path
 
 import nbformat
 import papermill
 
 from helpers import results
+
+PUBLISHED = Path("data/results")
 
 
 def execute(path: Path, parameters: dict | None = None) -> nbformat.NotebookNode:
@@ -32,15 +38,31 @@ def stable(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def main(paths: list[str]) -> None:
-    """Execute, clean and write back each notebook; publish the rows it left in results/<its name>."""
-    for path in map(Path, paths):
-        notebook = stable(execute(path))
-        nbformat.write(notebook, path)
-        rows_dir = Path("results", path.stem)
-        if (rows_dir / "local.csv").exists():
-            Path("data/results").mkdir(exist_ok=True)
-            results.publish(rows_dir, Path("data/results", f"{path.stem}.csv.gz"))
+def in_place(path: Path) -> None:
+    """Execute, clean and write back a notebook; publish the rows it left in results/<its name>."""
+    nbformat.write(stable(execute(path)), path)
+    if (rows_dir := Path("results", path.stem)).joinpath("local.csv").exists():
+        PUBLISHED.mkdir(exist_ok=True)
+        results.publish(rows_dir, PUBLISHED / f"{path.stem}.csv.gz")
+
+
+def redraw(path: Path) -> None:
+    """Execute a notebook on its published rows, for its figures alone."""
+    rows_dir, rows = Path("results", "figures", path.stem), PUBLISHED / f"{path.stem}.csv.gz"
+    shutil.rmtree(rows_dir, ignore_errors=True)
+    rows_dir.mkdir(parents=True)
+    if rows.exists():
+        shutil.copy(rows, rows_dir)
+    execute(path, {"results_dir": f"../{rows_dir.as_posix()}"})
+
+
+def main(arguments: list[str]) -> None:
+    """Execute each notebook that is named, and say how long each took."""
+    work = redraw if "--figures" in arguments else in_place
+    for path in (Path(argument) for argument in arguments if argument != "--figures"):
+        start = time.perf_counter()
+        work(path)
+        print(f"{path}: {time.perf_counter() - start:.0f} seconds", flush=True)
 
 
 if __name__ == "__main__":

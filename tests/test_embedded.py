@@ -15,19 +15,22 @@ from helpers.measure import score_image
 from helpers.runtime import seeded
 from helpers.upscalers import UPSCALERS, draw_latents, load_compact_flow
 
-SCALES = sorted(
-    int(p.stem.removeprefix("compact_flow_x")) for p in weights.EMBEDDED.glob("compact_flow_x[0-9].safetensors")
-)
+STEMS = [path.stem.removeprefix("compact_flow_") for path in weights.EMBEDDED.glob("compact_flow_x*.safetensors")]
+FLOWS = sorted((int(stem[1]), stem[2:].lstrip("_")) for stem in STEMS)  # scale and variant
 CROPS = [(name, datasets.load("library", name, size=192)) for name in datasets.names("library", 8, size=192)]
 
 
-def card(scale: int) -> dict:
-    return json.loads((weights.EMBEDDED / f"compact_flow_x{scale}.json").read_text())
+def stem(scale: int, variant: str) -> str:
+    return f"compact_flow_x{scale}" + (f"_{variant}" if variant else "")
 
 
-def mean_scores(scale: int, conditions: dict, images) -> dict:
+def card(scale: int, variant: str) -> dict:
+    return json.loads((weights.EMBEDDED / f"{stem(scale, variant)}.json").read_text())
+
+
+def mean_scores(scale: int, conditions: dict, images, upscaler: str = "embedded_flow") -> dict:
     """Mean of 1 - MS-SSIM per image for each condition, shape (n_images,)."""
-    upscale = UPSCALERS["embedded_flow"](scale=scale)
+    upscale = UPSCALERS[upscaler](scale=scale)
     metric = DISTORTIONS["1-ms_ssim"]
     return {
         label: np.array([
@@ -40,27 +43,27 @@ def mean_scores(scale: int, conditions: dict, images) -> dict:
     }  # fmt: skip
 
 
-def test_x4_and_x8_are_shipped():
-    assert {4, 8} <= set(SCALES)
+def test_which_flows_are_shipped():
+    assert FLOWS == [(2, ""), (4, ""), (4, "mixed"), (8, "")]
 
 
-@pytest.mark.parametrize("scale", SCALES)
-def test_checkpoint_is_small_and_has_a_card(scale):
-    path = weights.embedded(f"compact_flow_x{scale}")
+@pytest.mark.parametrize("scale, variant", FLOWS)
+def test_checkpoint_is_small_and_has_a_card(scale, variant):
+    path = weights.embedded(stem(scale, variant))
     assert path.stat().st_size < 8 * 2**20
     text = (weights.EMBEDDED / "README.md").read_text()
-    summary = card(scale)["summary"]
+    summary = card(scale, variant)["summary"]
     for number in ("bits_per_dimension", "lr_psnr", "psnr_0", "psnr_heat", "ms_ssim_heat"):
         digits = 3 if "psnr" not in number else 2
         assert f"{summary[number]:.{digits}f}" in text, f"the card of x{scale} does not state {number}"
 
 
-@pytest.mark.parametrize("scale", SCALES)
-def test_card_numbers_are_reproduced(scale):
-    stated = card(scale)["quality"]
+@pytest.mark.parametrize("scale, variant", FLOWS)
+def test_card_numbers_are_reproduced(scale, variant):
+    stated = card(scale, variant)["quality"]
     names = list(stated)[:3]
     images = [(name, datasets.load("library", name, size=256)) for name in names]
-    for row in training.quality(load_compact_flow(scale), images):
+    for row in training.quality(load_compact_flow(scale, variant=variant), images):
         for key in ("bits_per_dimension", "lr_psnr", "psnr_0", "psnr_heat", "ssim_heat", "ms_ssim_heat"):
             assert row[key] == pytest.approx(stated[row["image"]][key], rel=2e-3, abs=2e-3), (
                 row["image"],
@@ -68,9 +71,9 @@ def test_card_numbers_are_reproduced(scale):
             )
 
 
-@pytest.mark.parametrize("scale", SCALES)
-def test_no_sample_is_lost_or_explodes_whatever_the_lr_image(scale):
-    network = load_compact_flow(scale)
+@pytest.mark.parametrize("scale, variant", FLOWS)
+def test_no_sample_is_lost_or_explodes_whatever_the_lr_image(scale, variant):
+    network = load_compact_flow(scale, variant=variant)
     levels = [("noise", 0.2), ("contrast", 2.5), ("otsu", 5), ("blur", 4), ("jpeg", 10), ("bsrgan", 5)]
     rows = training.stability(network, CROPS[:2], degradations=levels, n_samples=1)
     assert {row["condition"] for row in rows} >= set(DOWNSCALERS)
@@ -123,6 +126,16 @@ def test_ranking_of_downscalers_has_the_clear_gaps(scale):
     assert max(scores["dpid"].mean(), scores["perceptual"].mean()) < scores["nearest"].mean()
     for name in names[3:]:  # paired: the gap holds on nearly every photograph
         assert np.mean(scores[name] > scores["bicubic"]) >= 0.75, name
+
+
+def test_the_mixed_flow_forgives_what_it_has_seen():
+    """Trained with LR images by nearest and DPID among others, it loses less on them than the bicubic-only flow."""
+    conditions = {n: lambda x, _, f=DOWNSCALERS[n]: f(x, 4) for n in ("nearest", "dpid", "bicubic")}
+    mixed = mean_scores(4, conditions, CROPS, "embedded_flow_mixed")
+    alone = mean_scores(4, conditions, CROPS)
+    for name in ("nearest", "dpid"):
+        assert np.mean(mixed[name] < alone[name]) >= 0.75, name
+    assert mixed["nearest"].mean() > mixed["bicubic"].mean()  # what is lost stays lost
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,17 @@ def maps() -> plt.Figure:
     return figures.difference_maps(picture(), {name: picture(key=k) for k, name in enumerate(GAPS)}, columns=3)
 
 
+def scored_maps() -> plt.Figure:
+    draws = {name: picture(key=k) for k, name in enumerate(GAPS)}
+    return figures.difference_maps(picture(), draws, scores=dict.fromkeys(GAPS, 0.1234), columns=3)
+
+
+def rank_ranges() -> plt.Figure:
+    fig, ax = plt.subplots(figsize=figures.size(1, 0.8))
+    figures.plot_ranks(ax, {f"x{s}": statistics.ranks(make_rows(12 * s, key=s)) for s in (2, 4)})
+    return fig
+
+
 ALL = {
     "ranking": lambda: ranking(None),
     "ranking_groups": lambda: ranking("all"),
@@ -107,6 +118,8 @@ ALL = {
     "monotonicity": monotonicity,
     "panels": crops,
     "maps": maps,
+    "maps_scored": scored_maps,
+    "ranks": rank_ranges,
 }
 
 
@@ -267,6 +280,28 @@ def test_forest_is_sorted_and_marks_identical_pairs():
     assert "difference to bicubic" in ax.get_xlabel() and "Holm over 3" in ax.get_xlabel()
 
 
+def test_ranks_draws_every_rank_with_its_interval_and_names_in_the_last_order():
+    rows = {f"x{s}": make_rows(12 * s, key=s) for s in (2, 4)}
+    tables = {title: statistics.ranks(part) for title, part in rows.items()}
+    fig, ax = plt.subplots()
+    figures.plot_ranks(ax, tables)
+    last = tables["x4"].set_index("downscaler")
+    assert [text.get_text()[-8:] for text in ax.texts] == [name[-8:] for name in last.index]
+    lines = [line for line in ax.lines if line.get_marker() not in ("None", None, "")]
+    np.testing.assert_allclose([line.get_ydata()[-1] for line in lines], last["rank"])
+    first = tables["x2"].set_index("downscaler").loc[last.index]
+    np.testing.assert_allclose([line.get_ydata()[0] for line in lines], first["rank"])
+    bars = [tuple(line.get_ydata()) for line in ax.lines if line not in lines]
+    ends = [[tuple(table.loc[name, ["rank_low", "rank_high"]]) for table in (first, last)] for name in last.index]
+    assert bars == [pair for both in ends for pair in both]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["x2\n24 images", "x4\n48 images"]
+    bottom, top = ax.get_ylim()
+    assert bottom > top  # the best on top
+    for bad in ({}, {"a": tables["x2"], "b": tables["x4"].iloc[1:]}):
+        with pytest.raises(ValueError, match="the same methods"):
+            figures.plot_ranks(ax, bad)
+
+
 def test_monotonicity_draws_the_scores_and_splits_contrast():
     rows = degraded()
     assert list(figures.degradation_panels(rows)) == [
@@ -340,6 +375,11 @@ def test_difference_maps_share_one_scale_in_levels():
     assert shown[0].get_clim() == shown[1].get_clim() == (0, pytest.approx(10, abs=1e-4))
     assert [ax.get_title() for ax in fig.axes[:2]] == ["off by 10\nmean 10.0", "off by 2\nmean 2.0"]
     assert len(fig.axes) == 3 and "255" in fig.axes[2].get_ylabel()
+    scored = figures.difference_maps(hr, sr, scores={"off by 2": 0.25, "off by 10": "D = 1"})
+    assert [[text.get_text() for text in ax.texts] for ax in scored.axes[:2]] == [["D = 1"], ["0.250"]]
+    assert not fig.axes[0].texts
+    with pytest.raises(ValueError, match="a score for each"):
+        figures.difference_maps(hr, sr, scores={"off by 2": 0.25})
     with pytest.raises(ValueError, match="small: expected shape"):
         figures.difference_maps(hr, {"small": hr[..., :4]})
     with pytest.raises(ValueError, match="one SR image or more"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import results, statistics
+from tests.fill_tables import BLOCKS, filled
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -19,15 +19,9 @@ def test_the_ten_lines_run():
     assert space["values"].shape == (2, 2) and 0 < space["score"] < 1
 
 
-def test_the_ranking_is_that_of_the_published_rows():
-    rows = results.read(ROOT / "data" / "results" / "00_quickstart.csv.gz")
-    lines = re.findall(r"^\| ([\d.]+) \| (\w+) \| ([\d.]+) \| \[([\d.]+), ([\d.]+)\] \|", README, re.M)
-    table = statistics.scores(rows)
-    assert [line[1] for line in lines] == list(table.downscaler) and len(lines) == 7
-    for line, row in zip(lines, table.itertuples(), strict=True):
-        assert [float(x) for x in (line[0], *line[2:])] == pytest.approx(
-            [row.rank, row.mean, row.low, row.high], abs=5.1e-5
-        )
+@pytest.mark.parametrize("path", BLOCKS)
+def test_tables_are_those_of_the_published_rows_and_cards(path):
+    assert filled(path) == (ROOT / path).read_text(), "python -m tests.fill_tables"
 
 
 def test_every_link_leads_somewhere():

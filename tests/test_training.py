@@ -75,3 +75,15 @@ def test_a_loss_that_is_not_finite_stops(tmp_path):
     network.encoder.first.weight.data.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="loss is nan"):
         training.train_flow(network, photographs(), validation(photographs()), tmp_path / "bad.pt", **FAST)
+
+
+def test_pairs_of_several_downscalers_share_the_grids_and_the_hr_tensor():
+    names = ("nearest", "bicubic", "dpid")
+    photograph = torch.rand(1, 3, 96, 80, generator=seeded("photograph"))
+    pairs = training.pairs_of(photograph, 4, seeded("grids"), names)
+    alone = training.pairs_of(photograph, 4, seeded("grids"))
+    assert len(pairs) == 3 * len(alone) == 6
+    for grid, (hr, lr) in enumerate(alone):
+        own = pairs[3 * grid : 3 * grid + 3]
+        assert all(pair[0] is own[0][0] for pair in own) and torch.equal(own[0][0], hr)
+        assert torch.equal(own[1][1], lr) and not torch.equal(own[0][1], lr)

@@ -1,0 +1,87 @@
+"""The tables of README.md and data/weights/README.md, written from published rows and card files.
+
+`python -m tests.fill_tables` (the end of `make notebooks`) rewrites what stands between `<!-- name -->` and
+`<!-- /name -->`; a test compares.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from helpers import results, statistics
+
+ROOT = Path(__file__).parents[1]
+CARDS = ROOT / "data" / "weights"
+FLOWS = {"x2": "x2", "x4": "x4", "x8": "x8", "x4 mixed": "x4_mixed"}
+
+
+def _table(head: list[str], lines: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines])
+
+
+def _card(flow: str) -> dict:
+    return json.loads((CARDS / f"compact_flow_{FLOWS[flow]}.json").read_text())
+
+
+def ranking() -> str:
+    """The quickstart's ranking with paired differences to bicubic."""
+    rows = results.read(ROOT / "data" / "results" / "00_quickstart.csv.gz")
+    pairs = statistics.paired(rows, baseline="bicubic").set_index("f")
+    lines = []
+    for row in statistics.scores(rows).itertuples():
+        gap = pairs.loc[row.downscaler] if row.downscaler in pairs.index else None
+        against = "" if gap is None else f"{gap.difference:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
+        ends = f"[{row.low:.4f}, {row.high:.4f}]"
+        lines.append([f"{row.rank:g}", row.downscaler, f"{row.mean:.4f}", ends, against])
+    return _table(["rank", "downscaler", "IDA-RD", "95 % interval", "difference to bicubic"], lines)
+
+
+def card() -> str:
+    """What each embedded flow does on crops that it was not trained on."""
+    names = {
+        "bits per dimension": (["bits_per_dimension"], 3),
+        "LR consistency, dB": (["lr_psnr"], 2),
+        "PSNR at heat 0 / 1.0 / bicubic interpolation, dB": (["psnr_0", "psnr_heat", "psnr_bicubic"], 2),
+        "SSIM at heat 0 / 1.0": (["ssim_0", "ssim_heat"], 3),
+        "MS-SSIM at heat 0 / 1.0 / bicubic interpolation": (["ms_ssim_0", "ms_ssim_heat", "ms_ssim_bicubic"], 3),
+        "LPIPS-Alex at heat 0 / 1.0 / bicubic interpolation": (["lpips_0", "lpips_heat", "lpips_bicubic"], 3),
+    }
+    summaries = {flow: _card(flow)["summary"] for flow in FLOWS}
+    lines = [
+        [label, *(" / ".join(f"{summary[key]:.{digits}f}" for key in keys) for summary in summaries.values())]
+        for label, (keys, digits) in names.items()
+    ]
+    lines.append(["samples that are not finite", *(f"{summary['non_finite']:g}" for summary in summaries.values())])
+    largest = [f"{summary['largest']:.1f}" for summary in summaries.values()]
+    head = f"on {summaries['x4']['n_images']} library crops, none of them trained on"
+    return _table([head, *FLOWS], [*lines, ["largest absolute value before clipping", *largest]])
+
+
+def check() -> str:
+    """How each embedded flow ranks downscalers and answers to damage."""
+    cards = [_card(flow) for flow in FLOWS]
+    lines = [[name, *(f"{each['ranking'][name]:.4f}" for each in cards)] for name in _card("x4")["ranking"]]
+    for name in cards[0]["degradations"]:
+        levels = [", ".join(f"{value:.3f}" for value in each["degradations"][name]) for each in cards]
+        lines.append([f"bicubic, then {name}: none, weak, middle, strong", *levels])
+    return _table(["1 - MS-SSIM, 8 crops, 2 draws each", *FLOWS], lines)
+
+
+BLOCKS = {"README.md": (ranking, card), "data/weights/README.md": (card, check)}
+
+
+def filled(path: str) -> str:
+    """The text of a file with its blocks written anew."""
+    text = (ROOT / path).read_text()
+    for block in BLOCKS[path]:
+        name = block.__name__
+        new = f"<!-- {name} -->\n{block()}\n<!-- /{name} -->"
+        text, count = re.subn(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, new=new: new, text, flags=re.S)
+        if count != 1:
+            raise ValueError(f"{path}: expected one block {name!r}, got {count}")
+    return text
+
+
+if __name__ == "__main__":
+    for file in BLOCKS:
+        (ROOT / file).write_text(filled(file))

@@ -1,0 +1,81 @@
+"""Notebook 06, run small: rows, folders of ready LR images, verdicts and figures; a rerun adds only what is new."""
+
+import pandas as pd
+import papermill
+import pytest
+import torch.nn.functional as F
+import yaml
+
+from helpers import claims, datasets, results
+from helpers.images import write_rgb
+from tests.notebook import NOTEBOOKS, check_mistyped, printed, run
+
+NAME = "06_real_downscalers"
+TINY = {
+    "n_images": 2, "n_samples": 2, "size": 192, "scales": [4], "downscalers": ["nearest", "bicubic"],
+    "distortion": "1-ms_ssim", "device": "cpu", "workers": 0,
+}  # fmt: skip
+METRICS = 5
+
+
+@pytest.fixture(scope="module")
+def leaves(tmp_path_factory):
+    """One run with a further image set and ready LR images, and what it left."""
+    folder = tmp_path_factory.mktemp("nb06")
+    for name in datasets.names("library", 2, size=192):
+        hr = datasets.load("library", name, size=192)
+        for kind, image in {"hr": hr, "lr": F.avg_pool2d(hr, 4)}.items():
+            (folder / kind).mkdir(exist_ok=True)
+            write_rgb(image, folder / kind / f"{name}.png")
+    ready = {"sets": {"mine": f"{folder}/hr"}, "camera": {"shop": [f"{folder}/hr", f"{folder}/lr"]}}
+    return folder, ready, run(NAME, folder, TINY, **ready)
+
+
+def test_rows_of_every_experiment_are_there(leaves):
+    folder, _, _ = leaves
+    rows = results.read(folder / "rows")
+    main, ready = 2 * 2 * 2 * METRICS, 2 * 3 * 2 * METRICS  # images x downscalers x draws
+    assert rows.groupby("dataset").size().to_dict() == {
+        "library192": main + ready, "mine": main, "shop": 2 * 3 * 2 * METRICS
+    }  # fmt: skip
+    assert set(rows[rows.dataset == "shop"].downscaler) == {"nearest", "bicubic", "camera"}
+    more = {"unknown", "bicubic_shifted", "l0_smooth"}
+    assert set(rows[rows.dataset == "library192"].downscaler) == {"nearest", "bicubic"} | more
+    for name in ("unknown", "bicubic_shifted"):
+        assert len(list((folder / "rows" / f"lr_{name}_x4").glob("*.png"))) == 2
+    same = rows[(rows.downscaler == "bicubic") & (rows.distortion == "mse")].set_index(["image", "sample", "dataset"])
+    assert same.value.unstack("dataset").nunique(axis=1).eq(1).all()  # a set from a folder: the same pictures
+
+
+def test_verdicts_tables_and_figures_are_there(leaves):
+    folder, _, notebook = leaves
+    table = pd.read_csv(folder / "rows" / "verdicts.csv")
+    assert {"table", "statement", "source", "verdict", "evidence", "n"} == set(table)
+    assert set(table.verdict) <= set(claims.VERDICTS)
+    assert {"x4", "x4, photographs", "S, mse x4", "bias x4", "excess x4"} <= set(table.table)
+    assert (table[table.table == "x4"].statement == [claim.statement for claim in claims.CLAIMS]).all()
+    assert r"\toprule" in (folder / "rows" / "ranking.tex").read_text()
+    wanted = ("ranks", "paired", "sets", "folders", "differences", "lr", "decomposition", "lpips", "verdicts")
+    files = {path.name for path in (folder / "figures").iterdir()}
+    assert files == {f"06_{name}.{kind}" for name in wanted for kind in ("pdf", "png")}
+    text = printed(notebook)
+    assert "INJECTED into a copy" in text and "camera LR images lose less" in text and "no camera pairs" not in text
+
+
+def test_a_rerun_computes_only_what_is_new(leaves):
+    folder, ready, _ = leaves
+    lines = (folder / "rows" / "local.csv").read_text().splitlines()
+    run(NAME, folder, TINY, downscalers=["nearest", "bicubic", "box"], lpips_rows="")
+    again = (folder / "rows" / "local.csv").read_text().splitlines()
+    assert again[: len(lines)] == lines and len(again) == len(lines) + 2 * 2 * METRICS
+
+
+def test_a_mistyped_parameter_stops_it(tmp_path):
+    check_mistyped(NAME, tmp_path, TINY)
+
+
+def test_the_profile_of_the_paper_has_known_parameters():
+    profile = yaml.safe_load((NOTEBOOKS / "paper" / f"{NAME}.yaml").read_text())
+    known = papermill.inspect_notebook(NOTEBOOKS / f"{NAME}.ipynb")
+    assert profile.keys() <= known.keys()
+    assert (profile["n_images"], profile["n_samples"], profile["distortion"]) == (900, 5, "lpips")

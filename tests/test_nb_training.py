@@ -1,0 +1,21 @@
+"""The training notebook, run small: it trains, writes a checkpoint and reports on the shipped flow."""
+
+from tests.notebook import check_mistyped, run
+
+NAME = "training/compact_flow"
+TINY = {
+    "scale": 4, "steps": [1, 1], "hidden": [8, 8], "width": 8, "blocks": 1, "head": 6, "mean_iterations": 4,
+    "iterations": 4, "n_images": 1, "n_checked": 1, "device": "cpu",
+}  # fmt: skip
+
+
+def test_it_trains_and_reports_on_the_shipped_flow(tmp_path):
+    own = {"results_dir": str(tmp_path / "rows"), "output": str(tmp_path / "mine.safetensors")}
+    run(NAME, tmp_path, TINY, **own)
+    assert (tmp_path / "mine.safetensors").stat().st_size > 1000
+    assert (tmp_path / "training" / "state.csv").read_text().count("\n") >= 2
+    assert list((tmp_path / "figures").glob("*.pdf"))
+
+
+def test_b38_a_mistyped_parameter_stops_it(tmp_path):
+    check_mistyped(NAME, tmp_path, TINY)
