@@ -7,25 +7,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+# fmt: off
 FLOORS = [
     {"images", "runtime", "weights", "networks"},
-    {
-        "downscalers",
-        "adaptive",
-        "adapters",
-        "degradations",
-        "distortions",
-        "datasets",
-        "balancing",
-        "faces",
-        "iqa",
-        "spectra",
-    },
+    {"downscalers", "adaptive", "adapters", "degradations", "distortions", "datasets", "balancing", "faces", "iqa",
+     "iqa_networks", "spectra"},
     {"upscalers", "training"},
     {"measure"},
-    {"results", "runs"},
-    {"statistics", "tables", "figures", "strata", "detection", "decomposition", "agreement", "claims", "profiles"},
+    {"results", "runs", "probes"},
+    {"statistics", "tables", "figures", "strata", "detection", "decomposition", "agreement", "claims", "flow_figures",
+     "profiles"},
 ]
+# fmt: on
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 

@@ -1,0 +1,56 @@
+"""Notebook 02, run small: its tables and figures, a downscaler of the reader's own, what stops it."""
+
+import pandas as pd
+import papermill
+import pytest
+
+from helpers.downscalers import DOWNSCALERS
+from tests import notebook
+
+NAME = "02_downscalers"
+TINY = {
+    "n_images": 2, "size": 192, "downscalers": ["nearest", "bicubic", "dpid"], "amplitudes": [0.1, 0.4], "large": 256,
+    "window": [32, 32, 64], "scales": [2, 4], "ladder": ["bicubic"], "timed": [64], "threads": [1], "repeats": 1,
+}  # fmt: skip
+
+
+def test_static():
+    notebook.check_static(NAME)
+
+
+def test_every_downscaler_has_its_sentence():
+    text = "".join("".join(cell["source"]) for cell in notebook.cells(NAME, "markdown"))
+    assert not [name for name in DOWNSCALERS if f"| `{name}` |" not in text]
+
+
+def test_tables_and_figures(tmp_path):
+    own = tmp_path / "mine.py"
+    own.write_text("import torch.nn.functional as F\n\ndef mean(hr, scale):\n    return F.avg_pool2d(hr, scale)\n")
+    done = notebook.run(NAME, tmp_path, TINY, downscaler=f"{own}:mean")
+    names = ["nearest", "bicubic", "dpid", "mean"]
+    table = pd.read_csv(tmp_path / "rows" / "downscalers.csv")
+    assert list(table.downscaler) == names and list(table.linear) == ["yes", "yes", "no", "yes"]
+    facts = pd.read_csv(tmp_path / "rows" / "per_image.csv")
+    assert len(facts) == 2 * len(names) and facts.notna().all(axis=None)
+    means = facts.groupby("downscaler").mean(numeric_only=True)
+    assert means.foreign.idxmax() == "nearest" and means.power_db.idxmin() == "bicubic"
+    passes = pd.read_csv(tmp_path / "rows" / "gratings.csv").set_index("downscaler")
+    assert passes.alias_share["nearest"] == pytest.approx(0.75, abs=0.01)
+    parity = pd.read_csv(tmp_path / "rows" / "parity.csv")
+    assert len(parity) == 8 and parity.set_index("version").largest["torch, antialias=True"].max() < 8
+    shift = pd.read_csv(tmp_path / "rows" / "dpid_shift.csv").query("lam == 0 and scale == 4")
+    assert shift.down.mean() == pytest.approx(0.5, abs=0.1)
+    assert r"\toprule" in (tmp_path / "rows" / "downscalers.tex").read_text()
+    assert r"\toprule" in (tmp_path / "rows" / "parity.tex").read_text()
+    wanted = ("gallery", "response", "zone_plate", "spectra", "scales", "bits", "dpid_shift")
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        f"02_{name}.{kind}" for name in wanted for kind in ("pdf", "png")
+    }
+    text = notebook.printed(done)
+    assert "0 of 6912 bytes differ" in text and "0 images and 0 downscalers have a published score" in text
+
+
+def test_what_stops_it(tmp_path):
+    notebook.check_mistyped(NAME, tmp_path, TINY)
+    with pytest.raises(papermill.PapermillExecutionError, match="expected a function or a command, got a folder"):
+        notebook.run(NAME, tmp_path, TINY, downscaler="folder: /nowhere")
