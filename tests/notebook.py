@@ -42,6 +42,9 @@ def check_static(name: str) -> None:
     for statement in ast.parse("".join(tagged[0]["source"])).body:
         assert isinstance(statement, ast.Assign)
         ast.literal_eval(statement.value)
+    assigned = [statement.targets[0].id for statement in ast.parse("".join(tagged[0]["source"])).body]
+    known = papermill.inspect_notebook(NOTEBOOKS / f"{name}.ipynb")
+    assert list(known) == assigned  # papermill overlooks a parameter whose comment it cannot read
     assert [c["execution_count"] for c in code] == list(range(1, len(code) + 1))
     outputs = [out for c in code for out in c["outputs"]]
     assert outputs and not [out for out in outputs if out["output_type"] == "error"]
