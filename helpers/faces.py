@@ -15,14 +15,6 @@ from helpers.datasets import SUFFIXES
 from helpers.runtime import seeded
 
 COUNTS = Path(__file__).parent.parent / "data" / "manifests" / "ffhq_age_gender.csv"
-FEATURES = weights.Entry(
-    "ffhq-features-dataset-9c4c7ef5132d.zip",
-    ("https://github.com/DCGM/ffhq-features-dataset/archive/9c4c7ef5132d.zip",),
-    "",  # none was published: the one of the first use is recorded
-    None,
-    "CC BY-NC-SA 4.0",
-    "ages and genders of FFHQ by Microsoft's Face API, one JSON file an image",
-)
 
 
 def drawn_population(shares: Sequence[float], seed: int = 0) -> pd.DataFrame:
@@ -59,7 +51,6 @@ def fetch_features() -> Path:
     Raises:
         ValueError: it is not here and cannot be downloaded; says where to put it by hand.
     """
-    weights.WEIGHTS.setdefault("ffhq_features", FEATURES)
     return weights.fetch("ffhq_features")
 
 

@@ -4,6 +4,7 @@
 notebook which weights, images and labels are missing and where they come from.
 """
 
+import ast
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import papermill
 import yaml
 
-from helpers import datasets, distortions, upscalers, weights
+from helpers import datasets, distortions, iqa, upscalers, weights
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 SOURCES = {  # part of a folder's name -> where its images come from
@@ -20,6 +21,7 @@ SOURCES = {  # part of a folder's name -> where its images come from
     "flickr": "Flickr30k (shannon.cs.illinois.edu/DenotationGraph; research)",
     "realsr": "RealSR v3, HR and LR folders of one scale (github.com/csjcai/RealSR; academic research)",
     "afhq": "AFHQ, cats, 512x512 (github.com/clovaai/stargan-v2; CC BY-NC 4.0)",
+    "ethnicity": "DeepFace (github.com/serengil/deepface) over FFHQ, one line an image",
     "npr": "NPRportrait 1.0, 60 images (users.cs.cf.ac.uk/Paul.Rosin/NPRportrait; research)",
 }
 
@@ -46,21 +48,36 @@ def read_profile(notebook: str) -> dict:
     return profile
 
 
-def lacking(profile: dict) -> list[str]:
-    """What a profile names that is not on this machine, one line each, with its source.
+def parameters(notebook: str) -> dict:
+    """All parameters of a notebook in the paper's setting: its defaults, replaced where the profile says so.
 
-    Weights are those of every upscaler and distortion that a value names; images and labels are values that begin
-    with "../data/local/", a folder that git ignores. Nothing is downloaded.
+    Raises:
+        ValueError: as `read_profile`.
+    """
+    inspected = papermill.inspect_notebook(NOTEBOOKS / f"{notebook}.ipynb")
+    profile = read_profile(notebook)
+    return {name: ast.literal_eval(each["default"]) for name, each in inspected.items()} | profile
+
+
+def lacking(values: dict) -> list[str]:
+    """What parameters name that is not on this machine, one line each, with its source.
+
+    Weights are those of every upscaler, distortion and no-reference measure that a value names, and of labels to
+    "download"; images are values that begin with "../data/local/", a folder that git ignores. Nothing is downloaded.
 
     Args:
-        profile: as `read_profile` returns it.
+        values: as `parameters` returns them.
     """
-    found, n_images = [], profile.get("n_images")
-    for name, value in _texts(profile):
+    found, n_images = [], values.get("n_images")
+    if values.get("features") == "download" and weights.locate("ffhq_features") is None:
+        found.append(weights.missing("ffhq_features"))
+    for name, value in _texts(values):
         for stage in value.split("+"):
             if stage in upscalers.SRFLOW and weights.locate(upscalers.SRFLOW[stage][2]) is None:
                 found.append(weights.missing(upscalers.SRFLOW[stage][2]))
         if value in distortions.DISTORTIONS and (why := distortions.available(value)):
+            found.append(why)
+        if name == "measures" and value in iqa.IQA and (why := iqa.available(value)):
             found.append(why)
         if value.startswith("../data/local/"):
             found += _no_images(name, value, n_images if name == "dataset" else None)
@@ -94,8 +111,7 @@ def main(notebooks: list[str]) -> int:
     notebooks = notebooks or sorted(path.stem for path in (NOTEBOOKS / "paper").glob("*.yaml"))
     ready = True
     for notebook in notebooks:
-        profile = read_profile(notebook)
-        missing = lacking(profile)
+        missing = lacking(parameters(notebook))
         ready &= not missing
         sys.stdout.write(f"{notebook}: {'ready' if not missing else f'{len(missing)} missing'}\n")
         sys.stdout.writelines(f"  - {line}\n" for line in missing)

@@ -37,6 +37,9 @@ SRFLOW_NOTE = (
     "since 2024 (andreas128/SRFlow issue 64) and no hash is known, so this file has to be put there by hand; "
     "its hash is recorded at first use, so only later changes are noticed"
 )
+UTEXAS = "free to use, copy, modify and distribute with its notice (University of Texas at Austin 2011)"
+CONTRIQUE = "no licence stated (pavancm/CONTRIQUE)"
+CONTRIQUE_REVISION = "f73233cd89a66bd4a0cc145fa911c8813a09a42b"
 # torchvision's file names end in the first 8 hex digits of the SHA-256; several public projects pin all 64.
 WEIGHTS = {
     "alexnet": Entry(
@@ -75,6 +78,75 @@ WEIGHTS = {
         name: Entry(f"{name}.pth", (), "", None, SRFLOW, SRFLOW_NOTE)
         for name in ("SRFlow_DF2K_4X", "SRFlow_DF2K_8X", "SRFlow_CelebA_8X")
     },
+    "niqe_official": Entry(
+        "niqe_pris_params.npz",
+        ("https://raw.githubusercontent.com/XPixelGroup/BasicSR/master/basicsr/metrics/niqe_pris_params.npz",),
+        "2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296",
+        11_850,
+        UTEXAS,
+        "pristine model of NIQE; the same file is inside the package basicsr 1.4.2 on PyPI",
+    ),
+    "brisque": Entry(
+        "brisque_svr.npz",
+        (),
+        "",
+        None,
+        UTEXAS,
+        "regressor of BRISQUE, converted from allmodel and allrange of the MATLAB release (utlive/BRISQUE) as "
+        "helpers.iqa.read_brisque says; its hash depends on who converts and is recorded at first use",
+    ),
+    "brisque_opencv": Entry(
+        "brisque_live_svr.npz",
+        (),
+        "a6b33b78946fbafe4840b7bc077a408ccce15eecafc0e67492f9675646e3bf0e",
+        99_630,
+        "Apache-2.0 (OpenCV contrib)",
+        "another regressor for BRISQUE's features, converted from brisque_model_live.yml and "
+        "brisque_range_live.yml of opencv_contrib, modules/quality/samples",
+    ),
+    "maniqa": Entry(
+        "ckpt_koniq10k.pt",
+        (
+            "https://github.com/IIGROUP/MANIQA/releases/download/Koniq10k/ckpt_koniq10k.pt",
+            "https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/ckpt_koniq10k.pt",
+        ),
+        "",
+        None,
+        "terms of IIGROUP/MANIQA; pyiqa: PolyForm Noncommercial",
+        "MANIQA trained on KonIQ-10k, its ViT included; needs the package pyiqa (extra iqa)",
+    ),
+    "contrique": Entry(
+        "CONTRIQUE_checkpoint25.tar",
+        # the address has another name for the file; what follows # is never sent
+        ("https://utexas.box.com/shared/static/rhpa8nkcfzpvdguo97n2d5dbn4qb03z8.tar#CONTRIQUE_checkpoint25.tar",),
+        "",
+        None,
+        CONTRIQUE,
+        "ResNet-50 of CONTRIQUE; the score also needs one of the two regressors below",
+    ),
+    **{
+        f"contrique_{data.lower()}": Entry(
+            f"{data}.save",
+            (f"https://raw.githubusercontent.com/pavancm/CONTRIQUE/{CONTRIQUE_REVISION}/models/{data}.save",),
+            "",
+            None,
+            CONTRIQUE,
+            f"ridge regression of CONTRIQUE's features to the opinion scores of {data}; a pickle, of which only "
+            "arrays are rebuilt",
+        )
+        for data in ("CLIVE", "Koniq")
+    },
+    "ffhq_features": Entry(
+        "ffhq-features-dataset-9c4c7ef5132d.zip",
+        # as above: the address has another name for the file
+        (
+            "https://github.com/DCGM/ffhq-features-dataset/archive/9c4c7ef5132d.zip#ffhq-features-dataset-9c4c7ef5132d.zip",
+        ),
+        "",
+        None,
+        "CC BY-NC-SA 4.0",
+        "ages and genders of FFHQ by Microsoft's Face API, one JSON file an image; no hash was published",
+    ),
 }
 
 

@@ -308,7 +308,7 @@ def test_features_are_downloaded_once_and_their_hash_is_recorded(folder, tmp_pat
     monkeypatch.delenv("IDA_RD_OFFLINE", raising=False)
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
-    entry = faces.FEATURES._replace(urls=(f"http://127.0.0.1:{running.server_port}/a.zip",))
+    entry = weights.WEIGHTS["ffhq_features"]._replace(urls=(f"http://127.0.0.1:{running.server_port}/a.zip",))
     monkeypatch.setitem(weights.WEIGHTS, "ffhq_features", entry)
     try:
         path = faces.fetch_features()

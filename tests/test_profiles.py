@@ -19,7 +19,7 @@ def test_every_numbered_notebook_after_the_quickstart_has_a_profile():
 @pytest.mark.parametrize("name", PROFILES)
 def test_profile_names_parameters_of_its_notebook_and_says_where_values_come_from(name):
     profile = profiles.read_profile(name)
-    assert profile
+    assert profile.items() <= profiles.parameters(name).items()
     lines = (profiles.NOTEBOOKS / "paper" / f"{name}.yaml").read_text().splitlines()
     assert sum("#" in line for line in lines) >= len(profile) / 2
 
@@ -39,6 +39,8 @@ def test_weights_and_folders_that_are_not_here_are_named_with_their_source(nothi
     }
     lines = profiles.lacking(profile)
     assert len(lines) == 5
+    assert "ffhq-features-dataset" in profiles.lacking({"features": "download"})[0]
+    assert "BRISQUE" in " ".join(profiles.lacking({"measures": ["niqe", "brisque"]}))
     for part in ("SRFlow_CelebA_8X.pth", "SRFlow_DF2K_4X.pth", "alexnet", "ffhq-dataset", "stargan-v2"):
         assert any(part in line for line in lines), part
 

@@ -1,0 +1,43 @@
+"""Notebook 07, tiny: which rows and figures it leaves, what it says about measures that are not here, resuming."""
+
+import re
+
+import pandas as pd
+
+from tests import notebook
+
+NAME = "07_nr_iqa"
+TINY = {
+    "n_images": 2, "size": 192, "n_samples": 1, "n_images_large": 0, "downscalers": ["bicubic", "nearest"],
+    "n_photographs": 2, "lr_sizes": [32, 64], "sigmas": [1.0, 2.0], "sigmas_3x3": [1.0, 2.0], "workers": 0,
+    "distortion": "1-ms_ssim", "lpips_rows": "",
+}  # fmt: skip
+
+
+def test_runs_and_a_rerun_computes_only_what_is_missing(tmp_path):
+    text = notebook.printed(notebook.run(NAME, tmp_path, TINY))
+    rows = pd.read_csv(tmp_path / "rows" / "local.csv")
+    # per image: bicubic under none, 2 + 2 blurs; nearest and another picture without
+    assert len(rows) == 2 * (5 + 2) and rows.value.notna().all()
+    assert set(rows.downscaler) == {"bicubic", "nearest", "another picture"}
+    figures = {path.stem for path in (tmp_path / "figures").glob("*.png")}
+    assert figures == {f"07_{name}" for name in ("kernels", "blur", "size", "lr", "same_images", "ranks")}
+    assert figures == {path.stem for path in (tmp_path / "figures").glob("*.pdf")}
+    for name in ("maniqa", "contrique", "brisque", "niqe_official"):
+        assert f"not here: {name}: " in text and re.search(rf"{name} +not here", text), name
+    again = notebook.printed(
+        notebook.run(
+            NAME, tmp_path, TINY, downscalers=["bicubic", "nearest", "box"], figures_dir=str(tmp_path / "more")
+        )
+    )
+    assert "2 of 16 rows missing" in again
+    more = pd.read_csv(tmp_path / "rows" / "local.csv")
+    assert len(more) == len(rows) + 2 and list(more.downscaler[-2:]) == ["box", "box"]
+
+
+def test_mistyped_parameter_stops_the_notebook(tmp_path):
+    notebook.check_mistyped(NAME, tmp_path, TINY)
+
+
+def test_committed_notebook():
+    notebook.check_static(NAME)
