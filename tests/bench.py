@@ -2,8 +2,9 @@
 
 Ours is `srflow.Sampler`, with the reference features of the distortion computed once per HR image; the other
 one full pass of the network and one of LPIPS per sample (`tests/plain_srflow.py`). Same weights, same latents,
-outputs compared. On a CPU one core is used and CPU seconds are compared, since other programs disturb them less
-than wall time; on CUDA wall seconds. The last lines read `speedup NAME VALUE`.
+outputs compared. Then the search of `helpers.pulse`, all starts as one batch, against the official manner, one
+start after the other. On a CPU one core is used and CPU seconds are compared, since other programs disturb them
+less than wall time; on CUDA wall seconds. The last lines read `speedup NAME VALUE`.
 """
 
 import argparse
@@ -18,16 +19,18 @@ from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers import distortions
-from helpers.networks import srflow
+from helpers import distortions, pulse
+from helpers.networks import srflow, stylegan
 from helpers.runtime import pick_device, seeded
 from tests.plain_srflow import fill, plain_features
 
 SIDES = {"df2k_4x": 64, "celeba_8x": 32}  # of the LR image; HR 256
 HEAT = 0.5
+FACES = {"pulse_64": ((64, 512, 128), 40), "pulse_64_official_widths": ((64, 8192, 512), 2)}  # network, steps
 TOLERANCE = 2e-4, 1e-4  # of SR values (up to 6 here) and distortions; float32 noise of the plain loop: 1.5e-5
 
 
@@ -157,6 +160,123 @@ def compare(name, network, lr, hr, latents, *, repeats: int = 3, plain_repeats: 
     return medians["plain loop"] / medians["ours"]
 
 
+def plain_synthesis(state: dict[str, Tensor], styles: Tensor, noise: list[Tensor]) -> Tensor:
+    """StyleGAN as PULSE's stylegan.py runs it below 128x128: weights scaled on every pass, pixels repeated."""
+    layers, x = len(noise), state["blocks.4x4.const"].expand(len(styles), -1, -1, -1)
+    x = x + state["blocks.4x4.bias"].view(1, -1, 1, 1)
+    for layer in range(layers):
+        side = 2 ** (layer // 2 + 2)
+        block, epilogue = f"blocks.{side}x{side}", f"blocks.{side}x{side}.epi{layer % 2 + 1}"
+        name = f"{block}.conv0_up" if layer % 2 == 0 else f"{block}.conv" if side == 4 else f"{block}.conv1"
+        if layer:
+            weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
+            weight = weight * (2 / weight[0].numel()) ** 0.5
+        if layer and layer % 2 == 0:
+            n, channels, height, width = x.shape
+            x = x.view(n, channels, height, 1, width, 1).expand(-1, -1, -1, 2, -1, 2).contiguous()
+            x = F.conv2d(x.view(n, channels, 2 * height, 2 * width), weight, padding=1)
+            blur = state[f"{name}.intermediate.kernel"].expand(x.shape[1], -1, -1, -1)
+            x = F.conv2d(x, blur, padding=1, groups=x.shape[1]) + bias.view(1, -1, 1, 1)
+        elif layer:
+            x = F.conv2d(x, weight, bias, padding=1)
+        x = F.leaky_relu(x + state[f"{epilogue}.noise.weight"].view(1, -1, 1, 1) * noise[layer], 0.2)
+        lin = state[f"{epilogue}.style_mod.lin.weight"]
+        style = F.linear(styles[:, layer], lin * lin.shape[1] ** -0.5, state[f"{epilogue}.style_mod.lin.bias"])
+        style = style.view(len(x), 2, -1, 1, 1)
+        x = F.instance_norm(x) * (style[:, 0] + 1) + style[:, 1]
+    return F.conv2d(x, state["torgb.weight"] * x.shape[1] ** -0.5, state["torgb.bias"])
+
+
+def plain_bicubic(hr: Tensor, scale: int) -> Tensor:
+    """PULSE's bicubic.py: mirrored border, then a convolution with stride along each axis."""
+    x = (torch.arange(4 * scale, dtype=torch.float64) - 2 * scale + 0.5).abs() / scale
+    taps = torch.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2)
+    taps = (taps / taps.sum()).to(hr)
+    before, after = 3 * scale // 2, 3 * scale - 3 * scale // 2
+    down = F.pad(hr, (0, 0, before, after), mode="reflect")
+    down = F.conv2d(down, taps.view(1, 1, -1, 1).expand(3, -1, -1, -1), stride=(scale, 1), groups=3)
+    down = F.pad(down, (before, after, 0, 0), mode="reflect")
+    return F.conv2d(down, taps.view(1, 1, 1, -1).expand(3, -1, -1, -1), stride=(1, scale), groups=3)
+
+
+def plain_search(state, lr, latents, noise, mean, std, steps: int) -> tuple[Tensor, Tensor]:
+    """PULSE.py with the paper's setting, one start after the other; the last images and losses of each."""
+    images, values = [], []
+    for q in range(len(latents)):
+        z, maps = latents[q : q + 1].clone().requires_grad_(), [each[q : q + 1] for each in noise]
+        radius = (z.detach().square().sum(2, keepdim=True) + 1e-9).sqrt()
+        adam, best = torch.optim.Adam([z], lr=0.4), float("inf")
+        for step in range(steps):
+            adam.param_groups[0]["lr"] = 0.4 * pulse.SCHEDULES["linear1cycledrop"](step, 200)
+            adam.zero_grad()
+            w = F.leaky_relu(z * std + mean, 0.2)
+            sr = (plain_synthesis(state, w, maps) + 1) / 2
+            l2 = (plain_bicubic(sr, sr.shape[2] // lr.shape[2]) - lr).square().mean((1, 2, 3)).clamp(min=2e-3).sum()
+            apart = ((w[:, :, None] - w[:, None]).square().sum(3) + 1e-9).sqrt()
+            across = ((w[:, :, None] + w[:, None]).square().sum(3) + 1e-9).sqrt()
+            angles = 2 * torch.atan2(apart, across)
+            total = 100 * l2 + 0.05 * (w.shape[2] * angles.square()).mean((1, 2)).sum() / 8
+            if total.item() < best:
+                best, _ = total.item(), sr.clone()
+            total.backward()
+            adam.step()
+            with torch.no_grad():
+                z.copy_(z / (z.square().sum(2, keepdim=True) + 1e-9).sqrt() * radius)
+        images.append(sr.detach())
+        values.append(total.detach())
+    return torch.cat(images), torch.stack(values)
+
+
+def batched_search(network, lr, latents, noise, steps: int) -> tuple[Tensor, Tensor]:
+    """`helpers.pulse`: the first steps of the paper's 200, all starts at once."""
+    path = pulse.path(lr.expand(len(latents), -1, -1, -1), network, latents, noise, steps=200)
+    *_, state = (next(path) for _ in range(steps))
+    return state.sr, state.total
+
+
+def compare_search(name: str, n_samples: int, device: torch.device, repeats: int = 3) -> float:
+    """Print times of both searches for one LR image 8x8 and return their ratio.
+
+    Raises:
+        SystemExit: in float64 the two searches differ.
+    """
+    config, steps = FACES[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        synthesis = stylegan.Synthesis(*config)
+    for module in synthesis.modules():
+        if isinstance(module, stylegan.Noise):
+            nn.init.constant_(module.weight, 0.1)
+    lr, seconds, results = torch.rand(1, 3, 8, 8, generator=seeded("lr")), {"plain loop": [], "ours": []}, {}
+    for kind in (torch.float64, torch.float32):  # the first is the check, which rounding does not blur
+        check = kind == torch.float64
+        fit = torch.full((512,), -0.27), torch.full((512,), 0.48)
+        network = pulse.style_generator(synthesis.to(kind), *(f.to(kind) for f in fit), device=device)
+        latents, noise = pulse.draw_starts(network, [seeded("start", q) for q in range(n_samples)])
+        maps = [*noise[:-1], torch.zeros(n_samples, *network.noise_shapes[-1]).to(latents)]
+        state, own = {key: each.to(device) for key, each in synthesis.state_dict().items()}, lr.to(latents)
+        long = 2 if check else steps
+        ours = partial(batched_search, network, own, latents, noise, long)
+        theirs = partial(plain_search, state, own, latents, maps, network.mean, network.std, long)
+        for _ in range(1 if check else repeats):
+            for way, run in (("plain loop", theirs), ("ours", ours)):
+                start, wall = now(device), time.perf_counter()
+                results[way] = run()
+                seconds[way].append((now(device) - start, time.perf_counter() - wall))
+        if check:
+            difference = (results["ours"][0] - results["plain loop"][0]).abs().max().item()
+            if not difference < 1e-9:
+                raise SystemExit(f"{name}: images differ by {difference} in float64")
+            seconds = {"plain loop": [], "ours": []}
+    unit = "wall" if device.type == "cuda" else "CPU"
+    print(f"\n{name}: 8x8 to 64x64, N_Q = {n_samples}, {steps} steps, {device}; in float64 {difference:.0e} apart")
+    medians = {way: [statistics.median(each) for each in zip(*times, strict=True)] for way, times in seconds.items()}
+    for way, (total, wall) in medians.items():
+        each = 1000 / steps / n_samples
+        print(f"{way:12}{total * each:9.2f} {unit} ms a step and sample{wall * each:9.2f} wall   median of {repeats}")
+    return medians["plain loop"][0] / medians["ours"][0]
+
+
 def matmul_rate(device: torch.device) -> float:
     """GFLOP/s of a large square float32 matrix product, best of five."""
     size = 8192 if device.type == "cuda" else 1536
@@ -193,7 +313,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=5, help="N_Q")
     parser.add_argument("--repeats", type=int, nargs=2, default=(3, 1), metavar=("OURS", "PLAIN"))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--large", action="store_true", help="also the memory of 4X at 1024x1024 (minutes)")
+    parser.add_argument("--large", action="store_true", help="also 4X at 1024x1024 and a wide StyleGAN (minutes)")
     parser.add_argument("--memory", nargs=4, metavar=("WAY", "NAME", "SIDE", "SAMPLES"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -222,6 +342,8 @@ def main() -> None:
             out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
             size = lr_side * args[0].scale
             print(f"peak memory, {way}, {n_samples} sample(s) of {size}x{size}: {float(out):.2f} GB")
+    for name in FACES if options.large else ["pulse_64"]:
+        speedups[name] = compare_search(name, options.samples, device)
     print()
     for name, speedup in speedups.items():
         print(f"speedup {name} {speedup:.2f}")

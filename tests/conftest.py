@@ -9,6 +9,12 @@ SHARED = os.environ.get("IDA_RD_SHARED")
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
 
 
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Tests that draw without a generator of their own draw the same numbers each time."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def shared() -> Path:
     """Folder with the reference vectors and photographs that do not come with the repository."""

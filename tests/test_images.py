@@ -88,14 +88,14 @@ def test_crop_to_multiple():
 
 
 def test_b24_check_images_refuses_other_ranges_and_shapes():
-    good = torch.rand(2, 3, 8, 8)
+    good = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     check_images(good, multiple_of=4)
     bad = {
         "torch.Tensor": good.numpy(),
         "divide 8-bit images by 255": (good * 255).to(torch.uint8),
         r"\(N, 3, H, W\), got \(3, 8, 8\)": good[0],
         r"\(N, 3, H, W\), got \(0, 3, 8, 8\)": good[:0],
-        "got .0.*, 2": good.clamp(max=0.5) + 2 * (good == good.max()),
+        "got .*, 2": good.clamp(max=0.5) + 2 * (good == good.max()),
         r"\[-1, ": torch.cat([good[:1], -torch.ones_like(good[:1])]),
         "nan": torch.where(good == good.max(), torch.nan, good),
         "multiples of 4, got 8x6": good[..., :6],

@@ -12,7 +12,7 @@ FLOORS = [
     {"images", "runtime", "weights", "networks"},
     {"downscalers", "adaptive", "adapters", "degradations", "distortions", "datasets", "balancing", "faces", "iqa",
      "iqa_networks", "spectra"},
-    {"upscalers", "training"},
+    {"upscalers", "training", "pulse"},
     {"measure"},
     {"results", "runs", "probes"},
     {"statistics", "tables", "figures", "strata", "detection", "decomposition", "agreement", "claims", "flow_figures",

@@ -1,0 +1,554 @@
+"""PULSE: HR images of a generator that downscale to the given LR image, found by a search on a sphere.
+
+f_us(I_LR, i) = G(z_i*), z_i* = argmin || I_LR - f_ds(G(z_i)) || over the sphere, from the random start z_i
+(Liang et al., CVPR 2024, Eq. 4; Menon et al., CVPR 2020; github.com/adamian98/pulse, commit 40cacb97, whose
+lines are quoted below). All starts of all images are searched as one batch: losses are summed over samples and
+everything else acts on each sample alone, so a sample does not depend on its companions. None is dropped: each
+carries its residual and whether it converged.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from helpers import weights
+from helpers.images import check_images
+from helpers.networks import stylegan
+from helpers.runtime import pick_device, seeded
+
+PRESETS = {  # options of `search`
+    "ida_rd": {  # the paper, section 4.1; what it does not state is PULSE's
+        "loss": "100*L2+0.05*GEOCROSS",
+        "learning_rate": 0.4,
+        "steps": 200,
+        "schedule": "linear1cycledrop",
+        "optimizer": "adam",
+        "noise": "fixed",
+        "tile_latent": False,
+        "eps": 2e-3,
+    },
+    "pulse": {  # run.py:30-48
+        "loss": "100*L2+0.05*GEOCROSS",
+        "learning_rate": 0.4,
+        "steps": 100,
+        "schedule": "linear1cycledrop",
+        "optimizer": "adam",
+        "noise": "trainable",
+        "trainable_noise": 5,
+        "tile_latent": False,
+        "eps": 2e-3,
+    },
+}
+
+
+class StyleGenerator(NamedTuple):
+    """What the search knows of a generator; nothing of it is changed."""
+
+    synthesis: Callable[[Tensor, list[Tensor | None]], Tensor]  # styles (N, L, D), noise -> (N, 3, R, R) in [-1, 1]
+    noise_shapes: list[tuple[int, int, int]]  # (1, r, r) for each of the L layers; the last is (1, R, R)
+    mean: Tensor  # of the styles before the last activation of the mapping network, (D,)
+    std: Tensor  # the same, (D,)
+    slope: float = stylegan.SLOPE  # of that activation, a LeakyReLU; 1 for none
+
+
+class State(NamedTuple):
+    """One point of the path: what is known before step `step` changes the latents."""
+
+    step: int
+    learning_rate: float
+    latents: Tensor  # on the sphere, (N, L, D), or (N, 1, D) if tiled
+    noise: list[Tensor | None]  # a map per layer
+    sr: Tensor  # (N, 3, R, R), not clipped
+    lr: Tensor  # f_ds of it
+    residual: Tensor  # mean squared difference to the LR image, (N,)
+    terms: dict[str, Tensor]  # the losses by name, without weights, (N,) each
+    total: Tensor  # their weighted sum, (N,)
+    gradient: list[Tensor]  # of the sum of `total`: with respect to `latents`, then to the trainable noise maps
+
+
+class Result(NamedTuple):
+    """Samples and how well each of them answers the LR image."""
+
+    sr: Tensor  # (N, 3, R, R) in [0, 1]; NaN only where the generator gave no number
+    residual: Tensor  # mean squared difference between f_ds of the sample and the LR image, (N,)
+    converged: Tensor  # whether it came down to eps somewhere on the path, as PULSE tests, (N,)
+    latents: Tensor  # of these samples, on the sphere, (N, L, D) or (N, 1, D)
+    steps: Tensor  # steps from the start to these samples, (N,)
+
+
+def bicubic_proxy(hr: Tensor, scale: int, *, rounded: bool = False) -> Tensor:
+    """PULSE's own downscaler: antialiased bicubic (a = -0.5), mirrored at the border (bicubic.py).
+
+    Pillow's inside the image; the outer two pixels differ. At scale 1 it blurs by half a pixel.
+
+    Args:
+        hr: images of any range, shape (N, C, H, W), H and W multiples of `scale` and above 1.5 times it.
+        scale: s.
+        rounded: clip and round to 8-bit levels after each axis, as PULSE prepares its LR files (clip_round).
+
+    Returns:
+        (N, C, H / s, W / s), differentiable unless `rounded`.
+
+    Raises:
+        ValueError: a size that does not divide, or too small to be mirrored.
+    """
+    if hr.ndim != 4 or scale < 1 or any(side % scale or side <= 3 * scale // 2 for side in hr.shape[2:]):
+        wanted = f"height and width multiples of {scale} and above {3 * scale // 2}"
+        raise ValueError(f"hr: expected shape (N, C, H, W), {wanted}, got {tuple(hr.shape)}")
+    x = _proxy_matrix(hr.shape[2], scale, hr.dtype, hr.device) @ hr
+    x = (x * 255).round().clamp(0, 255) / 255 if rounded else x
+    x = x @ _proxy_matrix(hr.shape[3], scale, hr.dtype, hr.device).T
+    return (x * 255).round().clamp(0, 255) / 255 if rounded else x
+
+
+@lru_cache(maxsize=16)
+def _proxy_matrix(side: int, scale: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One axis of `bicubic_proxy`, (side / scale, side): 4 s taps, 3 s pixels of mirrored border."""
+    x = np.abs((np.arange(4 * scale) - 2 * scale + 0.5) / scale)
+    taps = np.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2)
+    position = np.arange(side // scale)[:, None] * scale + np.arange(4 * scale) - 3 * scale // 2
+    position = np.abs(position)
+    position = np.minimum(position, 2 * (side - 1) - position)
+    matrix = np.zeros((side // scale, side))
+    np.add.at(matrix, (np.arange(side // scale)[:, None], position), taps / taps.sum())
+    with torch.inference_mode(False):
+        return torch.from_numpy(matrix).to(device, dtype)
+
+
+def straight_through(f_ds: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor, int], Tensor]:
+    """For a downscaler without a gradient (DPID, rounding, JPEG): its values, and the gradient of the proxy."""
+
+    def downscale(hr: Tensor, scale: int) -> Tensor:
+        proxy = bicubic_proxy(hr, scale)
+        with torch.no_grad():
+            true = f_ds(hr, scale)
+        return true + (proxy - proxy.detach())  # plus zero
+
+    return downscale
+
+
+def geocross(styles: Tensor) -> Tensor:
+    """How far the styles of one image's layers are from each other along the sphere (loss.py:31-44).
+
+    Args:
+        styles: w, (N, L, D).
+
+    Returns:
+        D / 8 times the mean of squared angles over all pairs of layers, (N,).
+    """
+    exact = {"compute_mode": "donot_use_mm_for_euclid_dist"}
+    apart = (torch.cdist(styles, styles, **exact).square() + 1e-9).sqrt()
+    across = (torch.cdist(styles, -styles, **exact).square() + 1e-9).sqrt()
+    angle = 2 * torch.atan2(apart, across)
+    return styles.shape[2] / 8 * angle.square().mean((1, 2))
+
+
+def parse_loss(loss: str) -> dict[str, float]:
+    """Weights of the terms of a loss such as "100*L2+0.05*GEOCROSS", PULSE's notation (loss.py:13).
+
+    Raises:
+        ValueError: another notation, an unknown term, the same term twice, or neither L2 nor L1.
+    """
+    weight_of = {}
+    for part in loss.split("+"):
+        weight, _, term = part.strip().partition("*")
+        try:
+            number = float(weight)
+        except ValueError:
+            number = float("nan")
+        if term not in ("L2", "L1", "GEOCROSS") or not 0 <= number < float("inf") or term in weight_of:
+            raise ValueError(f"loss: expected terms like 100*L2+10*L1+0.05*GEOCROSS, each once, got {loss!r}")
+        weight_of[term] = number
+    if weight_of.keys() == {"GEOCROSS"}:
+        raise ValueError(f"loss: expected L2 or L1 among the terms, got {loss!r}")
+    return weight_of
+
+
+def losses(down: Tensor, lr: Tensor, styles: Tensor, terms: Iterable[str], eps: float) -> dict[str, Tensor]:
+    """Losses of each sample by name (loss.py:15-44); PULSE's are their sums over the batch.
+
+    Args:
+        down: f_ds of the samples, (N, 3, h, w).
+        lr: LR images, same shape.
+        styles: w, (N, L, D).
+        terms: some of "L2" (mean squared difference), "L1" (ten times the mean absolute one), "GEOCROSS".
+        eps: both differences count as at least this much: once there, they have no gradient.
+
+    Returns:
+        (N,) for each term.
+    """
+    each = {
+        "L2": lambda: (down - lr).square().mean((1, 2, 3)).clamp(min=eps),
+        "L1": lambda: 10 * (down - lr).abs().mean((1, 2, 3)).clamp(min=eps),
+        "GEOCROSS": lambda: geocross(styles),
+    }
+    return {term: each[term]() for term in terms}
+
+
+def _up_and_down(step: float, steps: float) -> float:
+    return (9 * (1 - abs(2 * step / steps - 1)) + 1) / 10
+
+
+def _with_drop(step: float, steps: float) -> float:
+    start = 0.9 * steps
+    return _up_and_down(step, start) if step < start else 0.1 + (step - start) / (0.1 * steps) * (1 / 1000 - 1 / 10)
+
+
+SCHEDULES: dict[str, Callable[[int, int], float]] = {  # step, steps -> multiplier of the rate, PULSE.py:116-122
+    "fixed": lambda step, steps: 1.0,
+    "linear1cycle": _up_and_down,
+    "linear1cycledrop": _with_drop,
+}
+OPTIMIZERS: dict[str, Callable] = {  # PULSE.py:107-112
+    "adam": torch.optim.Adam,
+    "adamax": torch.optim.Adamax,
+    "sgd": torch.optim.SGD,
+    "sgdm": partial(torch.optim.SGD, momentum=0.9),
+}
+NOISES = ("fixed", "zero", "trainable")
+
+
+def norms(points: Tensor) -> Tensor:
+    """Radii of the spheres of a variable (N, L, ...): one for each sample and layer, (N, L, 1, ...)."""
+    return (points.square().sum(tuple(range(2, points.ndim)), keepdim=True) + 1e-9).sqrt()
+
+
+def spherical_step(optimizer: torch.optim.Optimizer, variables: list[Tensor], radii: list[Tensor]) -> None:
+    """A step of the optimizer in the space around the spheres, then back onto them (SphericalOptimizer.py:12-26).
+
+    Args:
+        optimizer: over `variables`, whose gradients are set.
+        variables: changed in place, (N, L, ...).
+        radii: their `norms` at the start.
+    """
+    optimizer.step()
+    with torch.no_grad():
+        for variable, radius in zip(variables, radii, strict=True):
+            variable.div_(norms(variable)).mul_(radius)
+
+
+def gaussian_fit(mapping: Callable[[Tensor], Tensor], latents: Iterable[Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the styles before the last activation of a mapping network (PULSE.py:41-46).
+
+    Args:
+        mapping: latents (n, D) to styles (n, D), ending in LeakyReLU(0.2).
+        latents: batches of N(0, 1) latents; by default 100,000 of size `mapping.latent_size` (PULSE: a million).
+
+    Returns:
+        Both (D,), summed in float64, in the type of the styles.
+
+    Raises:
+        ValueError: fewer than two latents.
+    """
+    if latents is None:
+        generator = seeded("gaussian fit")
+        latents = (torch.randn(5_000, mapping.latent_size, generator=generator) for _ in range(20))
+    count, first, second, shift, kind = 0, 0.0, 0.0, None, None
+    for batch in latents:
+        with torch.no_grad():
+            styles = mapping(batch)
+        kind, values = styles.dtype, F.leaky_relu(styles, 1 / stylegan.SLOPE).cpu().double()
+        shift = values.mean(0) if shift is None else shift  # so that the squares below do not cancel
+        count += len(values)
+        first, second = first + (values - shift).sum(0), second + (values - shift).square().sum(0)
+    if count < 2:
+        raise ValueError(f"latents: expected at least 2, got {count}")
+    variance = (second - first**2 / count) / (count - 1)
+    return (shift + first / count).to(kind), variance.sqrt().to(kind)
+
+
+def style_generator(
+    synthesis: stylegan.Synthesis, mean: Tensor, std: Tensor, *, device: str | torch.device = "cpu"
+) -> StyleGenerator:
+    """A StyleGAN for the search: on its device, frozen, its weights scaled once.
+
+    Args:
+        synthesis: the network; it is copied.
+        mean, std: of the Gaussian fit, (D,).
+        device: as `runtime.pick_device`.
+
+    Raises:
+        ValueError: the fit belongs to styles of another size.
+    """
+    if mean.shape != (synthesis.style_size,) or std.shape != mean.shape:
+        got = f"{tuple(mean.shape)} and {tuple(std.shape)}"
+        raise ValueError(f"mean and std: expected shape ({synthesis.style_size},), got {got}")
+    device = pick_device(str(device))
+    network = synthesis.frozen().to(device)
+    return StyleGenerator(network, network.noise_shapes(), mean.to(device), std.to(device))
+
+
+def load_style_generator(
+    synthesis: str | Path, fit: str | Path, *, device: str | torch.device = "cpu"
+) -> StyleGenerator:
+    """A StyleGAN from files such as PULSE's `synthesis.pt` and `gaussian_fit.pt`, of any size.
+
+    The official ones are NVIDIA's FFHQ network, CC BY-NC 4.0: non-commercial, not shipped.
+
+    Args:
+        synthesis: path of the state dict; names as PULSE's, or those of lernapparat's conversion.
+        fit: path of the dict of `mean` and `std`.
+        device: as `runtime.pick_device`.
+
+    Raises:
+        ValueError: a file is missing, broken, or holds something else.
+    """
+    network = stylegan.synthesis_of(stylegan.official_names(weights.load_state(synthesis), "synthesis"))
+    statistics = weights.load_state(fit)
+    if statistics.keys() != {"mean", "std"}:
+        raise ValueError(f"{fit}: expected mean and std, got {', '.join(statistics)}")
+    return style_generator(network, statistics["mean"], statistics["std"], device=device)
+
+
+def draw_starts(
+    network: StyleGenerator, generators: Sequence[torch.Generator], *, noise: str = "fixed", tile_latent: bool = False
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Random latents and noise maps, each sample's from its own CPU generator, in PULSE's order (PULSE.py:64-95).
+
+    Args:
+        network: the generator.
+        generators: one a sample; sample q depends on generator q alone.
+        noise: "fixed" or "trainable" draws a map for each layer but the last; "zero" draws none.
+        tile_latent: one latent for all layers instead of one each.
+
+    Returns:
+        Latents (N, L, D), or (N, 1, D) if tiled, N(0, 1); and per layer a map (N, 1, r, r), or None for zeros.
+
+    Raises:
+        ValueError: unknown noise.
+    """
+    if noise not in NOISES:
+        raise ValueError(f"noise: expected one of {', '.join(NOISES)}, got {noise!r}")
+    layers = len(network.noise_shapes)
+    shapes = [(1 if tile_latent else layers, len(network.mean))]
+    shapes += [] if noise == "zero" else network.noise_shapes[:-1]  # bad_noise_layers of run.py: the last
+    samples = [[torch.randn(shape, generator=generator) for shape in shapes] for generator in generators]
+    latents, *maps = [torch.stack(drawn).to(network.mean) for drawn in zip(*samples, strict=True)]
+    return latents, [*maps, *[None] * (layers - len(maps))]
+
+
+def path(
+    lr: Tensor,
+    network: StyleGenerator,
+    latents: Tensor,
+    noise: list[Tensor | None],
+    *,
+    f_ds: Callable[[Tensor, int], Tensor] | None = None,
+    loss: str = "100*L2+0.05*GEOCROSS",
+    learning_rate: float = 0.4,
+    steps: int = 200,
+    schedule: str = "linear1cycledrop",
+    optimizer: str = "adam",
+    trainable_noise: int = 0,
+    eps: float = 2e-3,
+) -> Iterator[State]:
+    """The search from given starts, one state after the other (PULSE.py:97-176).
+
+    There is no early stop, as in PULSE. What is done between two states costs nothing here and may be plotted.
+
+    Args:
+        lr: LR images in [0, 1], (N, 3, h, h).
+        network: the generator.
+        latents: starts; the norm of each is the radius of its sphere, (N, L, D) or (N, 1, D) for all layers.
+        noise: as `draw_starts` returns.
+        f_ds: f_ds of Eq. 4, `f_ds(hr, scale)`, differentiable; it is given the sample as a file would keep it,
+            clipped to [0, 1], and the gradient passes the clip unchanged. None is `bicubic_proxy` of the
+            sample before clipping, whatever made `lr`: PULSE itself.
+        loss: weighted terms, as `parse_loss`.
+        learning_rate, steps, schedule, optimizer: of the search; keys of `SCHEDULES` and `OPTIMIZERS`.
+        trainable_noise: the maps of that many layers, from the first on, are optimised as well, each on its sphere.
+        eps: floor of the LR terms of the loss, and the residual that counts as converged.
+
+    Yields:
+        `steps` states; tensors of a state are not changed later.
+
+    Raises:
+        ValueError: an option is not as described, sizes that do not fit, or f_ds without a gradient.
+    """
+    weight_of, side = parse_loss(loss), _check_search(lr, network, learning_rate, steps, schedule, optimizer, eps)
+    scale, layers = side // lr.shape[2], len(network.noise_shapes)
+    if latents.ndim != 3 or latents.shape[1] not in (1, layers) or len(latents) != len(lr):
+        raise ValueError(f"latents: expected shape ({len(lr)}, {layers} or 1, D), got {tuple(latents.shape)}")
+    if not 0 <= trainable_noise <= layers or (trainable_noise and any(map is None for map in noise[:trainable_noise])):
+        maps = sum(map is not None for map in noise)
+        raise ValueError(f"trainable_noise: expected 0 to {maps}, the number of noise maps, got {trainable_noise}")
+    lr, latents = lr.to(network.mean), latents.to(network.mean).clone()
+    noise = [map if map is None else map.to(network.mean) for map in noise]
+    noise[:trainable_noise] = [map.clone() for map in noise[:trainable_noise]]
+    variables = [variable.requires_grad_() for variable in (latents, *noise[:trainable_noise])]
+    radii = [norms(variable).detach() for variable in variables]
+    walker = OPTIMIZERS[optimizer](variables, lr=learning_rate)
+    for step in range(steps):
+        rate = walker.param_groups[0]["lr"] = learning_rate * SCHEDULES[schedule](step, steps)
+        with torch.enable_grad():
+            styles = F.leaky_relu(latents * network.std + network.mean, network.slope).expand(-1, layers, -1)
+            sr = (network.synthesis(styles, noise) + 1) / 2
+            down = bicubic_proxy(sr, scale) if f_ds is None else f_ds(_clip(sr), scale)
+            if down.shape != lr.shape or not down.requires_grad:
+                got = f"{tuple(down.shape)} {'with' if down.requires_grad else 'without'} gradient"
+                raise ValueError(f"f_ds: expected {tuple(lr.shape)} with gradient (see straight_through), got {got}")
+            terms = losses(down, lr, styles, weight_of, eps)
+            total = sum(weight * terms[term] for term, weight in weight_of.items())
+            gradient = torch.autograd.grad(total.sum(), variables)
+        kept = [map if map is None else map.detach().clone() if map.requires_grad else map for map in noise]
+        residual = (down.detach() - lr).square().mean((1, 2, 3))
+        yield State(
+            step,
+            rate,
+            latents.detach().clone(),
+            kept,
+            sr.detach(),
+            down.detach(),
+            residual,
+            {term: value.detach() for term, value in terms.items()},
+            total.detach(),
+            list(gradient),
+        )
+        for variable, slope in zip(variables, gradient, strict=True):
+            variable.grad = slope
+        spherical_step(walker, variables, radii)
+
+
+def _clip(images: Tensor) -> Tensor:
+    """Clipped to [0, 1]; the gradient passes unchanged."""
+    return images.detach().clamp(0, 1) + (images - images.detach())  # plus zero
+
+
+def _check_search(
+    lr: Tensor, network: StyleGenerator, learning_rate: float, steps: int, schedule: str, optimizer: str, eps: float
+) -> int:
+    """Raise ValueError unless the search can be done; returns the side of the HR images."""
+    check_images(lr, name="lr")
+    side, (height, width) = network.noise_shapes[-1][-1], lr.shape[2:]
+    if height != width or side % height or not 1 < height < side:
+        raise ValueError(
+            f"lr: expected square images whose side divides {side}, 2 to {side // 2}, got {height}x{width}"
+        )
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps: expected an integer of at least 1, got {steps!r}")
+    if not 0 < learning_rate < float("inf"):
+        raise ValueError(f"learning_rate: expected a number above 0, got {learning_rate!r}")
+    if not 0 <= eps < float("inf"):
+        raise ValueError(f"eps: expected a number of at least 0, got {eps!r}")
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}")
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
+    return side
+
+
+def search(
+    lr: Tensor,
+    network: StyleGenerator,
+    generators: torch.Generator | Sequence[torch.Generator],
+    *,
+    f_ds: Callable[[Tensor, int], Tensor] | None = None,
+    loss: str = "100*L2+0.05*GEOCROSS",
+    learning_rate: float = 0.4,
+    steps: int = 200,
+    schedule: str = "linear1cycledrop",
+    optimizer: str = "adam",
+    noise: str = "fixed",
+    trainable_noise: int = 5,
+    tile_latent: bool = False,
+    eps: float = 2e-3,
+    select: str = "last",
+) -> Result:
+    """Samples of HR images that downscale to the LR images: PULSE from random starts, all in one batch.
+
+    The defaults are `PRESETS["ida_rd"]`; `search(..., **PRESETS["pulse"])` is PULSE's own command line.
+
+    Args:
+        lr: LR images in [0, 1], (N, 3, h, h), h a divisor of the side R of HR images; or one for all generators.
+        network: the generator.
+        generators: CPU generators, one a sample; sample q depends on LR image q and generator q alone.
+        f_ds, loss, learning_rate, steps, schedule, optimizer, eps: as `path`.
+        noise: "fixed" (drawn once), "zero", or "trainable" (drawn, then optimised as well).
+        trainable_noise: how many layers' maps are optimised if `noise` is "trainable".
+        tile_latent: one latent for all layers, so that the sample stays among the images of one style.
+        select: "last" state of the path, as PULSE returns, or the "best": the one of the lowest loss.
+
+    Returns:
+        All samples, those that did not converge too.
+
+    Raises:
+        ValueError: an option is not as described, or sizes that do not fit.
+    """
+    if select not in ("last", "best"):
+        raise ValueError(f"select: expected last or best, got {select!r}")
+    generators = [generators] if isinstance(generators, torch.Generator) else list(generators)
+    _check_search(lr, network, learning_rate, steps, schedule, optimizer, eps)
+    if not generators or len(lr) not in (1, len(generators)):
+        raise ValueError(f"lr: expected one LR image, or one for each of {len(generators)} draws, got {len(lr)}")
+    latents, maps = draw_starts(network, generators, noise=noise, tile_latent=tile_latent)
+    chosen = lowest = None
+    for state in path(
+        lr.expand(len(generators), -1, -1, -1),
+        network,
+        latents,
+        maps,
+        f_ds=f_ds,
+        loss=loss,
+        learning_rate=learning_rate,
+        steps=steps,
+        schedule=schedule,
+        optimizer=optimizer,
+        trainable_noise=trainable_noise if noise == "trainable" else 0,
+        eps=eps,
+    ):
+        lowest = state.residual if lowest is None else torch.fmin(lowest, state.residual)
+        if select == "best":
+            chosen = state if chosen is None else _better(chosen, state)
+        elif state.step == steps - 1:
+            chosen = state
+    taken = torch.as_tensor(chosen.step, device=lowest.device).expand(len(lowest))
+    return Result(chosen.sr.clamp(0, 1), chosen.residual, lowest <= eps, chosen.latents, taken)
+
+
+def _better(one: State, other: State) -> State:
+    """For each sample the state of lower loss; `step` becomes a tensor (N,)."""
+    lower = other.total < one.total
+    pairs = {name: (getattr(one, name), getattr(other, name)) for name in ("sr", "residual", "latents", "total")}
+    steps = [torch.as_tensor(step, device=lower.device).expand(len(lower)) for step in (one.step, other.step)]
+    pairs["step"] = tuple(steps)
+    picked = {name: torch.where(lower.view(-1, *[1] * (a.ndim - 1)), b, a) for name, (a, b) in pairs.items()}
+    return one._replace(**picked)
+
+
+def upscaler(
+    network: StyleGenerator, *, scale: int, on_result: Callable[[Result], None] | None = None, **options
+) -> Callable:
+    """f_us: `search`, with the signature of `helpers.upscalers`.
+
+    Args:
+        network: the generator; it decides the device.
+        scale: s.
+        on_result: is called with every `Result`: the only place to read residuals and what converged.
+        options: of `search`.
+
+    Returns:
+        `upscale(lr, generators)`: lr (1, 3, h, h) in [0, 1], or one LR image per generator, (Q, 3, h, h), and Q
+        generators to (Q, 3, s h, s h) in [0, 1]; samples that did not converge are kept.
+
+    Raises:
+        ValueError: the scale does not divide the generator's size.
+    """
+    side = network.noise_shapes[-1][-1]
+    if not 1 < scale < side or side % scale:
+        raise ValueError(f"scale: expected a divisor of {side} from 2 to {side // 2}, got {scale}")
+
+    def upscale(lr: Tensor, generators: torch.Generator | Sequence[torch.Generator]) -> Tensor:
+        if lr.shape[-1] * scale != side:
+            raise ValueError(f"lr: expected {side // scale}x{side // scale} images, got {tuple(lr.shape)}")
+        result = search(lr, network, generators, **options)
+        if on_result is not None:
+            on_result(result)
+        return result.sr
+
+    return upscale
