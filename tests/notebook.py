@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import papermill
@@ -49,6 +50,9 @@ def check_static(name: str) -> None:
     outputs = [out for c in code for out in c["outputs"]]
     assert outputs and not [out for out in outputs if out["output_type"] == "error"]
     assert not [c for c in code if "\nclass " in "".join(c["source"])]
+    trees = [ast.parse("".join(c["source"])) for c in code]
+    texts = [n.value for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Constant) and type(n.value) is str]
+    assert not [text for text in texts if re.search("[\t\r\a\b\v\f]", text)]  # "$\tau$" without its backslash
     path = NOTEBOOKS / f"{name}.ipynb"
     whole = json.loads(path.read_text())
     assert "papermill" not in whole["metadata"]
