@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from helpers import statistics
 from helpers.distortions import LOWER_IS_BETTER
@@ -226,10 +227,8 @@ def _resampled(names_a, names_b, both, d_a, d_b, n_resamples: int, seed: int) ->
 def _pairs(means: pd.DataFrame, d: np.ndarray) -> pd.DataFrame:
     """f, g, mean difference, and Wilcoxon's p after Holm over all pairs, as `statistics.paired` has it."""
     p = np.array([stats.wilcoxon(column, zero_method="pratt").pvalue if column.any() else 1.0 for column in d.T])
-    order = p.argsort()
-    p[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)  # Holm
     table = pd.DataFrame(itertools.combinations(means, 2), columns=["f", "g"])
-    return table.assign(difference=d.mean(axis=0), p_holm=p)
+    return table.assign(difference=d.mean(axis=0), p_holm=multipletests(p, method="holm")[1])
 
 
 def _from_here(sizes: pd.Series, enough: pd.Series) -> int | None:
