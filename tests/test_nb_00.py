@@ -4,7 +4,7 @@ import pandas as pd
 import papermill
 import pytest
 
-from tests.notebook import check_mistyped, run
+from tests.notebook import run
 
 NAME = "00_quickstart"
 TINY = {
@@ -32,10 +32,6 @@ def test_it_leaves_rows_ranking_and_figures(tmp_path):
     again = (tmp_path / "rows" / "local.csv").read_text().splitlines()
     assert again[: len(lines)] == lines and len(again) == len(lines) + 2 * 2
     assert len(pd.read_csv(tmp_path / "rows" / "ranking.csv")) == 3
-
-
-def test_b38_a_mistyped_parameter_stops_it(tmp_path):
-    check_mistyped(NAME, tmp_path, TINY)
 
 
 def test_b40_a_flag_that_came_as_text_stops_it(tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from helpers import datasets
 from helpers.balancing import LEVELS
-from tests.notebook import check_mistyped, printed, run
+from tests.notebook import printed, run
 
 NAME = "01_dataset_balancing"
 TINY = {"n_images": 100, "n_seeds": 2, "n_simulated": 3}
@@ -86,10 +86,6 @@ def test_json_files_without_a_table_of_ethnicity_give_eight_groups(tmp_path):
     assert "159 people (real labels); labels: age_group, gender" in printed(notebook)
     table = pd.DataFrame(datasets.read_manifest(tmp_path / "rows" / "manifest.csv").values())
     assert (table.groupby(["age_group", "gender"]).size() == 3).all() and "ethnicity" not in table
-
-
-def test_a_mistyped_parameter_stops(tmp_path):
-    check_mistyped(NAME, tmp_path, TINY)
 
 
 def test_drawn_people_have_no_real_ethnicity(tmp_path):

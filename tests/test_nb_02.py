@@ -14,10 +14,6 @@ TINY = {
 }  # fmt: skip
 
 
-def test_static():
-    notebook.check_static(NAME)
-
-
 def test_every_downscaler_has_its_sentence():
     text = "".join("".join(cell["source"]) for cell in notebook.cells(NAME, "markdown"))
     assert not [name for name in DOWNSCALERS if f"| `{name}` |" not in text]
@@ -51,6 +47,5 @@ def test_tables_and_figures(tmp_path):
 
 
 def test_what_stops_it(tmp_path):
-    notebook.check_mistyped(NAME, tmp_path, TINY)
     with pytest.raises(papermill.PapermillExecutionError, match="expected a function or a command, got a folder"):
         notebook.run(NAME, tmp_path, TINY, downscaler="folder: /nowhere")

@@ -1,12 +1,9 @@
 """Notebook 03, run small: rows of the flow and of both controls, figures, resuming, and its paper profile."""
 
 import math
-from pathlib import Path
 
 import pandas as pd
-import papermill
 import pytest
-import yaml
 
 from helpers import results
 from tests import notebook
@@ -28,10 +25,6 @@ def first(tmp_path_factory):
     """One tiny run for all tests of this file, and the folder that it left."""
     folder = tmp_path_factory.mktemp("nb03")
     return notebook.run(NAME, folder, TINY), folder
-
-
-def test_committed_as_it_should_be():
-    notebook.check_static(NAME)
 
 
 def test_rows_of_the_flow_and_of_both_controls(first):
@@ -81,16 +74,3 @@ def test_one_more_level_adds_its_rows_only(first):
     assert after.startswith(before) and set(new[4]) == {"noise"} and set(new[5]) == {"0.05"}
     assert len(new) == 2 * 2 * (3 + 2)  # images, D; flow and two controls after downscaling, two before it
     assert "D in the tables below: lpips, 1-ms_ssim, mse" in notebook.printed(executed)
-
-
-def test_a_mistyped_parameter_stops_it(tmp_path):
-    notebook.check_mistyped(NAME, tmp_path, TINY)
-
-
-def test_the_papers_setting_names_known_parameters_of_the_right_kind():
-    path = Path(__file__).parents[1] / "notebooks" / "paper" / f"{NAME}.yaml"
-    known = papermill.inspect_notebook(notebook.NOTEBOOKS / f"{NAME}.ipynb")
-    for name, value in yaml.safe_load(path.read_text()).items():
-        default = yaml.safe_load(known[name]["default"])
-        assert type(value) is type(default), name
-        assert value != default or name == "heat", name

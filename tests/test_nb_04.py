@@ -5,7 +5,7 @@ import papermill
 import pytest
 
 from helpers import results
-from tests.notebook import check_mistyped, printed, run
+from tests.notebook import printed, run
 
 NAME = "04_srflow"
 TINY = {
@@ -45,10 +45,6 @@ def test_it_leaves_rows_and_figures_and_a_rerun_adds_only_what_is_new(tmp_path):
     again = (tmp_path / "rows" / "local.csv").read_text().splitlines()
     assert again[: len(lines)] == lines and len(again) == len(lines) + 2 * 3 * metrics
     assert set(pd.Series(again[len(lines) :]).str.split(",").str[8]) == {"0.8"}
-
-
-def test_a_mistyped_parameter_stops_it(tmp_path):
-    check_mistyped(NAME, tmp_path, TINY)
 
 
 def test_an_unknown_flow_stops_it_before_any_row(tmp_path):

@@ -8,7 +8,7 @@ import yaml
 
 from helpers import claims, datasets, results
 from helpers.images import write_rgb
-from tests.notebook import NOTEBOOKS, check_mistyped, printed, run
+from tests.notebook import NOTEBOOKS, printed, run
 
 NAME = "06_real_downscalers"
 TINY = {
@@ -68,10 +68,6 @@ def test_a_rerun_computes_only_what_is_new(leaves):
     run(NAME, folder, TINY, downscalers=["nearest", "bicubic", "box"], lpips_rows="")
     again = (folder / "rows" / "local.csv").read_text().splitlines()
     assert again[: len(lines)] == lines and len(again) == len(lines) + 2 * 2 * METRICS
-
-
-def test_a_mistyped_parameter_stops_it(tmp_path):
-    check_mistyped(NAME, tmp_path, TINY)
 
 
 def test_the_profile_of_the_paper_has_known_parameters():

@@ -33,11 +33,3 @@ def test_runs_and_a_rerun_computes_only_what_is_missing(tmp_path):
     assert "2 of 16 rows missing" in again
     more = pd.read_csv(tmp_path / "rows" / "local.csv")
     assert len(more) == len(rows) + 2 and list(more.downscaler[-2:]) == ["box", "box"]
-
-
-def test_mistyped_parameter_stops_the_notebook(tmp_path):
-    notebook.check_mistyped(NAME, tmp_path, TINY)
-
-
-def test_committed_notebook():
-    notebook.check_static(NAME)

@@ -56,10 +56,6 @@ def test_rows_summary_and_figures_and_a_rerun_reads_published_rows(tmp_path):
     assert again[: len(lines)] == lines and len(again) == len(lines) + 2 * 2 * (2 + 1)
 
 
-def test_a_mistyped_parameter_stops_it(tmp_path):
-    notebook.check_mistyped(NAME, tmp_path, TINY)
-
-
 def test_the_papers_profile_has_the_papers_numbers():
     profile = profiles.read_profile(NAME)  # refuses names that are no parameters
     assert profile["n_images"] == 900 and profile["n_samples_other"] == 5 and profile["distortion"] == "lpips"

@@ -1,8 +1,10 @@
 """The paper's setting of each notebook fits the notebook, and what is missing for it is said."""
 
+import ast
 import subprocess
 import sys
 
+import papermill
 import pytest
 import yaml
 
@@ -20,6 +22,9 @@ def test_every_numbered_notebook_after_the_quickstart_has_a_profile():
 def test_profile_names_parameters_of_its_notebook_and_says_where_values_come_from(name):
     profile = profiles.read_profile(name)
     assert profile.items() <= profiles.parameters(name).items()
+    defaults = papermill.inspect_notebook(profiles.NOTEBOOKS / f"{name}.ipynb")
+    kinds = {key: type(ast.literal_eval(defaults[key]["default"])) for key in profile}
+    assert {key: type(value) for key, value in profile.items()} == kinds
     lines = (profiles.NOTEBOOKS / "paper" / f"{name}.yaml").read_text().splitlines()
     assert sum("#" in line for line in lines) >= len(profile) / 2
 
