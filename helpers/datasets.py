@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from helpers import embedded_faces
 from helpers.images import Picture, crop_to_multiple, from_uint8, read_picture, read_rgb, to_uint8
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pnm"}
@@ -68,7 +69,8 @@ def names(dataset: str | Path, n_images: int | None = None, *, size: int = 256) 
     """Names of the images of a data set, in a fixed order: the library's, the manifest's, or sorted stems.
 
     Args:
-        dataset: "library", a folder of images, or a manifest (see `read_manifest`).
+        dataset: "library"; "generated" or "portrait" (see `embedded_faces`); a folder of images; or a manifest (see
+            `read_manifest`).
         n_images: the first so many; None for all.
         size: side of the library's crops.
 
@@ -245,6 +247,10 @@ def check_output(folder: str | Path, *inputs: str | Path) -> Path:
 def _look(name: str, source: tuple[Path, str], size: int, reading: dict) -> Picture:
     """The picture of one image, its file compared with the manifest's hash."""
     path, expected = source
+    if expected == "generated":
+        return Picture(embedded_faces.known(name).image)
+    if expected == "portrait":
+        return Picture(embedded_faces.portrait())
     if expected == "library":
         photograph, y, x = name.rsplit("_", 2)
         y, x = int(y[1:]), int(x[1:])
@@ -292,6 +298,10 @@ def _files(dataset: str | Path, size: int) -> tuple[dict[str, tuple[Path, str]],
     """Name -> file and expected hash, in order; and the entries of a folder that are no images."""
     if str(dataset) == "library":
         return {name: (_path(name.rsplit("_", 2)[0]), "library") for name in library(size)}, []
+    if str(dataset) == "generated":
+        return {name: (Path(embedded_faces.NAME), "generated") for name in embedded_faces.generated()}, []
+    if str(dataset) == "portrait":
+        return {embedded_faces.PORTRAIT: (_path(embedded_faces.PORTRAIT), "portrait")}, []
     folder, ignored = Path(dataset), []
     if folder.suffix.lower() == ".csv":
         rows = read_manifest(folder)

@@ -51,7 +51,7 @@ def load(upscaler: str, scale: int, device: str | torch.device = "cpu") -> nn.Mo
         raise ValueError(f"expected a flow, got {upscaler!r}")
     config, _, file = upscalers.SRFLOW[key]
     network = srflow.build(config)
-    network.load_state_dict(weights.load_state(weights.fetch(file)))
+    network.load_state_dict(weights.load_once(weights.fetch(file)))
     return network.to(device).eval()
 
 
@@ -114,7 +114,7 @@ def likelihood(
         for values, made in (pool.map if pool else map)(_encoded, [plain] * len(todo), todo):
             cell = made["image"], made["downscaler"]
             named = [dict(zip(results.KEY, key, strict=True)) for key in keys if key[1:3] == cell]
-            made |= facts | {"clipped": None, "seconds": None, "lr_bits": None}
+            made |= facts | dict.fromkeys(("residual", "converged", "clipped", "seconds", "lr_bits"))
             results.append([key | made | {"value": x} for key, x in zip(named, values, strict=True)], rows_dir)
     return results.read(rows_dir, keys=keys)
 

@@ -14,6 +14,7 @@ import yaml
 
 from helpers import datasets, distortions, iqa, upscalers, weights
 
+OFFICIAL_PULSE = ("pulse_synthesis", "pulse_gaussian_fit")
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 SOURCES = {  # part of a folder's name -> where its images come from
     "ffhq": "FFHQ, 1024x1024 PNG (github.com/NVlabs/ffhq-dataset, images1024x1024; CC BY-NC-SA 4.0)",
@@ -72,9 +73,12 @@ def lacking(values: dict) -> list[str]:
     if values.get("features") == "download" and weights.locate("ffhq_features") is None:
         found.append(weights.missing("ffhq_features"))
     for name, value in _texts(values):
-        for stage in value.split("+"):
-            if stage in upscalers.SRFLOW and weights.locate(upscalers.SRFLOW[stage][2]) is None:
-                found.append(weights.missing(upscalers.SRFLOW[stage][2]))
+        files = [upscalers.SRFLOW[stage][2] for stage in value.split("+") if stage in upscalers.SRFLOW]
+        files += OFFICIAL_PULSE if value.partition("(")[0].strip() == "pulse" else ()
+        here = {file for file in files if weights.locate(file) is not None}
+        if "pulse_gaussian_fit" in files and weights.locate("pulse_mapping") is not None:
+            here.add("pulse_gaussian_fit")  # it can be computed
+        found += [weights.missing(file) for file in files if file not in here]
         if value in distortions.DISTORTIONS and (why := distortions.available(value)):
             found.append(why)
         if name == "measures" and value in iqa.IQA and (why := iqa.available(value)):

@@ -8,18 +8,18 @@ carries its residual and whether it converged.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from helpers import weights
+from helpers import embedded_faces, weights
 from helpers.images import check_images
 from helpers.networks import stylegan
+from helpers.pulse_losses import SCHEDULES, bicubic_proxy, losses, parse_loss
 from helpers.runtime import pick_device, seeded
 
 PRESETS = {  # options of `search`
@@ -82,136 +82,18 @@ class Result(NamedTuple):
     steps: Tensor  # steps from the start to these samples, (N,)
 
 
-def bicubic_proxy(hr: Tensor, scale: int, *, rounded: bool = False) -> Tensor:
-    """PULSE's own downscaler: antialiased bicubic (a = -0.5), mirrored at the border (bicubic.py).
-
-    Pillow's inside the image; the outer two pixels differ. At scale 1 it blurs by half a pixel.
-
-    Args:
-        hr: images of any range, shape (N, C, H, W), H and W multiples of `scale` and above 1.5 times it.
-        scale: s.
-        rounded: clip and round to 8-bit levels after each axis, as PULSE prepares its LR files (clip_round).
-
-    Returns:
-        (N, C, H / s, W / s), differentiable unless `rounded`.
-
-    Raises:
-        ValueError: a size that does not divide, or too small to be mirrored.
-    """
-    if hr.ndim != 4 or scale < 1 or any(side % scale or side <= 3 * scale // 2 for side in hr.shape[2:]):
-        wanted = f"height and width multiples of {scale} and above {3 * scale // 2}"
-        raise ValueError(f"hr: expected shape (N, C, H, W), {wanted}, got {tuple(hr.shape)}")
-    x = _proxy_matrix(hr.shape[2], scale, hr.dtype, hr.device) @ hr
-    x = (x * 255).round().clamp(0, 255) / 255 if rounded else x
-    x = x @ _proxy_matrix(hr.shape[3], scale, hr.dtype, hr.device).T
-    return (x * 255).round().clamp(0, 255) / 255 if rounded else x
-
-
-@lru_cache(maxsize=16)
-def _proxy_matrix(side: int, scale: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """One axis of `bicubic_proxy`, (side / scale, side): 4 s taps, 3 s pixels of mirrored border."""
-    x = np.abs((np.arange(4 * scale) - 2 * scale + 0.5) / scale)
-    taps = np.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2)
-    position = np.arange(side // scale)[:, None] * scale + np.arange(4 * scale) - 3 * scale // 2
-    position = np.abs(position)
-    position = np.minimum(position, 2 * (side - 1) - position)
-    matrix = np.zeros((side // scale, side))
-    np.add.at(matrix, (np.arange(side // scale)[:, None], position), taps / taps.sum())
-    with torch.inference_mode(False):
-        return torch.from_numpy(matrix).to(device, dtype)
-
-
-def straight_through(f_ds: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor, int], Tensor]:
-    """For a downscaler without a gradient (DPID, rounding, JPEG): its values, and the gradient of the proxy."""
-
-    def downscale(hr: Tensor, scale: int) -> Tensor:
-        proxy = bicubic_proxy(hr, scale)
-        with torch.no_grad():
-            true = f_ds(hr, scale)
-        return true + (proxy - proxy.detach())  # plus zero
-
-    return downscale
-
-
-def geocross(styles: Tensor) -> Tensor:
-    """How far the styles of one image's layers are from each other along the sphere (loss.py:31-44).
-
-    Args:
-        styles: w, (N, L, D).
-
-    Returns:
-        D / 8 times the mean of squared angles over all pairs of layers, (N,).
-    """
-    exact = {"compute_mode": "donot_use_mm_for_euclid_dist"}
-    apart = (torch.cdist(styles, styles, **exact).square() + 1e-9).sqrt()
-    across = (torch.cdist(styles, -styles, **exact).square() + 1e-9).sqrt()
-    angle = 2 * torch.atan2(apart, across)
-    return styles.shape[2] / 8 * angle.square().mean((1, 2))
-
-
-def parse_loss(loss: str) -> dict[str, float]:
-    """Weights of the terms of a loss such as "100*L2+0.05*GEOCROSS", PULSE's notation (loss.py:13).
-
-    Raises:
-        ValueError: another notation, an unknown term, the same term twice, or neither L2 nor L1.
-    """
-    weight_of = {}
-    for part in loss.split("+"):
-        weight, _, term = part.strip().partition("*")
-        try:
-            number = float(weight)
-        except ValueError:
-            number = float("nan")
-        if term not in ("L2", "L1", "GEOCROSS") or not 0 <= number < float("inf") or term in weight_of:
-            raise ValueError(f"loss: expected terms like 100*L2+10*L1+0.05*GEOCROSS, each once, got {loss!r}")
-        weight_of[term] = number
-    if weight_of.keys() == {"GEOCROSS"}:
-        raise ValueError(f"loss: expected L2 or L1 among the terms, got {loss!r}")
-    return weight_of
-
-
-def losses(down: Tensor, lr: Tensor, styles: Tensor, terms: Iterable[str], eps: float) -> dict[str, Tensor]:
-    """Losses of each sample by name (loss.py:15-44); PULSE's are their sums over the batch.
-
-    Args:
-        down: f_ds of the samples, (N, 3, h, w).
-        lr: LR images, same shape.
-        styles: w, (N, L, D).
-        terms: some of "L2" (mean squared difference), "L1" (ten times the mean absolute one), "GEOCROSS".
-        eps: both differences count as at least this much: once there, they have no gradient.
-
-    Returns:
-        (N,) for each term.
-    """
-    each = {
-        "L2": lambda: (down - lr).square().mean((1, 2, 3)).clamp(min=eps),
-        "L1": lambda: 10 * (down - lr).abs().mean((1, 2, 3)).clamp(min=eps),
-        "GEOCROSS": lambda: geocross(styles),
-    }
-    return {term: each[term]() for term in terms}
-
-
-def _up_and_down(step: float, steps: float) -> float:
-    return (9 * (1 - abs(2 * step / steps - 1)) + 1) / 10
-
-
-def _with_drop(step: float, steps: float) -> float:
-    start = 0.9 * steps
-    return _up_and_down(step, start) if step < start else 0.1 + (step - start) / (0.1 * steps) * (1 / 1000 - 1 / 10)
-
-
-SCHEDULES: dict[str, Callable[[int, int], float]] = {  # step, steps -> multiplier of the rate, PULSE.py:116-122
-    "fixed": lambda step, steps: 1.0,
-    "linear1cycle": _up_and_down,
-    "linear1cycledrop": _with_drop,
-}
 OPTIMIZERS: dict[str, Callable] = {  # PULSE.py:107-112
     "adam": torch.optim.Adam,
     "adamax": torch.optim.Adamax,
     "sgd": torch.optim.SGD,
     "sgdm": partial(torch.optim.SGD, momentum=0.9),
 }
-NOISES = ("fixed", "zero", "trainable")
+CHOICES = {
+    "schedule": SCHEDULES,
+    "optimizer": OPTIMIZERS,
+    "noise": ("fixed", "zero", "trainable"),
+    "select": ("last", "best"),
+}
 
 
 def norms(points: Tensor) -> Tensor:
@@ -299,11 +181,46 @@ def load_style_generator(
     Raises:
         ValueError: a file is missing, broken, or holds something else.
     """
-    network = stylegan.synthesis_of(stylegan.official_names(weights.load_state(synthesis), "synthesis"))
-    statistics = weights.load_state(fit)
+    network = stylegan.synthesis_of(stylegan.official_names(weights.load_once(synthesis), "synthesis"))
+    statistics = weights.load_once(fit)
     if statistics.keys() != {"mean", "std"}:
         raise ValueError(f"{fit}: expected mean and std, got {', '.join(statistics)}")
     return style_generator(network, statistics["mean"], statistics["std"], device=device)
+
+
+def embedded_generator(device: str | torch.device = "cpu") -> StyleGenerator:
+    """The face generator that comes with the repository, for the search; `device` as `runtime.pick_device`."""
+    parts = embedded_faces.networks()
+    return style_generator(parts.synthesis, parts.mean, parts.std, device=device)
+
+
+def official_files() -> tuple[Path, Path]:
+    """The official synthesis network, and the Gaussian fit, or else the mapping network from which to compute it.
+
+    Raises:
+        ValueError: as `weights.fetch`.
+    """
+    here = weights.locate("pulse_gaussian_fit") is None and weights.locate("pulse_mapping") is not None
+    return weights.fetch("pulse_synthesis"), weights.fetch("pulse_mapping" if here else "pulse_gaussian_fit")
+
+
+def official_generator(device: str | torch.device = "cpu") -> StyleGenerator:
+    """The official network of 1024x1024 faces, for the search (NVIDIA's FFHQ, CC BY-NC 4.0: not shipped).
+
+    Where only the mapping network is at hand, the fit is of our 100,000 latents instead of PULSE's million.
+
+    Args:
+        device: as `runtime.pick_device`.
+
+    Raises:
+        ValueError: as `weights.fetch` and `load_style_generator`.
+    """
+    synthesis, fit = official_files()
+    if "mean" in (state := weights.load_once(fit)):
+        return load_style_generator(synthesis, fit, device=device)
+    mean, std = gaussian_fit(stylegan.mapping_of(stylegan.official_names(state, "mapping")))
+    network = stylegan.synthesis_of(stylegan.official_names(weights.load_once(synthesis), "synthesis"))
+    return style_generator(network, mean, std, device=device)
 
 
 def draw_starts(
@@ -323,8 +240,7 @@ def draw_starts(
     Raises:
         ValueError: unknown noise.
     """
-    if noise not in NOISES:
-        raise ValueError(f"noise: expected one of {', '.join(NOISES)}, got {noise!r}")
+    check_options(noise=noise)
     layers = len(network.noise_shapes)
     shapes = [(1 if tile_latent else layers, len(network.mean))]
     shapes += [] if noise == "zero" else network.noise_shapes[:-1]  # bad_noise_layers of run.py: the last
@@ -358,8 +274,8 @@ def path(
         latents: starts; the norm of each is the radius of its sphere, (N, L, D) or (N, 1, D) for all layers.
         noise: as `draw_starts` returns.
         f_ds: f_ds of Eq. 4, `f_ds(hr, scale)`, differentiable; it is given the sample as a file would keep it,
-            clipped to [0, 1], and the gradient passes the clip unchanged. None is `bicubic_proxy` of the
-            sample before clipping, whatever made `lr`: PULSE itself.
+            clipped to [0, 1], and the gradient passes the clip unchanged; pixels where it has no derivative get
+            none. None is `bicubic_proxy` of the sample before clipping, whatever made `lr`: PULSE itself.
         loss: weighted terms, as `parse_loss`.
         learning_rate, steps, schedule, optimizer: of the search; keys of `SCHEDULES` and `OPTIMIZERS`.
         trainable_noise: the maps of that many layers, from the first on, are optimised as well, each on its sphere.
@@ -389,10 +305,7 @@ def path(
         with torch.enable_grad():
             styles = F.leaky_relu(latents * network.std + network.mean, network.slope).expand(-1, layers, -1)
             sr = (network.synthesis(styles, noise) + 1) / 2
-            down = bicubic_proxy(sr, scale) if f_ds is None else f_ds(_clip(sr), scale)
-            if down.shape != lr.shape or not down.requires_grad:
-                got = f"{tuple(down.shape)} {'with' if down.requires_grad else 'without'} gradient"
-                raise ValueError(f"f_ds: expected {tuple(lr.shape)} with gradient (see straight_through), got {got}")
+            down = bicubic_proxy(sr, scale) if f_ds is None else _as_a_file(sr, f_ds, scale, lr.shape, step == 0)
             terms = losses(down, lr, styles, weight_of, eps)
             total = sum(weight * terms[term] for term, weight in weight_of.items())
             gradient = torch.autograd.grad(total.sum(), variables)
@@ -415,9 +328,26 @@ def path(
         spherical_step(walker, variables, radii)
 
 
-def _clip(images: Tensor) -> Tensor:
-    """Clipped to [0, 1]; the gradient passes unchanged."""
-    return images.detach().clamp(0, 1) + (images - images.detach())  # plus zero
+def _as_a_file(sr: Tensor, f_ds: Callable, scale: int, shape: torch.Size, first: bool) -> Tensor:
+    """f_ds of the samples clipped to [0, 1], through which the gradient passes unchanged.
+
+    A sample that is not finite is black for f_ds and comes back as NaN: what refuses it would lose the others too.
+    Pixels where f_ds has no derivative (DPID on a flat cell) get none. `first` looks whether there is any at all.
+    """
+    whole = sr.isfinite().flatten(1).all(1).view(-1, 1, 1, 1)
+    hr = torch.where(whole, sr.detach().clamp(0, 1) + (sr - sr.detach()), 0.0)  # plus zero
+    hr.register_hook(lambda slope: slope.nan_to_num(0, 0, 0))
+    down = f_ds(hr, scale)
+    got = ""
+    if down.shape != shape or not down.requires_grad:
+        got = f"{tuple(down.shape)} {'with' if down.requires_grad else 'without'} gradient"
+    elif first:
+        (slope,) = torch.autograd.grad(down.sum(), hr, retain_graph=True, allow_unused=True)
+        got = "" if slope is not None and slope.any() else "one that is zero everywhere, as of rounding"
+    if got:
+        expected = f"f_ds, {getattr(f_ds, '__name__', 'function')}: expected {tuple(shape)} with gradient"
+        raise ValueError(f"{expected}, got {got}; straight_through (f_ds=straight-through) lends it the proxy's")
+    return torch.where(whole, down, torch.nan)
 
 
 def _check_search(
@@ -430,17 +360,21 @@ def _check_search(
         raise ValueError(
             f"lr: expected square images whose side divides {side}, 2 to {side // 2}, got {height}x{width}"
         )
+    check_options(learning_rate=learning_rate, steps=steps, eps=eps, schedule=schedule, optimizer=optimizer)
+    return side
+
+
+def check_options(*, learning_rate: float = 1.0, steps: int = 1, eps: float = 0.0, **names: str) -> None:
+    """Raise ValueError unless options of `search` are possible; `names` are those in `CHOICES`."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps: expected an integer of at least 1, got {steps!r}")
     if not 0 < learning_rate < float("inf"):
         raise ValueError(f"learning_rate: expected a number above 0, got {learning_rate!r}")
     if not 0 <= eps < float("inf"):
         raise ValueError(f"eps: expected a number of at least 0, got {eps!r}")
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}")
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
-    return side
+    for option, name in names.items():
+        if name not in CHOICES[option]:
+            raise ValueError(f"{option}: expected one of {', '.join(CHOICES[option])}, got {name!r}")
 
 
 def search(
@@ -480,8 +414,7 @@ def search(
     Raises:
         ValueError: an option is not as described, or sizes that do not fit.
     """
-    if select not in ("last", "best"):
-        raise ValueError(f"select: expected last or best, got {select!r}")
+    check_options(select=select)
     generators = [generators] if isinstance(generators, torch.Generator) else list(generators)
     _check_search(lr, network, learning_rate, steps, schedule, optimizer, eps)
     if not generators or len(lr) not in (1, len(generators)):
@@ -544,8 +477,9 @@ def upscaler(
         raise ValueError(f"scale: expected a divisor of {side} from 2 to {side // 2}, got {scale}")
 
     def upscale(lr: Tensor, generators: torch.Generator | Sequence[torch.Generator]) -> Tensor:
-        if lr.shape[-1] * scale != side:
-            raise ValueError(f"lr: expected {side // scale}x{side // scale} images, got {tuple(lr.shape)}")
+        if lr.ndim == 4 and (lr.shape[2] * scale, lr.shape[3] * scale) != (side, side):
+            got = f"{lr.shape[2] * scale}x{lr.shape[3] * scale} (LR {lr.shape[2]}x{lr.shape[3]}, x{scale})"
+            raise ValueError(f"expected HR images of {side}x{side} pixels, what the generator draws, got {got}")
         result = search(lr, network, generators, **options)
         if on_result is not None:
             on_result(result)

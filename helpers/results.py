@@ -30,12 +30,13 @@ else:
 # fmt: off
 KEY = ("dataset", "image", "downscaler", "scale", "degradation", "level", "where", "upscaler", "heat", "seed",
        "sample", "distortion")
-COLUMNS = (*KEY, "value", "height", "width", "clipped", "seconds", "lr_bits", "weights", "metric", "device",
+SEARCH = ("residual", "converged")  # of each sample of an upscaler that searches; else empty
+COLUMNS = (*KEY, "value", *SEARCH, "height", "width", "clipped", "seconds", "lr_bits", "weights", "metric", "device",
            "version", "checksum")
 # fmt: on
 ASIDE = ("dataset", "image", "scale", "upscaler", "reason")
 INTEGERS = {"scale", "seed", "sample", "height", "width"}
-FLOATS = {"level", "value", "clipped", "seconds", "lr_bits"}  # NaN is an empty field, but for `value`: "nan"
+FLOATS = {"level", "value", *SEARCH, "clipped", "seconds", "lr_bits"}  # NaN is an empty field, but for `value`: "nan"
 ONE_OF = {"weights": ["upscaler", "scale"], "metric": ["distortion"], "version": []}  # one value within these
 
 _HEADER = ",".join(COLUMNS)
@@ -295,9 +296,10 @@ def _lines(path: Path) -> list[list[str]]:
         if not any(intact):
             names = header.decode("utf-8", "replace").split(",")
             absent, unknown = [name for name in COLUMNS if name not in names], set(names) - set(COLUMNS)
+            older = "an older version wrote it: " if tuple(absent) == SEARCH and not unknown else ""
             raise ValueError(
                 f"{path}: expected the columns {_HEADER}; missing {absent}, unknown {sorted(unknown)}; "
-                "rows of another layout do not mix: use another rows_dir"
+                f"{older}rows of another layout do not mix: delete the file, or use another rows_dir"
             )
         damaged.insert(0, 1)
     if damaged:

@@ -44,14 +44,16 @@ class Experiment:
     """What is computed, in plain values that any process understands.
 
     Args:
-        dataset: X: "library", a folder, or a manifest (.csv); rows name it without its path ("library256":
-            with the size). A pair (name, one of these) gives another name.
+        dataset: X: "library", "generated" or "portrait" (see `embedded_faces`), a folder, or a manifest (.csv); rows
+            name it without its path ("library256": with the size; "generated@" and a hash of the generator). A pair
+            (name, one of these) gives another name.
         images: names of the images in it.
         downscalers: f_ds, each as `adapters.resolve` takes it. Rows name a user's function with a hash of its
             code; a pair (name, one of these) gives another name, and the rows under it are taken as they are.
         scale: s.
-        upscaler: f_us, key of `UPSCALERS` or a cascade, as `upscalers.stages`.
-        heat: standard deviation of the latents, as `upscalers.stages`.
+        upscaler: f_us, key of `UPSCALERS`, with options or not, or a cascade, as `upscalers.stages`; it is kept, and
+            named in the rows, as `upscalers.normalised`.
+        heat: standard deviation of the latents, as `upscalers.stages`; 1.0 for a search.
         n_samples: N_Q, draws per image.
         seed: first part of every random key.
         distortion: D, or several that look at the same draws (names as `distortions.against`); a metric where
@@ -117,6 +119,7 @@ class Experiment:
             problems.append(f"seed: {error}")
         if problems:
             raise ValueError("experiment: " + "; ".join(problems))
+        object.__setattr__(self, "upscaler", upscalers.normalised(self.upscaler))  # frozen
 
 
 class Plan(NamedTuple):
@@ -303,6 +306,8 @@ def _dataset(experiment: Experiment) -> tuple[str, str]:
     path = Path(experiment.dataset)
     if experiment.dataset == "library":
         return f"library{experiment.size}", experiment.dataset
+    if experiment.dataset == "generated":  # another generator makes other images of the same name
+        return f"generated@{upscalers.weights_hash('embedded_pulse', experiment.scale)[:8]}", experiment.dataset
     return path.stem if path.suffix == ".csv" else path.resolve().name, experiment.dataset
 
 
@@ -448,37 +453,41 @@ def _score(experiment: Experiment, image: str, cells: dict, batch: int, twice: b
     bases = {metric.removesuffix(distortions.OF_MEAN) for metric in metrics} - set(distortions.OF_LR)
     plain = {base: distortions.against(base, hr) for base in bases}
 
-    def draw(lr: Tensor, **options) -> Tensor:
+    searches, answers = upscalers.searches(experiment.upscaler), []  # residual and converged of each sample
+
+    def note(result) -> None:
+        answers.extend(zip(result.residual.tolist(), result.converged.double().tolist(), strict=True))
+
+    def draw(lr: Tensor, downscale: Callable, **options) -> Tensor:
+        answers.clear()  # of a first try that ran out of memory
         more = [metric for metric in metrics if metric not in plain]
         fresh = plain | {metric: distortions.against(metric, hr, lr, plain=plain) for metric in more}  # keep a mean
         several = {metric: lambda sr, _, f=fresh[metric]: f(sr) for metric in metrics}
-        return score_image(hr, lambda _: lr, upscale, several, key=(experiment.seed, image), **options)
+        f_us = partial(upscale, downscale=downscale, on_result=note) if searches else upscale
+        return score_image(hr, lambda _: lr, f_us, several, key=(experiment.seed, image), **options)
 
     what = f"{image} ({hr.shape[2]}x{hr.shape[3]}, x{experiment.scale})"
     key, rows, remarks = _keys(experiment), [], []
-    for (name, degradation, level), wanted in cells.items():
+    for cell, wanted in cells.items():
         start = time.perf_counter()
-        lr, clipped = _downscaled(experiment, image, hr, name, degradation, level, twice, remarks)
-        values, batch = _draw(draw, quantize(lr), max(sample for sample, _ in wanted) + 1, batch, what, remarks)
+        lr, clipped = _downscaled(experiment, image, hr, *cell, twice, remarks)
+        draw_cell = partial(draw, downscale=_for_search(experiment, image, *cell))
+        values, batch = _draw(draw_cell, quantize(lr), max(sample for sample, _ in wanted) + 1, batch, what, remarks)
         row = facts | {"height": hr.shape[2], "width": hr.shape[3], "clipped": clipped, "lr_bits": None}
         row["seconds"] = (time.perf_counter() - start) / len(values) / len(metrics)
         for sample, metric in wanted:
-            named = dict(zip(results.KEY, key(image, name, degradation, level, sample, metric), strict=True))
-            value = values[sample][metrics.index(metric)]
-            rows.append(named | row | {"value": value, "metric": facts["metric"][metric]})
+            named = dict(zip(results.KEY, key(image, *cell, sample, metric), strict=True))
+            found = answers[sample] if searches else (None, None)
+            made = dict(zip(("value", *results.SEARCH), (values[sample][metrics.index(metric)], *found), strict=True))
+            rows.append(named | row | made | {"metric": facts["metric"][metric]})
     return rows, remarks
 
 
 def _downscaled(experiment, image, hr, name, degradation, level, twice, remarks) -> tuple[Tensor, float]:
     """The LR image of one cell, and the share of the downscaler's values that lie outside [0, 1]."""
     spec = _downscalers(experiment)[name]
-
-    def degrade(images: Tensor) -> Tensor:
-        unit_noise = seeded(experiment.seed, image, "degradation")  # the same at every level
-        return degradations.DEGRADATIONS[degradation](images, level, generator=unit_noise)
-
     if degradation and experiment.where == "before":
-        hr = quantize(degrade(hr))
+        hr = quantize(_degraded(experiment, image, hr, degradation, level))
     own = twice and spec not in DOWNSCALERS
     lr, clipped, same = adapters.check_downscaler(
         _resolve(spec, name), name, hr, experiment.scale, image=image, twice=own
@@ -486,8 +495,36 @@ def _downscaled(experiment, image, hr, name, degradation, level, twice, remarks)
     if own and not same:
         remarks.append(f"downscaler {name!r} is not deterministic: two calls differ on {image}")
     if degradation and experiment.where == "after":
-        lr = degrade(quantize(lr))
+        lr = _degraded(experiment, image, quantize(lr), degradation, level)
     return lr, clipped
+
+
+def _degraded(experiment, image, images, degradation, level) -> Tensor:
+    """Images with the noise that belongs to the image: the same at every level, and for each of several images."""
+    noises = [seeded(experiment.seed, image, "degradation") for _ in images]
+    noise = noises[0] if len(noises) == 1 else noises
+    return degradations.DEGRADATIONS[degradation](images, level, generator=noise)
+
+
+def _for_search(experiment, image, name, degradation, level) -> Callable[[Tensor, int], Tensor]:
+    """f_ds of Eq. 4: what made the LR image of one cell, for a batch of samples; rounding passes the gradient on."""
+    function = _resolve(_downscalers(experiment)[name], name)
+
+    def as_a_file(lr: Tensor) -> Tensor:
+        return quantize(lr.detach()) + (lr - lr.detach())  # plus zero
+
+    def downscale(hr: Tensor, scale: int) -> Tensor:
+        if getattr(function, "needs_name", False):
+            raise ValueError(
+                f"downscaler {name!r}: expected one that can be called on samples, got LR files; f_ds=bicubic"
+            )
+        lr = as_a_file(function(hr, scale))
+        if degradation and experiment.where == "after":
+            lr = as_a_file(_degraded(experiment, image, lr, degradation, level))
+        return lr
+
+    downscale.__name__ = " ".join(filter(None, (name, degradation)))  # for its errors
+    return downscale
 
 
 def _draw(draw: Callable, lr: Tensor, n_samples: int, batch: int, what: str, remarks: list) -> tuple[list, int]:

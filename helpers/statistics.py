@@ -421,7 +421,7 @@ def monotonicity(
     if missing or "level" in _label(by):
         raise ValueError(f"expected rows with degradation and level, not by level, got none of {sorted(missing)}")
     rows = rows[rows.degradation == degradation]
-    rows = rows.assign(level=pd.to_numeric(rows.level), group=_conditions(rows, by))
+    rows = rows.assign(level=pd.to_numeric(rows.level), group=conditions(rows, by))
     rows = rows[rows.level.isin(rows.level if levels is None else levels)]
     wanted = sorted(rows.level.unique() if levels is None else levels)
     lines = []
@@ -492,14 +492,14 @@ def _checked(rows: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
     for name in SETTINGS:
         if name in rows and name not in keys and rows[name].nunique(dropna=False) > 1:
             raise ValueError(f"expected one {name}, got {list(rows[name].unique())}: select one, or add it to by")
-    rows = rows.assign(condition=_conditions(rows, by), value=rows.value.astype(np.float64))
+    rows = rows.assign(condition=conditions(rows, by), value=rows.value.astype(np.float64))
     draw = ["image", "condition", *(name for name in ("seed", "sample") if name in rows)]
     if (twice := rows.duplicated(draw)).any():
         raise ValueError(f"expected every draw once, got twice: {rows.loc[twice, draw].iloc[0].to_dict()}")
     return rows.sort_values(draw)  # so that the order of the rows does not change the last bit of a sum
 
 
-def _conditions(rows: pd.DataFrame, by: str | Sequence[str]) -> pd.Series:
+def conditions(rows: pd.DataFrame, by: str | Sequence[str]) -> pd.Series:
     """What each row belongs to: the value of `by`, or the values of several joined by " + "."""
     keys = [by] if isinstance(by, str) else list(by)
     if len(keys) == 1 and pd.api.types.is_numeric_dtype(rows[keys[0]]):

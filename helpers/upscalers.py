@@ -1,8 +1,10 @@
 """Blind upscalers f_us: `upscale(lr, generator) -> sr`; a list of generators draws one sample each, in one batch.
 
-The stochastic ones are conditional flows: the embedded compact flow, and SRFlow with its official weights.
-`bicubic` is the deterministic control: it passes every monotonicity test and yet misranks downscalers. A name such as
-"embedded_flow_x8+embedded_flow_x4" is a cascade: each stage upscales the draws of the one before.
+The stochastic ones are conditional flows (the embedded compact flow, and SRFlow with its official weights) and searches
+in a generator of faces (PULSE with the embedded generator, or with the official one). `bicubic` is the deterministic
+control: it passes every monotonicity test and yet misranks downscalers. A name such as
+"embedded_flow_x8+embedded_flow_x4" is a cascade: each stage upscales the draws of the one before; a name such as
+"embedded_pulse(f_ds=true,steps=100)" has options.
 """
 
 import math
@@ -15,7 +17,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Generator, Tensor
 
-from helpers import weights
+from helpers import embedded_faces, pulse, pulse_options, weights
 from helpers.images import check_images, quantize
 from helpers.networks import srflow as srflow_network
 from helpers.networks.compact_flow import CompactFlow
@@ -115,7 +117,7 @@ def srflow(*, name: str, scale: int, heat: float = 1.0, device: str = "cpu") -> 
         raise ValueError(f"{name}: expected scale {its_scale}, got {scale}")
     device = pick_device(device)
     network = srflow_network.build(config)
-    network.load_state_dict(srflow_network.strip_prefix(weights.load_state(weights.fetch(file))), strict=True)
+    network.load_state_dict(srflow_network.strip_prefix(weights.load_once(weights.fetch(file))), strict=True)
     sampler = srflow_network.Sampler(network.to(device).eval())
 
     def even(lr: Tensor, latents: list[Tensor]) -> Tensor:
@@ -159,50 +161,137 @@ def _sample(decode, shapes, heat, device, lr, generators, *, scale=None) -> Tens
     return sr if scale is None else sr[..., : scale * height, : scale * width]
 
 
+def search(
+    *, name: str, scale: int, heat: float = 1.0, device: str = "cpu", f_ds: str = "bicubic", **options
+) -> Callable:
+    """f_us: PULSE, Eq. 4 of Liang et al. (CVPR 2024); images of faces alone, of the size that the generator draws.
+
+    Args:
+        name: "embedded_pulse" or "pulse".
+        scale: s.
+        heat: the starts lie on a sphere of fixed radius; 1.
+        device: as `runtime.pick_device`.
+        f_ds: what the samples must agree with the LR image through, as `pulse_options.F_DS`: "bicubic" (PULSE's
+            proxy, whatever made the LR image), "true" (what made it, which needs a gradient) or "straight-through"
+            (what made it, with the gradient of the proxy).
+        options: as `pulse_options.parse_options`.
+
+    Returns:
+        `upscale(lr, generators, downscale=None, on_result=None)`: as `pulse.upscaler`. `downscale(hr, scale)` made the
+        LR image; `on_result` is called with the `pulse.Result` of each call.
+
+    Raises:
+        ValueError: another heat, a scale that does not divide the generator's size, no such device, an official file
+            is not there; and when it is called: images of another size, or no `downscale` where f_ds needs it.
+    """
+    _check_radius(name, heat)
+    network = SEARCHES[name](device)
+    settings = pulse_options.settings(options)
+    pulse.upscaler(network, scale=scale)  # refuses the scale
+
+    def upscale(
+        lr: Tensor,
+        generators: Generator | Sequence[Generator],
+        *,
+        downscale: Callable | None = None,
+        on_result: Callable[[pulse.Result], None] | None = None,
+    ) -> Tensor:
+        if f_ds != "bicubic" and downscale is None:
+            raise ValueError(f"{name}: f_ds={f_ds} needs the downscaler: upscale(lr, generators, downscale=f)")
+        inside = pulse_options.F_DS[f_ds](downscale)
+        return pulse.upscaler(network, scale=scale, on_result=on_result, f_ds=inside, **settings)(lr, generators)
+
+    return upscale
+
+
+SEARCHES: dict[str, Callable] = {"embedded_pulse": pulse.embedded_generator, "pulse": pulse.official_generator}
 UPSCALERS: dict[str, Callable] = {
     "embedded_flow": embedded_flow,
     "embedded_flow_mixed": partial(embedded_flow, variant="mixed"),
     **{name: partial(srflow, name=name) for name in SRFLOW},
     "bicubic": bicubic,
+    **{name: partial(search, name=name) for name in SEARCHES},
 }
 
 
+def split(name: str) -> tuple[str, dict]:
+    """The key of `UPSCALERS` and its options; a name without options, or that of a cascade, is returned whole.
+
+    Raises:
+        ValueError: options of an upscaler that has none, of a stage of a cascade, or impossible ones.
+    """
+    key, opened, text = "".join(name.split()).partition("(")
+    if not opened:
+        return name, {}
+    if key not in SEARCHES or not text.endswith(")") or "(" in text:
+        raise ValueError(f"upscaler: expected options as in embedded_pulse(steps=100), alone, got {name!r}")
+    return key, pulse_options.parse_options(text[:-1])
+
+
+def normalised(name: str) -> str:
+    """The name that the rows have: options sorted, without spaces, equal values written alike."""
+    key, options = split(name)
+    return f"{key}({pulse_options.format_options(options)})" if options else key
+
+
+def searches(name: str) -> bool:
+    """Whether an upscaler is a search, whose samples have a residual and may have converged."""
+    return split(name)[0] in SEARCHES
+
+
 def stages(name: str, scale: int, heat: float | str = 1.0) -> list[tuple[str, int, float]]:
-    """What an upscaler's name means: (key of `UPSCALERS`, its scale, its heat) for each stage.
+    """What an upscaler's name means: (key of `UPSCALERS`, its scale, its heat) for each stage; see `split` for options.
 
     Args:
-        name: a key of `UPSCALERS`, or a cascade: keys joined by "+", each followed by "_x" and its scale where the
-            key does not fix it ("embedded_flow_x8+embedded_flow_x4", "srflow_celeba_8x+srflow_df2k_4x").
+        name: a key of `UPSCALERS`, perhaps with options, or a cascade of those without: keys joined by "+", each
+            followed by "_x" and its scale where the key does not fix it ("embedded_flow_x8+embedded_flow_x4",
+            "srflow_celeba_8x+srflow_df2k_4x").
         scale: s, of all stages together.
         heat: one for all stages, or one each, "1.0+0.1" (the official notebook's for x32).
 
     Raises:
         ValueError: an unknown stage, scales whose product is not `scale`, or another number of heats.
     """
-    parts = [name] if name in UPSCALERS else name.split("+")
+    parts = _parts(name, scale)
+    try:
+        heats = [float(each) for each in str(heat).split("+")]
+    except ValueError:
+        heats = []
+    heats = heats * len(parts) if len(heats) == 1 else heats
+    if len(heats) != len(parts):
+        raise ValueError(f"heat: expected a number, or {len(parts)} joined by '+' for {name}, got {heat!r}")
+    if parts[0][0] in SEARCHES:
+        _check_radius(name, heats[0])
+    return [(key, factor, each) for (key, factor), each in zip(parts, heats, strict=True)]
+
+
+def _parts(name: str, scale: int) -> list[tuple[str, int]]:
+    """The key and the scale of each stage."""
+    whole, _ = split(name)
+    parts = [whole] if whole in UPSCALERS else whole.split("+")
     found = []
     for part in parts:
         key, factor = part, SRFLOW[part][1] if part in SRFLOW else scale
         if part not in UPSCALERS and (match := re.fullmatch(r"(\w+)_x(\d+)", part)):
             key, factor = match[1], int(match[2])
+        if len(parts) > 1 and key in SEARCHES:
+            raise ValueError(f"upscaler: expected {key} alone, not as a stage of a cascade, got {name!r}")
         if key not in UPSCALERS or (len(parts) > 1 and part == key and part not in SRFLOW):
             known = f"{', '.join(UPSCALERS)}, or several of them as in embedded_flow_x8+embedded_flow_x4"
             raise ValueError(f"upscaler: expected one of {known}, got {name!r}")
         found.append((key, factor))
-    try:
-        heats = [float(each) for each in str(heat).split("+")]
-    except ValueError:
-        heats = []
-    heats = heats * len(found) if len(heats) == 1 else heats
-    if len(heats) != len(found):
-        raise ValueError(f"heat: expected a number, or {len(found)} joined by '+' for {name}, got {heat!r}")
     if math.prod(factor for _, factor in found) != scale:
         raise ValueError(f"{name}: expected scale {math.prod(factor for _, factor in found)}, got {scale}")
-    return [(key, factor, each) for (key, factor), each in zip(found, heats, strict=True)]
+    return found
+
+
+def _check_radius(name: str, heat: float) -> None:
+    if heat != 1:
+        raise ValueError(f"{name}: heat is the radius of the sphere of starts: expected 1.0, got {heat}")
 
 
 def build(name: str, *, scale: int, heat: float | str = 1.0, device: str = "cpu") -> Callable:
-    """Any upscaler by its name: one of `UPSCALERS`, or a cascade of them.
+    """Any upscaler by its name: one of `UPSCALERS`, with its options, or a cascade of them.
 
     Between two stages the draws are rounded to 8 bits, as the official notebook does at x32. A draw that is not
     finite goes on as black and comes out as NaN. Draw q takes all its latents from generator q.
@@ -212,12 +301,13 @@ def build(name: str, *, scale: int, heat: float | str = 1.0, device: str = "cpu"
         device: as `runtime.pick_device`.
 
     Returns:
-        As `embedded_flow`.
+        As `embedded_flow`; a search as `search`.
 
     Raises:
         ValueError: as `stages`, or as the stage's own function.
     """
-    built = [UPSCALERS[key](scale=factor, heat=each, device=device) for key, factor, each in stages(name, scale, heat)]
+    found, options = stages(name, scale, heat), split(name)[1]
+    built = [UPSCALERS[key](scale=factor, heat=each, device=device, **options) for key, factor, each in found]
     return built[0] if len(built) == 1 else partial(_cascade, built)
 
 
@@ -231,19 +321,21 @@ def _cascade(built: list[Callable], lr: Tensor, generators: Generator | Sequence
 
 
 def weights_hash(name: str, scale: int) -> str:
-    """First 12 hex digits of the SHA-256 of the weights file behind an upscaler, joined by "+" for a cascade.
+    """First 12 hex digits of the SHA-256 of each weights file behind an upscaler, joined by "+".
 
     Raises:
         ValueError: as `stages`; or the file is not there.
     """
-    return "+".join(_weights_hash(key, factor) for key, factor, _ in stages(name, scale, 0))
+    return "+".join(_weights_hash(key, factor) for key, factor in _parts(name, scale))
 
 
 def _weights_hash(key: str, scale: int) -> str:
     if key.startswith("embedded_flow"):
-        path = weights.embedded(_compact_flow(scale, key.removeprefix("embedded_flow").lstrip("_")))
+        paths = [weights.embedded(_compact_flow(scale, key.removeprefix("embedded_flow").lstrip("_")))]
     elif key in SRFLOW:
-        path = weights.fetch(SRFLOW[key][2])
+        paths = [weights.fetch(SRFLOW[key][2])]
+    elif key == "embedded_pulse":
+        paths = [weights.embedded(embedded_faces.NAME)]
     else:
-        return ""
-    return weights.sha256_of(path)[:12]
+        paths = pulse.official_files() if key == "pulse" else []
+    return "+".join(weights.sha256_of(path)[:12] for path in paths)

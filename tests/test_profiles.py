@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import papermill
 import pytest
@@ -50,6 +51,22 @@ def test_weights_and_folders_that_are_not_here_are_named_with_their_source(nothi
         assert any(part in line for line in lines), part
 
 
+@pytest.mark.parametrize(
+    "here, missing",
+    [
+        ((), ["pulse_synthesis", "pulse_gaussian_fit"]),
+        (("pulse_synthesis",), ["pulse_gaussian_fit"]),
+        (("pulse_mapping",), ["pulse_synthesis"]),  # the fit can be computed from it
+        (("pulse_synthesis", "pulse_gaussian_fit"), []),
+    ],
+)
+def test_official_files_of_pulse_are_named(monkeypatch, here, missing):
+    monkeypatch.setattr(weights, "locate", lambda name: Path(name) if name in here else None)
+    for value in ("pulse", ["pulse(preset=pulse,loss=100*L2+0.05*GEOCROSS)", "embedded_flow"]):
+        assert profiles.lacking({"upscalers": value}) == [weights.missing(name) for name in missing]
+    assert profiles.lacking({"upscaler": "embedded_pulse(steps=100)"}) == []
+
+
 def test_nothing_is_missing_for_what_is_embedded():
     assert profiles.lacking({"upscaler": "embedded_flow", "distortion": "1-ms_ssim", "dataset": "library"}) == []
 
@@ -91,5 +108,6 @@ def test_the_command_ends_with_2_where_something_is_missing(tmp_path):
 
 
 def test_every_weights_file_of_an_upscaler_is_known():
-    assert {file for _, _, file in upscalers.SRFLOW.values()} <= set(weights.WEIGHTS)
+    files = {file for _, _, file in upscalers.SRFLOW.values()} | {*profiles.OFFICIAL_PULSE, "pulse_mapping"}
+    assert files <= set(weights.WEIGHTS)
     assert set(distortions.DISTORTIONS) >= {"lpips"}

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from helpers import downscalers, pulse
+from helpers import downscalers, pulse, pulse_losses
 from helpers.images import quantize
 from helpers.networks.stylegan import Mapping, Synthesis
 from helpers.runtime import seeded
@@ -41,7 +41,7 @@ def answerable(n: int = 1, kind: torch.dtype = torch.float32, key: str = "truth"
     styles = F.leaky_relu(latents * network.std + network.mean, 0.2)
     with torch.no_grad():
         hr = (network.synthesis(styles, noise) + 1) / 2
-    return pulse.bicubic_proxy(hr.clamp(0, 1), 4).clamp(0, 1)
+    return pulse_losses.bicubic_proxy(hr.clamp(0, 1), 4).clamp(0, 1)
 
 
 def keys(n: int, first: int = 0) -> list[torch.Generator]:
@@ -51,33 +51,33 @@ def keys(n: int, first: int = 0) -> list[torch.Generator]:
 @pytest.mark.parametrize("scale", [1, 2, 4, 8])
 def test_bicubic_golden(shared, scale):
     golden = np.load(shared / "golden" / "pulse" / "bicubic.npz")
-    down = pulse.bicubic_proxy(torch.from_numpy(golden["x_64"]), scale)
+    down = pulse_losses.bicubic_proxy(torch.from_numpy(golden["x_64"]), scale)
     np.testing.assert_allclose(down, golden[f"y_64_f{scale}"], rtol=1e-5, atol=1e-6)
     impulse = torch.zeros(1, 1, 8 * scale, 8 * scale)
-    taps = pulse._proxy_matrix(8 * scale, scale, torch.float32, impulse.device)[4]
+    taps = pulse_losses._proxy_matrix(8 * scale, scale, torch.float32, impulse.device)[4]
     first = 4 * scale - 3 * scale // 2
     np.testing.assert_allclose(taps[first : first + 4 * scale], golden[f"k_f{scale}"], rtol=1e-5, atol=1e-6)
 
 
 def test_bicubic_golden_of_other_shapes_and_levels(shared):
     golden = np.load(shared / "golden" / "pulse" / "bicubic.npz")
-    down = pulse.bicubic_proxy(torch.from_numpy(golden["rect_x"]), 4)
+    down = pulse_losses.bicubic_proxy(torch.from_numpy(golden["rect_x"]), 4)
     np.testing.assert_allclose(down, golden["rect_y_f4"], rtol=1e-5, atol=1e-6)
-    levels = pulse.bicubic_proxy(torch.from_numpy(golden["cr_x"]) / 255, 8, rounded=True) * 255
+    levels = pulse_losses.bicubic_proxy(torch.from_numpy(golden["cr_x"]) / 255, 8, rounded=True) * 255
     np.testing.assert_allclose(levels, golden["cr_y_f8"], atol=1e-4)
 
 
 def test_bicubic_is_pillows_inside():
     hr = torch.rand(2, 3, 64, 64, generator=seeded("hr"))
-    difference = (pulse.bicubic_proxy(hr, 4) - downscalers.bicubic_float(hr, 4)).abs()
+    difference = (pulse_losses.bicubic_proxy(hr, 4) - downscalers.bicubic_float(hr, 4)).abs()
     assert difference[..., 2:-2, 2:-2].max() < 1e-6
     assert difference.max() > 1e-3
-    assert differ(pulse.bicubic_proxy(torch.full((1, 3, 24, 16), 0.3), 4), torch.tensor(0.3)) < 1e-6
+    assert differ(pulse_losses.bicubic_proxy(torch.full((1, 3, 24, 16), 0.3), 4), torch.tensor(0.3)) < 1e-6
 
 
 def test_bicubic_gradient():
     hr = torch.rand(1, 2, 8, 8, generator=seeded("hr"), dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: pulse.bicubic_proxy(x, 2), hr)
+    assert torch.autograd.gradcheck(lambda x: pulse_losses.bicubic_proxy(x, 2), hr)
 
 
 @pytest.mark.parametrize("layers", [10, 18])
@@ -87,15 +87,15 @@ def test_losses_golden(shared, layers):
     styles = styles_of(golden["latent"])
     assert differ(styles, golden["w"]) < 1e-6
     styles = golden["w"].requires_grad_()
-    found = pulse.losses(golden["gen_lr"], golden["ref"], styles, ["L2", "L1", "GEOCROSS"], 2e-3)
+    found = pulse_losses.losses(golden["gen_lr"], golden["ref"], styles, ["L2", "L1", "GEOCROSS"], 2e-3)
     for name in found:
         assert found[name].shape == (2,)
         torch.testing.assert_close(found[name].sum(), golden[name.lower()], rtol=1e-5, atol=1e-6)
     (gradient,) = torch.autograd.grad(found["GEOCROSS"].sum(), styles)
     torch.testing.assert_close(gradient, golden["geocross_grad"], rtol=1e-3, atol=1e-4)
-    floored = pulse.losses(golden["gen_lr"], golden["ref"], styles, ["L2"], 0.09)["L2"].sum()
+    floored = pulse_losses.losses(golden["gen_lr"], golden["ref"], styles, ["L2"], 0.09)["L2"].sum()
     torch.testing.assert_close(floored, golden["l2_eps0.09"], rtol=1e-5, atol=1e-6)
-    tiled = pulse.geocross(styles_of(golden["tile_latent"]).expand(-1, layers, -1)).sum()
+    tiled = pulse_losses.geocross(styles_of(golden["tile_latent"]).expand(-1, layers, -1)).sum()
     torch.testing.assert_close(tiled, golden["geocross_tiled"], rtol=0, atol=1e-6)
 
 
@@ -104,14 +104,16 @@ def test_geocross_is_the_written_formula():
     apart = ((w[:, :, None] - w[:, None]).square().sum(3) + 1e-9).sqrt()
     across = ((w[:, :, None] + w[:, None]).square().sum(3) + 1e-9).sqrt()
     expected = (8 * (2 * torch.atan2(apart, across)).square()).mean((1, 2)) / 8
-    torch.testing.assert_close(pulse.geocross(w), expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(pulse_losses.geocross(w), expected, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("steps", [100, 200])
-@pytest.mark.parametrize("schedule", pulse.SCHEDULES)
+@pytest.mark.parametrize("schedule", pulse_losses.SCHEDULES)
 def test_schedules_golden(shared, schedule, steps):
     golden = np.load(shared / "golden" / "pulse" / "schedules.npz")[f"{schedule}_{steps}"]
-    np.testing.assert_allclose([pulse.SCHEDULES[schedule](x, steps) for x in range(steps)], golden, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        [pulse_losses.SCHEDULES[schedule](x, steps) for x in range(steps)], golden, rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", pulse.OPTIMIZERS)
@@ -345,23 +347,64 @@ def test_true_downscaler_sees_what_a_file_would_keep():
     assert len(seen) == 3 and all(low >= 0 and high <= 1 for low, high in seen)
 
 
+@pytest.mark.parametrize("name", ["dpid", "perceptual"])
+def test_a_flat_cell_has_no_derivative_and_spoils_nothing(name):
+    """Both divide by the spread of a cell: on a flat one their derivative is no number."""
+    bright = small()._replace(synthesis=lambda styles, noise: 3 * small().synthesis(styles, noise))  # mostly clipped
+    f_ds = downscalers.DOWNSCALERS[name]
+    flat = torch.ones(1, 3, 16, 16, requires_grad=True)
+    assert torch.autograd.grad(f_ds(flat, 4).sum(), flat)[0].isnan().any()
+    result = pulse.search(answerable(), bright, keys(3), f_ds=f_ds, steps=10, eps=0.0)
+    assert result.sr.isfinite().all() and result.residual.isfinite().all()
+
+
+def test_a_broken_sample_leaves_the_others_to_the_true_downscaler():
+    network, lr = small(), answerable(2)
+    latents, noise = pulse.draw_starts(network, keys(2))
+    latents[1, 0, 0] = torch.nan
+    true = downscalers.bicubic_float  # refuses what is no image
+    *_, state = pulse.path(lr[:1].expand(2, -1, -1, -1), network, latents, noise, steps=3, f_ds=true)
+    first = [each if each is None else each[:1] for each in noise]
+    *_, alone = pulse.path(lr[:1], network, latents[:1], first, steps=3, f_ds=true)
+    assert state.residual[1].isnan() and state.lr[1].isnan().all()
+    assert differ(state.sr[0], alone.sr[0]) < 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(downscalers.DOWNSCALERS))
+def test_which_downscalers_have_a_gradient(name):
+    rounding = {"nearest", "bilinear", "bicubic", "lanczos", "box", "hamming", "matlab_bicubic", "matlab_bilinear"}
+    f_ds, lr = downscalers.DOWNSCALERS[name], answerable()
+    if name in rounding:
+        with pytest.raises(ValueError, match=f"f_ds, {name}: .* zero everywhere, as of rounding; straight_through"):
+            pulse.search(lr, small(), keys(2), f_ds=f_ds, steps=2)
+    found = pulse.search(lr, small(), keys(2), steps=8, eps=0.0, loss="100*L2", select="best",
+                         f_ds=pulse_losses.straight_through(f_ds) if name in rounding else f_ds)  # fmt: skip
+    start = pulse.search(lr, small(), keys(2), steps=1, f_ds=pulse_losses.straight_through(f_ds))
+    assert (found.residual < start.residual).all()
+
+
 def test_straight_through_has_the_values_of_one_and_the_gradient_of_the_other():
     hr = torch.rand(1, 3, 16, 16, generator=seeded("hr"), requires_grad=True)
-    down = pulse.straight_through(lambda x, s: quantize(downscalers.box(x, s)))(hr, 4)
+    down = pulse_losses.straight_through(lambda x, s: quantize(downscalers.box(x, s)))(hr, 4)
     assert torch.equal(down, quantize(downscalers.box(hr, 4)))
     direction = torch.randn(down.shape, generator=seeded("direction"))
     (found,) = torch.autograd.grad((down * direction).sum(), hr)
-    (expected,) = torch.autograd.grad((pulse.bicubic_proxy(hr, 4) * direction).sum(), hr)
+    (expected,) = torch.autograd.grad((pulse_losses.bicubic_proxy(hr, 4) * direction).sum(), hr)
     assert torch.equal(found, expected)
     result = pulse.search(
-        answerable(), small(), keys(1), f_ds=pulse.straight_through(downscalers.nearest), noise="zero", steps=STEPS
+        answerable(),
+        small(),
+        keys(1),
+        f_ds=pulse_losses.straight_through(downscalers.nearest),
+        noise="zero",
+        steps=STEPS,
     )
     assert result.residual.isfinite().all()
 
 
 def test_a_contrast_decrease_is_undone_by_the_true_downscaler_alone():
     def dull(hr, scale):
-        return 0.5 + 0.5 * (pulse.bicubic_proxy(hr, scale) - 0.5)
+        return 0.5 + 0.5 * (pulse_losses.bicubic_proxy(hr, scale) - 0.5)
 
     lr = 0.5 + 0.5 * (answerable() - 0.5)
     options = {"loss": "100*L2", "noise": "zero", "steps": 100, "eps": 0.0}
@@ -404,7 +447,7 @@ def test_upscaler_has_the_signature_of_the_others():
     assert torch.equal(upscale(answerable(), seeded(0, 0)), pulse.search(answerable(), small(), keys(1), steps=3).sr)
     with pytest.raises(ValueError, match="expected a divisor of 16 from 2 to 8, got 3"):
         pulse.upscaler(small(), scale=3)
-    with pytest.raises(ValueError, match="expected 4x4 images"):
+    with pytest.raises(ValueError, match=r"expected HR images of 16x16 pixels, .* got 32x32 \(LR 8x8, x4\)"):
         upscale(torch.zeros(1, 3, 8, 8), keys(1))
 
 
@@ -456,7 +499,7 @@ def test_gaussian_fit_by_default_and_of_too_little():
         ({"noise": "loud"}, "noise: expected one of fixed, zero, trainable, got 'loud'"),
         ({"noise": "trainable", "trainable_noise": 6}, "expected 0 to 5, the number of noise maps, got 6"),
         ({"noise": "trainable", "trainable_noise": -1}, "got -1"),
-        ({"select": "first"}, "select: expected last or best, got 'first'"),
+        ({"select": "first"}, "select: expected one of last, best, got 'first'"),
         ({"loss": "L2"}, "loss: expected terms like .* got 'L2'"),
         ({"loss": "1*L3"}, "got '1[*]L3'"),
         ({"loss": "x*L2"}, "got 'x[*]L2'"),
@@ -464,7 +507,8 @@ def test_gaussian_fit_by_default_and_of_too_little():
         ({"loss": "nan*L2"}, "got 'nan[*]L2'"),
         ({"loss": "1*GEOCROSS"}, "expected L2 or L1 among the terms"),
         ({"f_ds": lambda hr, scale: downscalers.bicubic_float(hr.detach(), scale)}, "without gradient"),
-        ({"f_ds": lambda hr, scale: hr}, r"f_ds: expected \(2, 3, 4, 4\).*got \(2, 3, 16, 16\)"),
+        ({"f_ds": lambda hr, scale: hr}, r"f_ds, .*: expected \(2, 3, 4, 4\).*got \(2, 3, 16, 16\)"),
+        ({"f_ds": lambda hr, scale: hr[..., ::4, ::4] * 0 + 0.5}, "got one that is zero everywhere"),
     ],
 )
 def test_bad_input(change, message):
@@ -480,4 +524,4 @@ def test_bad_starts_and_images():
         next(pulse.path(lr, network, latents[:1], noise))
     for hr, scale in ((torch.zeros(1, 3, 9, 8), 2), (torch.zeros(1, 3, 4, 4), 4), (torch.zeros(3, 8, 8), 2)):
         with pytest.raises(ValueError, match="hr: expected shape"):
-            pulse.bicubic_proxy(hr, scale)
+            pulse_losses.bicubic_proxy(hr, scale)

@@ -1,6 +1,7 @@
 import gzip
 import math
 import sys
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -163,6 +164,40 @@ def test_b45_other_columns_are_refused_by_name(tmp_path, change):
     (tmp_path / "local.csv").unlink()
     with pytest.raises(ValueError, match=r"old\.csv\.gz"):
         results.read(tmp_path)
+
+
+def older(tmp_path):
+    """A folder whose published file is from before searches had columns of their own."""
+    columns = [name for name in results.COLUMNS if name not in results.SEARCH]
+    line = ",".join(str(row().get(name, "")) for name in columns[:-1])
+    checksum = zlib.crc32(line.encode(), zlib.crc32(",".join(columns).encode()))
+    text = f"{','.join(columns)}\n{line},{checksum:08x}\n"
+    (tmp_path / "rows.csv.gz").write_bytes(gzip.compress(text.encode()))
+    return tmp_path
+
+
+def test_rows_from_before_the_columns_of_searches_are_refused_with_what_to_do(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"rows\.csv\.gz: .*missing \['residual', 'converged'\].* older version"
+    ) as error:
+        results.read(older(tmp_path))
+    assert "delete the file, or use another rows_dir" in str(error.value)
+
+
+def test_residual_and_converged_are_numbers_or_empty(tmp_path):
+    made = [(0.1 + 0.2, 1.0), (math.nan, 0.0), (None, None)]
+    rows = [row(sample=q, residual=r, converged=c) for q, (r, c) in enumerate(made)]
+    results.append(rows, tmp_path)
+    read = results.read(tmp_path)
+    assert read.residual.dtype == read.converged.dtype == np.float64
+    assert read.residual[0] == 0.1 + 0.2 and read.converged[:2].tolist() == [1, 0]
+    assert read.residual.isna().tolist() == [False, True, True] and read.converged.isna().tolist() == [
+        False,
+        False,
+        True,
+    ]
+    results.append([row(sample=0, residual=0.5, converged=0.0)], tmp_path)  # the key and the value decide
+    assert results.read(tmp_path).residual[0] == 0.1 + 0.2
 
 
 def test_b45_row_with_other_columns_or_kinds_is_not_written(tmp_path):

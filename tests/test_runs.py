@@ -10,10 +10,22 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import degradations, distortions, results, runs, upscalers
+from helpers import (
+    degradations,
+    distortions,
+    downscalers,
+    embedded_faces,
+    pulse,
+    pulse_losses,
+    results,
+    runs,
+    upscalers,
+)
+from helpers.images import quantize
 from helpers.measure import score_image
 from helpers.runs import Experiment
 from helpers.runtime import seeded
+from tests.test_upscalers import embed_small_generator
 
 # ---- upscalers that are easy to follow, or that fail; workers of other processes register them by `register`
 
@@ -521,3 +533,171 @@ def test_several_experiments_start_their_processes_once(fakes, images, tmp_path)
     assert len(started) == 1 and len(rows) == 3 * len(runs.keys(several[0]))
     with pytest.raises(RuntimeError):  # closed at the end
         started[0].submit(print)
+
+
+# ---- searches: residual and converged of each sample
+
+
+@pytest.fixture(name="faces")
+def faces_fixture(fakes, monkeypatch):
+    """The embedded generator is a small one of 16x16 images."""
+    yield embed_small_generator(monkeypatch, fakes)
+    embedded_faces.networks.cache_clear()
+
+
+def searched(folder, **other):
+    settings = {"upscaler": "embedded_pulse(steps=3, eps=0.02)", "downscalers": ["bicubic_float", "nearest"]}
+    return experiment(folder, **settings | {"n_samples": 5} | other)
+
+
+def answer(images, image, name, n_samples, f_ds=None, lr=None, eps=0.02):
+    """What the search says of one image when it is called by hand."""
+    hr = runs.datasets.load(images, image)
+    lr = quantize(downscalers.DOWNSCALERS[name](hr, 4)) if lr is None else lr
+    keys = [seeded(0, image, q) for q in range(n_samples)]
+    return pulse.search(lr, pulse.embedded_generator(), keys, steps=3, eps=eps, f_ds=f_ds)
+
+
+def cell(rows, image, name):
+    return rows[(rows.image == image) & (rows.downscaler == name)].sort_values("sample")
+
+
+def agrees(rows, expected):
+    """Whether residuals are those of the samples, to rounding, and `converged` to the letter."""
+    same = rows.residual.tolist() == pytest.approx(expected.residual.tolist(), rel=1e-3)
+    return same and rows.converged.tolist() == expected.converged.double().tolist()
+
+
+def test_rows_of_a_search_say_how_well_each_sample_agrees(faces, images, tmp_path):
+    one = searched(images)
+    assert one.upscaler == "embedded_pulse(eps=0.02,steps=3)"
+    rows = run(one, tmp_path / "rows")
+    assert len(rows) == 4 * 2 * 5 and set(rows.upscaler) == {one.upscaler} and rows.heat.eq(1).all()
+    for image in one.images:
+        for name in one.downscalers:
+            assert agrees(cell(rows, image, name), answer(images, image, name, 5))
+    assert rows.residual.nunique() > 30 and set(rows.converged) == {0.0, 1.0}
+    stored = results.read(tmp_path / "rows")
+    assert stored.residual.tolist() == rows.residual.tolist()
+    assert (stored.converged[stored.residual <= 0.02] == 1).all()
+    assert runs.plan(one, tmp_path / "rows").missing == []
+    plain = run(experiment(images, upscaler="bicubic", heat=0.0), tmp_path / "plain")
+    assert plain.residual.isna().all() and plain.converged.isna().all()
+
+
+def test_every_distortion_of_a_sample_has_its_residual(faces, images, tmp_path):
+    rows = run(searched(images, distortion=["mse", "mse_of_mean"], images=["00"]), tmp_path / "rows")
+    for _, both in rows.groupby(["downscaler", "sample"]):
+        assert len(both) == 2 and both.residual.nunique() == both.converged.nunique() == 1
+    assert rows.groupby("downscaler").residual.nunique().tolist() == [5, 5]
+
+
+def test_residuals_stay_with_their_samples_in_batches_and_where_memory_runs_out(faces, images, tmp_path, monkeypatch):
+    sizes, search = [], pulse.search
+
+    def hungry(lr, network, generators, **options):
+        sizes.append(len(generators))
+        if len(sizes) == 2:  # when two samples are already there
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return search(lr, network, generators, **options)
+
+    monkeypatch.setattr(pulse, "search", hungry)
+    with pytest.warns(UserWarning, match="out of memory, went on with 1 samples"):
+        rows = run(searched(images, images=["01"]), tmp_path / "rows", batch=2)
+    assert sizes == [2, 2] + [1] * 10
+    monkeypatch.setattr(pulse, "search", search)
+    for name in ("bicubic_float", "nearest"):
+        assert agrees(cell(rows, "01", name), answer(images, "01", name, 5))
+
+
+def test_five_starts_are_searched_in_one_batch(faces, images, tmp_path, monkeypatch):
+    sizes, search = [], pulse.search
+    monkeypatch.setattr(pulse, "search", lambda *args, **kw: sizes.append(len(args[2])) or search(*args, **kw))
+    run(searched(images), tmp_path / "rows")
+    assert sizes == [5] * 8
+
+
+def test_a_stopped_search_goes_on_to_the_same_bytes(faces, images, tmp_path, monkeypatch):
+    one, calls, search = searched(images), [], pulse.search
+    run(one, tmp_path / "whole")
+
+    def stopped(*args, **options):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return search(*args, **options)
+
+    monkeypatch.setattr(pulse, "search", stopped)
+    with pytest.raises(KeyboardInterrupt, match="2 of 4 images done"):
+        run(one, tmp_path / "rows")
+    local = tmp_path / "rows" / "local.csv"
+    local.write_bytes(local.read_bytes()[:-20])  # and its last line is torn
+    assert len(results.read(tmp_path / "rows")) == 19
+    run(one, tmp_path / "rows")
+    assert published(tmp_path / "rows") == published(tmp_path / "whole")
+    more = run(runs.replace(one, n_samples=6), tmp_path / "rows")
+    assert agrees(cell(more, "03", "nearest"), answer(images, "03", "nearest", 6))
+
+
+def test_a_broken_sample_is_a_nan_draw_that_did_not_converge(faces, images, tmp_path, monkeypatch):
+    draw_starts = pulse.draw_starts
+
+    def broken_start(*args, **options):
+        latents, noise = draw_starts(*args, **options)
+        latents[1] = torch.nan
+        return latents, noise
+
+    monkeypatch.setattr(pulse, "draw_starts", broken_start)
+    other = "embedded_pulse(f_ds=true,steps=3,eps=0.02)"
+    for upscaler in ("embedded_pulse(steps=3,eps=0.02)", other):
+        rows = run(searched(images, upscaler=upscaler, downscalers=["bicubic_float"]), tmp_path / "rows")
+        lost = rows["sample"] == 1
+        assert rows.value.isna().tolist() == rows.residual.isna().tolist() == lost.tolist()
+        assert (rows.converged[lost] == 0).all() and rows.converged.notna().all()
+
+
+def test_the_search_looks_through_the_downscaler_and_what_follows_it(faces, images, tmp_path):
+    levels = [("", None), ("noise", 0.1)]
+    options = {"images": ["00"], "downscalers": ["bicubic_float"], "degradations": levels}
+
+    def by_hand(hr, scale):
+        lr = downscalers.bicubic_float(hr, scale)
+        lr = quantize(lr.detach()) + (lr - lr.detach())
+        noises = [seeded(0, "00", "degradation") for _ in hr]
+        lr = degradations.noise(lr, 0.1, noises)
+        return quantize(lr.detach()) + (lr - lr.detach())
+
+    lr = quantize(by_hand(runs.datasets.load(images, "00"), 4))
+    found = {}
+    for f_ds in ("bicubic", "true", "straight-through"):
+        name = f"embedded_pulse(f_ds={f_ds},steps=3,eps=0)"
+        rows = run(searched(images, upscaler=name, **options), tmp_path / "rows")
+        found[f_ds] = rows[rows.degradation == "noise"].sort_values("sample")
+    inside = {"bicubic": None, "true": by_hand, "straight-through": pulse_losses.straight_through(by_hand)}
+    for f_ds, rows in found.items():
+        assert agrees(rows, answer(images, "00", "bicubic_float", 5, inside[f_ds], lr, eps=0.0)), f_ds
+    assert len({tuple(each.value) for each in found.values()}) == 3
+
+
+def test_a_downscaler_without_a_gradient_is_named(faces, images, tmp_path):
+    one = searched(images, upscaler="embedded_pulse(f_ds=true)", downscalers=["box"])
+    with pytest.raises(ValueError, match="f_ds, box: .* zero everywhere, .*straight-through"):
+        run(one, tmp_path / "rows", strict=True)
+    after = runs.replace(one, downscalers=["bicubic_float"], degradations=[("otsu", 5)])
+    with pytest.raises(ValueError, match="f_ds, bicubic_float otsu: .* without gradient"):
+        run(after, tmp_path / "rows", strict=True)
+    lr = tmp_path / "lr"
+    lr.mkdir()
+    for path in Path(images).glob("*.png"):
+        Image.open(path).resize((4, 4), Image.Resampling.BOX).save(lr / path.name)
+    folder = runs.replace(one, downscalers=[("mine", f"folder: {lr}")])
+    with pytest.raises(ValueError, match="downscaler 'mine': expected one that can be called on samples, got LR files"):
+        run(folder, tmp_path / "rows", strict=True)
+    assert len(run(runs.replace(folder, upscaler="embedded_pulse(steps=1)"), tmp_path / "rows")) == 20
+
+
+def test_images_of_another_size_are_refused_with_the_right_one(faces, images, tmp_path):
+    for path in Path(images).glob("*.png"):
+        Image.open(path).resize((24, 24)).save(path)
+    with pytest.raises(RuntimeError, match="expected HR images of 16x16 pixels, what the generator draws, got 24x24"):
+        run(searched(images), tmp_path / "rows")

@@ -1,13 +1,18 @@
+import hashlib
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from helpers import upscalers, weights
-from helpers.downscalers import bicubic
+from helpers import embedded_faces, pulse, pulse_options, upscalers, weights
+from helpers.downscalers import bicubic, bicubic_float, box
 from helpers.images import quantize
 from helpers.networks import srflow
 from helpers.networks.compact_flow import CompactFlow
+from helpers.networks.stylegan import Mapping, Synthesis
 from helpers.runtime import seeded
 from helpers.training import export
+from tests.test_stylegan import fill
 
 EMBEDDED = [
     int(path.stem.removeprefix("compact_flow_x")) for path in weights.EMBEDDED.glob("compact_flow_x[0-9].safetensors")
@@ -162,3 +167,161 @@ def test_names_that_mean_nothing_stop(name, scale, heat, message):
 def test_weights_of_a_cascade_are_those_of_its_stages():
     one, two = (upscalers.weights_hash("embedded_flow", scale) for scale in (8, 4))
     assert upscalers.weights_hash("embedded_flow_x8+embedded_flow_x4", 32) == f"{one}+{two}"
+
+
+# ---- searches
+
+
+def small_networks():
+    """A generator of 16x16 images, weights by rule, and the fit of its own mapping network."""
+    mapping, synthesis = fill(Mapping(16, 16, 2)), fill(Synthesis(16, fmap_base=64, fmap_max=16, style_size=16))
+    return mapping, synthesis, *pulse.gaussian_fit(mapping, [torch.randn(2000, 16, generator=seeded("fit"))])
+
+
+def embed_small_generator(monkeypatch, folder):
+    """Let it stand in for the embedded generator, in the same kind of file."""
+    mapping, synthesis, mean, std = small_networks()
+    state = {f"mapping.{name}": tensor for name, tensor in mapping.state_dict().items()}
+    state |= {f"synthesis.{name}": tensor for name, tensor in synthesis.state_dict().items()}
+    path = folder / f"{embedded_faces.NAME}.safetensors"
+    save_file(state | {"fit.mean": mean, "fit.std": std}, path, {"images": "0"})
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "SHA256SUMS").write_text(f"{digest}  {path.name}\n")
+    monkeypatch.setattr(weights, "EMBEDDED", folder)
+    embedded_faces.networks.cache_clear()
+    return path
+
+
+@pytest.fixture(name="small")
+def small_fixture(monkeypatch, tmp_path):
+    yield embed_small_generator(monkeypatch, tmp_path)
+    embedded_faces.networks.cache_clear()
+
+
+def face():
+    """An LR image 4x4 of an image that the small generator draws."""
+    network = pulse.embedded_generator()
+    sr = pulse.search(torch.full((1, 3, 4, 4), 0.5), network, seeded("face"), steps=1, noise="zero").sr
+    return quantize(bicubic_float(sr, 4))
+
+
+def keys(n):
+    return [seeded(0, "face", q) for q in range(n)]
+
+
+def test_embedded_pulse_is_the_search_with_its_options(small):
+    lr, found = face(), []
+    upscale = upscalers.build("embedded_pulse(steps=3, noise=zero)", scale=4)
+    sr = upscale(lr, keys(3), on_result=found.append)
+    expected = pulse.search(lr, pulse.embedded_generator(), keys(3), steps=3, noise="zero")
+    assert torch.equal(sr, expected.sr) and torch.equal(found[0].residual, expected.residual)
+    assert sr.shape == (3, 3, 16, 16) and not torch.allclose(sr[0], sr[1], atol=1e-2)
+    assert upscalers.weights_hash("embedded_pulse(steps=3)", 4) == weights.sha256_of(small)[:12]
+    preset = upscalers.build("embedded_pulse(preset=pulse,steps=3)", scale=4)(lr, keys(2))
+    options = pulse.PRESETS["pulse"] | {"steps": 3}
+    assert torch.equal(preset, pulse.search(lr, pulse.embedded_generator(), keys(2), **options).sr)
+
+
+def test_what_the_samples_must_agree_through_changes_them(small):
+    lr = face()
+    built = {f_ds: upscalers.build(f"embedded_pulse(f_ds={f_ds},steps=4)", scale=4) for f_ds in pulse_options.F_DS}
+    draws = {f_ds: upscale(lr, keys(2), downscale=bicubic_float) for f_ds, upscale in built.items()}
+    network = pulse.embedded_generator()
+    assert torch.equal(draws["bicubic"], pulse.search(lr, network, keys(2), steps=4).sr)
+    assert torch.equal(draws["true"], pulse.search(lr, network, keys(2), steps=4, f_ds=bicubic_float).sr)
+    assert not torch.equal(draws["true"], draws["straight-through"])
+    rounded = built["straight-through"](lr, keys(2), downscale=box)
+    assert rounded.isfinite().all() and not torch.equal(rounded, draws["straight-through"])
+    for f_ds in ("true", "straight-through"):
+        with pytest.raises(ValueError, match=f"embedded_pulse: f_ds={f_ds} needs the downscaler"):
+            built[f_ds](lr, keys(2))
+    with pytest.raises(ValueError, match="f_ds, box: .* zero everywhere, as of rounding; .*f_ds=straight-through"):
+        built["true"](lr, keys(2), downscale=box)
+
+
+def official_folder(folder, monkeypatch, mapping):
+    """Files such as the official ones, of the small size; `mapping` instead of the fit if it is given."""
+    network, synthesis, mean, std = small_networks()
+    torch.save(synthesis.state_dict(), folder / "pulse_synthesis")
+    torch.save(network.state_dict() if mapping else {"mean": mean, "std": std}, folder / "fit")
+    files = {"pulse_synthesis": folder / "pulse_synthesis"}
+    files |= {"pulse_mapping" if mapping else "pulse_gaussian_fit": folder / "fit"}
+    monkeypatch.setattr(weights, "locate", files.get)
+    monkeypatch.setattr(weights, "fetch", lambda name: files[name])
+    return folder / "pulse_synthesis", folder / "fit"
+
+
+@pytest.mark.parametrize("mapping", [False, True])
+def test_official_pulse_runs_from_its_files(tmp_path, monkeypatch, mapping):
+    files = official_folder(tmp_path, monkeypatch, mapping)
+    sr = upscalers.build("pulse(steps=2)", scale=4)(torch.full((1, 3, 4, 4), 0.5), keys(2))
+    assert sr.shape == (2, 3, 16, 16) and sr.isfinite().all()
+    assert upscalers.weights_hash("pulse", 4) == "+".join(weights.sha256_of(file)[:12] for file in files)
+    _, _, mean, std = small_networks()
+    found = pulse.official_generator()
+    if mapping:
+        torch.testing.assert_close((found.mean, found.std), (mean, std), rtol=0.2, atol=0.05)  # other latents
+    else:
+        assert torch.equal(found.mean, mean) and torch.equal(found.std, std)
+
+
+def test_official_pulse_without_its_files_says_which(tmp_path, monkeypatch):
+    monkeypatch.setenv("IDA_RD_CACHE", str(tmp_path))
+    monkeypatch.delenv("IDA_RD_WEIGHTS", raising=False)
+    monkeypatch.setenv("IDA_RD_OFFLINE", "1")
+    with pytest.raises(ValueError, match="is missing: put it into"):
+        upscalers.build("pulse", scale=8)
+
+
+@pytest.mark.parametrize(
+    "name, normalised",
+    [
+        ("embedded_pulse", "embedded_pulse"),
+        ("embedded_pulse()", "embedded_pulse"),
+        ("embedded_pulse( steps = 100, f_ds=true )", "embedded_pulse(f_ds=true,steps=100)"),
+        ("pulse(eps=2e-3,learning_rate=.40)", "pulse(eps=0.002,learning_rate=0.4)"),
+        ("pulse(tile_latent=True,steps=1)", "pulse(steps=1,tile_latent=true)"),
+        ("pulse(loss=100*L2 + 0.05*GEOCROSS)", "pulse(loss=100*L2+0.05*GEOCROSS)"),
+        ("embedded_flow_x8+embedded_flow_x4", "embedded_flow_x8+embedded_flow_x4"),
+    ],
+)
+def test_equal_options_are_equal_names(name, normalised):
+    assert upscalers.normalised(name) == normalised == upscalers.normalised(normalised)
+    assert upscalers.searches(name) == ("pulse" in name)
+
+
+@pytest.mark.parametrize(
+    "name, heat, message",
+    [
+        ("embedded_pulse(stepz=3)", 1.0, "expected options among .*steps.*, got 'stepz'"),
+        ("embedded_pulse(steps=many)", 1.0, "steps: expected an integer, got 'many'"),
+        ("embedded_pulse(steps=0)", 1.0, "steps: expected an integer of at least 1, got 0"),
+        ("embedded_pulse(steps=3,steps=4)", 1.0, "steps: expected once"),
+        ("embedded_pulse(eps=-1)", 1.0, "eps: expected a number of at least 0, got -1.0"),
+        ("embedded_pulse(tile_latent=1)", 1.0, "tile_latent: expected true or false, got '1'"),
+        ("embedded_pulse(noise=loud)", 1.0, "noise: expected one of fixed, zero, trainable, got 'loud'"),
+        ("embedded_pulse(trainable_noise=3)", 1.0, "at least 0 with noise=trainable, got 3, noise=fixed"),
+        ("embedded_pulse(noise=trainable,trainable_noise=-1)", 1.0, "at least 0 .*got -1"),
+        ("embedded_pulse(loss=2*L3)", 1.0, "loss: expected terms like"),
+        ("embedded_pulse(preset=paper)", 1.0, "preset: expected one of ida_rd, pulse, got 'paper'"),
+        ("embedded_pulse(f_ds=no)", 1.0, "f_ds: expected one of bicubic, true, straight-through, got 'no'"),
+        ("embedded_pulse(steps=3", 1.0, "expected options as in embedded_pulse"),
+        ("embedded_flow(steps=3)", 1.0, "expected options as in embedded_pulse"),
+        ("embedded_pulse(steps=3)+bicubic_x2", 1.0, "expected options as in embedded_pulse.*alone"),
+        ("bicubic_x2+embedded_pulse_x2", 1.0, "expected embedded_pulse alone, not as a stage"),
+        ("embedded_pulse", 0.9, "heat is the radius of the sphere of starts: expected 1.0, got 0.9"),
+        ("embedded_pulse", "1.0+1.0", "heat: expected a number, or 1 joined"),
+    ],
+)
+def test_impossible_searches_stop(name, heat, message):
+    with pytest.raises(ValueError, match=message):
+        upscalers.stages(name, 4, heat)
+
+
+def test_searches_of_the_wrong_size_say_which_is_right(small):
+    with pytest.raises(ValueError, match="scale: expected a divisor of 16 from 2 to 8, got 3"):
+        upscalers.build("embedded_pulse", scale=3)
+    with pytest.raises(ValueError, match=r"expected HR images of 16x16 pixels, .* got 32x24 \(LR 8x6, x4\)"):
+        upscalers.build("embedded_pulse", scale=4)(lr_image(8, 6), keys(1))
+    with pytest.raises(ValueError, match="expected 1.0, got 0.5"):
+        upscalers.UPSCALERS["embedded_pulse"](scale=4, heat=0.5)

@@ -111,7 +111,7 @@ class Noise(nn.Module):
         self.weight = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
-        return x if noise is None else torch.addcmul(x, self.weight.view(1, -1, 1, 1), noise)
+        return x if noise is None else torch.addcmul(x, self.weight.to(x).view(1, -1, 1, 1), noise.to(x))
 
 
 class Style(nn.Module):
@@ -133,7 +133,8 @@ class Epilogue(nn.Module):
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
         x = F.leaky_relu(self.noise(x, noise), SLOPE)
         n, channels, height, width = x.shape
-        scale, shift = self.style_mod.lin(style).view(n, 2, channels).unbind(1)
+        exact = torch.promote_types(x.dtype, torch.float32)  # of mean, spread and style where x is in half precision
+        scale, shift = self.style_mod.lin(style).to(exact).view(n, 2, channels).unbind(1)
         # instance norm is the batch norm of one image with N * C channels, which scales and shifts as well;
         # eps is PyTorch's default as in PULSE, NVIDIA's TensorFlow code has 1e-8
         x, scale, shift = x.reshape(1, n * channels, height, width), scale.reshape(-1) + 1, shift.reshape(-1)
@@ -266,11 +267,15 @@ class Synthesis(nn.Module):
         ]
         if len(got) != len(shapes) or not all(fits):
             raise ValueError(f"noise: expected shapes {[(len(styles), *shape) for shape in shapes]}, got {got}")
-        x, each = None, styles.unbind(1)
+        return self.torgb(self.trunk(styles, noise)[-1])
+
+    def trunk(self, styles: Tensor, noise: list[Tensor | None]) -> list[Tensor]:
+        """Features of every block, from 4x4 to the last; arguments as `forward`, which checks them."""
+        found, each = [], styles.unbind(1)
         for number, block in enumerate(self.blocks.values()):
             pair = slice(2 * number, 2 * number + 2)
-            x = block(each[pair], noise[pair]) if x is None else block(x, each[pair], noise[pair])
-        return self.torgb(x)
+            found.append(block(*found[-1:], each[pair], noise[pair]))
+        return found
 
     def frozen(self) -> "Synthesis":
         """A copy for many passes: in eval mode, without gradients of the weights, which are scaled once."""
@@ -321,4 +326,26 @@ def synthesis_of(state: dict[str, Tensor]) -> Synthesis:
     except RuntimeError as error:  # its text lists names and shapes
         found = " ".join(str(error).split())
         raise ValueError(f"expected the state dict of a {side}x{side} synthesis network, got {found}") from error
+    return network.eval()
+
+
+def mapping_of(state: dict[str, Tensor], rate: float = 0.01) -> Mapping:
+    """A mapping network of the sizes that a state dict has, loaded strictly, in eval mode.
+
+    Args:
+        state: name -> tensor, as `Mapping.state_dict`.
+        rate: as `Mapping`; it cannot be read from the tensors.
+
+    Raises:
+        ValueError: no such state dict; names what is missing or does not fit.
+    """
+    first, layers = state.get("dense0.weight"), sum(name.endswith(".weight") for name in state)
+    if first is None or first.ndim != 2:
+        raise ValueError(f"expected the state dict of a mapping network, got {sorted(state)[:4]}")
+    network = Mapping(first.shape[1], first.shape[0], layers, rate)
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:  # its text lists names and shapes
+        found = " ".join(str(error).split())
+        raise ValueError(f"expected the state dict of a mapping of {layers} layers, got {found}") from error
     return network.eval()
