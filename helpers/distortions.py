@@ -11,18 +11,22 @@ from functools import lru_cache
 from importlib import metadata
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from helpers import __version__, weights
 from helpers.downscalers import matlab_bicubic
 from helpers.images import check_images
+from helpers.networks.compact_lpips import CompactLPIPS
 
 # piq and torchvision.models are imported where they are used: they take half of the start of a process
 
-# Smallest height and width in pixels; below it an error, not a number. LPIPS: AlexNet's pooling runs out of
-# pixels; SSIM: its window; MS-SSIM: that window on the fifth scale; DISTS: 2x2 features in the last layer.
+# Smallest height and width in pixels; below it an error, not a number. LPIPS and our network of its form: AlexNet's
+# pooling runs out of pixels; SSIM: its window; MS-SSIM: that window on the fifth scale; DISTS: 2x2 features in the
+# last layer.
 _SIDES = {
     "lpips": 31,
+    "lpips_embedded": 31,
     "psnr": 1,
     "mse": 1,
     "ssim": 11,
@@ -48,6 +52,24 @@ def lpips(sr: Tensor, hr: Tensor) -> Tensor:
         ValueError: other shapes, ranges or sizes; or the trunk is missing (the message says where to put it).
     """
     return against("lpips", hr)(sr)
+
+
+def lpips_embedded(sr: Tensor, hr: Tensor) -> Tensor:
+    """A small network of LPIPS's form that comes with the repository: 0 for equal images, lower is better.
+
+    Trained by us to reproduce `lpips` on what this project compares. It is not LPIPS: how far apart the two are is in
+    its card, data/weights/README.md; its recipe is notebooks/training/compact_lpips.ipynb.
+
+    Args:
+        sr, hr: as in `lpips`.
+
+    Returns:
+        Distances, shape (N,), float32.
+
+    Raises:
+        ValueError: other shapes, ranges or sizes; or the file is not the one of the repository.
+    """
+    return against("lpips_embedded", hr)(sr)
 
 
 def psnr(sr: Tensor, hr: Tensor) -> Tensor:
@@ -154,6 +176,7 @@ def dists(sr: Tensor, hr: Tensor) -> Tensor:
 
 DISTORTIONS = {
     "lpips": lpips,
+    "lpips_embedded": lpips_embedded,
     "psnr": psnr,
     "ssim": ssim,
     "ms_ssim": ms_ssim,
@@ -164,7 +187,8 @@ DISTORTIONS = {
     "1-ms_ssim": lambda sr, hr: 1 - ms_ssim(sr, hr),
     "1-ssim_piq_downsampled": lambda sr, hr: 1 - ssim_piq_downsampled(sr, hr),
 }
-LOWER_IS_BETTER = {name: name.startswith("1-") or name in ("lpips", "dists", "mse") for name in DISTORTIONS}
+_DISTANCES = ("lpips", "lpips_embedded", "dists", "mse")
+LOWER_IS_BETTER = {name: name.startswith("1-") or name in _DISTANCES for name in DISTORTIONS}
 MINIMUM_SIDE = {name: _SIDES[name.removeprefix("1-")] for name in DISTORTIONS}
 OF_MEAN = "_of_mean"
 OF_LR = ("lr_mse", "consistency_mse")
@@ -189,7 +213,7 @@ def as_distortion(name: str) -> str:
 def against(
     name: str, hr: Tensor, lr: Tensor | None = None, *, plain: Mapping[str, Callable] | None = None
 ) -> Callable[[Tensor], Tensor]:
-    """D( . , hr) with everything that depends on `hr` alone computed once: the features of LPIPS and DISTS.
+    """D( . , hr) with everything that depends on `hr` alone computed once: the features of networks.
 
     Args:
         name: key of `DISTORTIONS`; with "_of_mean" the draws are handed over in their order, batch by batch, and
@@ -271,10 +295,10 @@ def available(name: str) -> str | None:
 
 
 def describe(name: str) -> str:
-    """What the column `metric` of a row says: network, variant, package and its version.
+    """What the column `metric` of a row says: network, variant, package and its version, or hash of the weights.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name; or the embedded weights are not those of the repository.
     """
     _check_name(name)
     if name.endswith(OF_MEAN):
@@ -282,6 +306,8 @@ def describe(name: str) -> str:
     if name in OF_LR:
         return f"{name} over RGB in [0, 1], MATLAB bicubic (helpers {__version__})"
     kind = name.removeprefix("1-")
+    if name == "lpips_embedded":  # with other weights it is another metric
+        return f"{name}: compact network of LPIPS's form, {weights.sha256_of(weights.embedded(_EMBEDDED))[:12]}"
     if kind in ("psnr", "mse"):
         return f"{name} over RGB in [0, 1] (helpers {__version__})"
     package = "lpips" if kind == "lpips" else "piq"
@@ -292,6 +318,7 @@ def describe(name: str) -> str:
 
 # ---- networks: features of an image, and the distance of two sets of features
 
+_EMBEDDED = "compact_lpips"
 _NEEDS = {"lpips": (("alexnet", "alexnet_features"),), "dists": (("vgg16",), ("dists",))}  # any of each group
 
 
@@ -326,16 +353,35 @@ def _trunk(network: nn.Module, names: tuple[str, ...]) -> nn.Module:
 
 @lru_cache(maxsize=8)
 def _network(name: str, device: torch.device) -> nn.Module:
-    """The network of LPIPS or DISTS on `device`, built once a process; no library downloads by itself."""
-    network = _lpips_network() if name == "lpips" else _dists_network()
+    """The network of a distortion on `device`, built once a process; no library downloads by itself."""
+    network = {"lpips": _lpips_network, "lpips_embedded": _embedded_network, "dists": _dists_network}[name]()
     return network.eval().requires_grad_(False).to(device)
+
+
+def alexnet() -> nn.Sequential:
+    """The convolutions of torchvision's AlexNet, on the CPU, in eval mode: images normalised as ImageNet's to features.
+
+    Raises:
+        ValueError: the weights are not here and cannot be fetched; says what to do.
+    """
+    from torchvision import models
+
+    return _trunk(_empty(models.alexnet), _NEEDS["lpips"][0]).eval().requires_grad_(False)
+
+
+def _embedded_network() -> CompactLPIPS:
+    path = weights.embedded(_EMBEDDED)
+    with safe_open(path, "pt") as file:
+        widths = [int(width) for width in file.metadata()["widths"].strip("[]").split(",")]
+    network = CompactLPIPS(widths)
+    network.load_state_dict(weights.load_state(path))  # float16 in the file
+    return network
 
 
 def _lpips_network() -> nn.Module:
     import lpips as package
-    from torchvision import models
 
-    trunk = _trunk(_empty(models.alexnet), _NEEDS["lpips"][0])
+    trunk = alexnet()
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lpips 0.1.4 passes torchvision's old argument
         network = package.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)  # trained heads
@@ -366,7 +412,7 @@ def _dists_network() -> nn.Module:
     from torchvision import models
 
     path = weights.fetch("dists")
-    state = weights.load_state(path)
+    state = weights.load_once(path)
     if {key: value.shape[1] for key, value in state.items()} != {"alpha": 1475, "beta": 1475}:
         raise ValueError(f"{path}: expected alpha and beta of 1475 channels, got {list(state)}")
     total = state["alpha"].sum() + state["beta"].sum()  # so that equal images are at distance 0
@@ -404,4 +450,8 @@ def _dists_distance(network: nn.Module, sr: list[Tensor], hr: list[Tensor]) -> T
     return 1 - sum((similarity * weight.to(similarity)).sum((1, 2, 3)) for similarity, weight in weighted)
 
 
-_FEATURES = {"lpips": (_lpips_features, _lpips_distance), "dists": (_dists_features, _dists_distance)}
+_FEATURES = {
+    "lpips": (_lpips_features, _lpips_distance),
+    "lpips_embedded": (lambda network, images: network(images.float()), CompactLPIPS.distance),
+    "dists": (_dists_features, _dists_distance),
+}

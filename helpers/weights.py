@@ -1,153 +1,28 @@
-"""Checkpoints: where each is found, that it is the right file, and how it is opened without running code."""
+"""Checkpoints: where each is found, that it is the right file, and how it is opened without running code.
 
+`weights_table.WEIGHTS` says what they are; `python -m helpers.weights` lists, fetches, verifies and names them.
+"""
+
+import contextlib
 import hashlib
 import os
-import socket
+import runpy
 import threading
-import urllib.request
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-CHUNK = 1 << 20
+from helpers import downloads
+from helpers.weights_table import WEIGHTS, Entry
+
 EMBEDDED = Path(__file__).parent.parent / "data" / "weights"
-
-
-class Entry(NamedTuple):
-    """One file: `sha256` may be a prefix (then only that much is checked) or "" (first use is recorded)."""
-
-    file: str
-    urls: tuple[str, ...]
-    sha256: str
-    bytes: int | None
-    licence: str
-    note: str = ""
-
-
-TORCHVISION = "torchvision BSD-3-Clause; ImageNet-trained, no separate licence stated for the weights"
-SRFLOW = "CC BY-NC-SA 4.0 (non-commercial, Huawei Technologies 2020)"
-SRFLOW_NOTE = (
-    "the official address (data.vision.ee.ethz.ch/alugmayr/SRFlow/pretrained_models.zip) has answered 404 "
-    "since 2024 (andreas128/SRFlow issue 64) and no hash is known, so this file has to be put there by hand; "
-    "its hash is recorded at first use, so only later changes are noticed"
-)
-UTEXAS = "free to use, copy, modify and distribute with its notice (University of Texas at Austin 2011)"
-CONTRIQUE = "no licence stated (pavancm/CONTRIQUE)"
-CONTRIQUE_REVISION = "f73233cd89a66bd4a0cc145fa911c8813a09a42b"
-# torchvision's file names end in the first 8 hex digits of the SHA-256; several public projects pin all 64.
-WEIGHTS = {
-    "alexnet": Entry(
-        "alexnet-owt-7be5be79.pth",
-        ("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",),
-        "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
-        244_408_911,
-        TORCHVISION,
-        "trunk of LPIPS (its convolutions alone, alexnet_features_fp32.npz, will do as well)",
-    ),
-    "alexnet_features": Entry(
-        "alexnet_features_fp32.npz",
-        (),
-        "ca6339de1d4a1de17ac058eebb8dd3fb388fd15051f9bd36119143bba644b8fc",
-        None,
-        TORCHVISION,
-        "the five convolutions of the file above, float32: all that LPIPS needs of it",
-    ),
-    "vgg16": Entry(
-        "vgg16-397923af.pth",
-        ("https://download.pytorch.org/models/vgg16-397923af.pth",),
-        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-        553_433_881,
-        TORCHVISION,
-        "trunk of DISTS",
-    ),
-    "dists": Entry(
-        "dists_weights.pt",
-        ("https://github.com/photosynthesis-team/piq/releases/download/v0.4.1/dists_weights.pt",),
-        "",
-        None,
-        "MIT (Ding et al. 2020), as released by piq (Apache-2.0)",
-        "channel weights of DISTS; no hash was published, so the one of the first use is recorded",
-    ),
-    **{
-        name: Entry(f"{name}.pth", (), "", None, SRFLOW, SRFLOW_NOTE)
-        for name in ("SRFlow_DF2K_4X", "SRFlow_DF2K_8X", "SRFlow_CelebA_8X")
-    },
-    "niqe_official": Entry(
-        "niqe_pris_params.npz",
-        ("https://raw.githubusercontent.com/XPixelGroup/BasicSR/master/basicsr/metrics/niqe_pris_params.npz",),
-        "2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296",
-        11_850,
-        UTEXAS,
-        "pristine model of NIQE; the same file is inside the package basicsr 1.4.2 on PyPI",
-    ),
-    "brisque": Entry(
-        "brisque_svr.npz",
-        (),
-        "",
-        None,
-        UTEXAS,
-        "regressor of BRISQUE, converted from allmodel and allrange of the MATLAB release (utlive/BRISQUE) as "
-        "helpers.iqa.read_brisque says; its hash depends on who converts and is recorded at first use",
-    ),
-    "brisque_opencv": Entry(
-        "brisque_live_svr.npz",
-        (),
-        "a6b33b78946fbafe4840b7bc077a408ccce15eecafc0e67492f9675646e3bf0e",
-        99_630,
-        "Apache-2.0 (OpenCV contrib)",
-        "another regressor for BRISQUE's features, converted from brisque_model_live.yml and "
-        "brisque_range_live.yml of opencv_contrib, modules/quality/samples",
-    ),
-    "maniqa": Entry(
-        "ckpt_koniq10k.pt",
-        (
-            "https://github.com/IIGROUP/MANIQA/releases/download/Koniq10k/ckpt_koniq10k.pt",
-            "https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/ckpt_koniq10k.pt",
-        ),
-        "",
-        None,
-        "terms of IIGROUP/MANIQA; pyiqa: PolyForm Noncommercial",
-        "MANIQA trained on KonIQ-10k, its ViT included; needs the package pyiqa (extra iqa)",
-    ),
-    "contrique": Entry(
-        "CONTRIQUE_checkpoint25.tar",
-        # the address has another name for the file; what follows # is never sent
-        ("https://utexas.box.com/shared/static/rhpa8nkcfzpvdguo97n2d5dbn4qb03z8.tar#CONTRIQUE_checkpoint25.tar",),
-        "",
-        None,
-        CONTRIQUE,
-        "ResNet-50 of CONTRIQUE; the score also needs one of the two regressors below",
-    ),
-    **{
-        f"contrique_{data.lower()}": Entry(
-            f"{data}.save",
-            (f"https://raw.githubusercontent.com/pavancm/CONTRIQUE/{CONTRIQUE_REVISION}/models/{data}.save",),
-            "",
-            None,
-            CONTRIQUE,
-            f"ridge regression of CONTRIQUE's features to the opinion scores of {data}; a pickle, of which only "
-            "arrays are rebuilt",
-        )
-        for data in ("CLIVE", "Koniq")
-    },
-    "ffhq_features": Entry(
-        "ffhq-features-dataset-9c4c7ef5132d.zip",
-        # as above: the address has another name for the file
-        (
-            "https://github.com/DCGM/ffhq-features-dataset/archive/9c4c7ef5132d.zip#ffhq-features-dataset-9c4c7ef5132d.zip",
-        ),
-        "",
-        None,
-        "CC BY-NC-SA 4.0",
-        "ages and genders of FFHQ by Microsoft's Face API, one JSON file an image; no hash was published",
-    ),
-}
+BY_HAND = "IDA_RD_WEIGHTS"  # names a folder, as the next one does
+SHARED = "IDA_RD_SHARED_CACHE"
 
 
 def cache_folder() -> Path:
@@ -155,46 +30,110 @@ def cache_folder() -> Path:
     return Path(os.environ.get("IDA_RD_CACHE") or Path.home() / ".cache" / "ida-rd")
 
 
+def cache_folders() -> list[Path]:
+    """The folder `IDA_RD_SHARED_CACHE`, never written to, where one is named; then `cache_folder()`."""
+    shared = os.environ.get(SHARED)
+    return [Path(shared), cache_folder()] if shared else [cache_folder()]
+
+
 def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file, 64 hex digits; hashed once a process for each size and time of change."""
     stat = os.stat(path)
-    return _sha256(str(path), stat.st_size, stat.st_mtime_ns)
+    return _hash(str(path), stat.st_size, stat.st_mtime_ns, False)
 
 
-@lru_cache(maxsize=256)
-def _sha256(path: str, size: int, modified: int) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+def git_hash_of(path: str | Path) -> str:
+    """What `git hash-object` prints for a file, 40 hex digits: SHA-1 of its size and content."""
+    stat = os.stat(path)
+    return _hash(str(path), stat.st_size, stat.st_mtime_ns, True)
+
+
+def forget_hashes() -> None:
+    """Hash every file anew from now on, even one of the same size and time of change."""
+    _hash.cache_clear()
+
+
+def places(name: str) -> Iterator[tuple[str, Path]]:
+    """Files of `name` on this machine, in the order in which they are taken, right or wrong.
+
+    Yields:
+        "IDA_RD_WEIGHTS" (put there by hand), "shared folder" (`IDA_RD_SHARED_CACHE`), "cache" (`cache_folder`) or
+        "torch.hub", and the path. Only the cache is ever written to. Each file may have its own name or that of
+        another program's cache (`Entry.also`).
+
+    Raises:
+        ValueError: unknown name.
+    """
+    entry = _entry(name)
+    folders = (
+        (BY_HAND, os.environ.get(BY_HAND)),
+        ("shared folder", os.environ.get(SHARED)),
+        ("cache", cache_folder()),
+        ("torch.hub", _hub_folder()),
+    )
+    for where, folder in folders:
+        for file in (entry.file, *entry.also) if folder else ():
+            if (path := Path(folder) / file).is_file():
+                yield where, path
+
+
+def problem(path: Path, entry: Entry) -> str | None:
+    """Why `path` is not the file of `entry`, or None; records the hash where none is known yet.
+
+    Raises:
+        ValueError: there is no hash to compare with, and the cache cannot be written.
+    """
+    if wrong := _not_a_checkpoint(path):
+        return f"{path}: {wrong}"
+    found = sha256_of(path)
+    if (entry.sha256 and found.startswith(entry.sha256)) or (entry.git and git_hash_of(path) == entry.git):
+        return None
+    size = f", {path.stat().st_size} of {entry.bytes} bytes" if entry.bytes else ""
+    if entry.sha256:
+        return f"{path}: SHA-256 expected {entry.sha256}, found {found}{size}"
+    if entry.git:
+        return f"{path}: git hash expected {entry.git}, found {git_hash_of(path)}{size}"
+    note = cache_folder() / f"{entry.file}.sha256"
+    beside = path.with_name(note.name)  # who filled a shared folder has recorded it there
+    if not note.is_file() and not beside.is_file():
+        try:
+            _write(note, found)
+        except OSError as error:
+            raise ValueError(f"{note}: expected a writable cache to record the hash of {path}") from error
+    note = note if note.is_file() else beside
+    if (recorded := note.read_text().strip()) == found:
+        return None
+    return (
+        f"{path}: SHA-256 recorded at first use (delete {note} if the change is meant) {recorded}, found {found}{size}"
+    )
 
 
 def locate(name: str) -> Path | None:
     """The verified file of `name` on this machine, or None; never downloads.
 
-    Looked for in the folder `IDA_RD_WEIGHTS` (put there by hand, never written to), then in `cache_folder()`,
-    then in the cache of torch.hub.
+    The first right one of `places`; then the same for the entry that will do `instead`.
 
     Raises:
         ValueError: unknown name, or the file in `IDA_RD_WEIGHTS` is not the right one. A wrong file in a
-            cache counts as missing: `fetch` replaces it.
+            cache counts as missing: `fetch` replaces that of `cache_folder()`.
     """
     entry = _entry(name)
-    folder = os.environ.get("IDA_RD_WEIGHTS")
-    if folder and (path := Path(folder) / entry.file).is_file():
-        if problem := _problem(path, entry):
-            raise ValueError(problem)
-        return path
-    paths = (cache_folder() / entry.file, _hub_folder() / entry.file)
-    return next((path for path in paths if path.is_file() and _problem(path, entry) is None), None)
+    for where, path in places(name):
+        wrong = problem(path, entry)
+        if wrong is None:
+            return path
+        if where == BY_HAND:
+            raise ValueError(wrong)
+    return locate(entry.instead) if entry.instead else None
 
 
 def fetch(name: str, *, offline: bool = False, patience: float = 0.9) -> Path:
     """Path of the verified file of `name`; downloads it into `cache_folder()` when it is nowhere here.
 
     A wrong file in the cache is renamed to *.broken and fetched again. A download goes to a temporary name,
-    is checked, and only then takes the final name, so a cut never leaves a file that looks whole.
+    is checked, and only then takes the final name, so a cut never leaves a file that looks whole. The next address,
+    and the next call, take up a cut download where a hash proves the result, else they start again. Of several
+    processes one downloads and the others wait for it. Where no address serves, the entry `instead` is fetched.
 
     Args:
         name: a key of `WEIGHTS`.
@@ -210,35 +149,51 @@ def fetch(name: str, *, offline: bool = False, patience: float = 0.9) -> Path:
     """
     if (path := locate(name)) is not None:
         return path
-    entry, problems = _entry(name), []
+    entry = _entry(name)
+    problems = [str(problem(path, entry)) for _, path in places(name)]
     target = cache_folder() / entry.file
-    if target.is_file() and entry.urls:
-        problems.append(f"{_problem(target, entry)} (renamed to {target.name}.broken)")
-        os.replace(target, target.with_name(target.name + ".broken"))
-    elif target.is_file():  # put there by hand and nowhere to be had again: not touched
-        problems.append(str(_problem(target, entry)))
-    if offline or os.environ.get("IDA_RD_OFFLINE"):
+    offline = offline or bool(os.environ.get("IDA_RD_OFFLINE"))
+    if entry.urls and not offline:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with downloads.alone(target.with_name(f"{entry.file}.lock")):
+                if (path := locate(name)) is not None:  # another process was faster
+                    return path
+                if target.is_file():
+                    problems.append(f"renamed to {target.name}.broken")
+                    os.replace(target, target.with_name(target.name + ".broken"))
+                if _download(entry, target, patience, problems):
+                    return target
+        except OSError as error:
+            problems.append(f"expected a cache that can be written, got {error}; IDA_RD_CACHE may name another")
+    if offline:
         problems.append("the network is switched off")
-    else:
-        for url in entry.urls * 2:  # once more from the start after a cut
-            try:
-                _download(url, target, entry, patience)
-                return target
-            except (OSError, ValueError) as error:  # URLError and HTTPError are OSErrors
-                problems.append(f"{url}: {error}")
-                if isinstance(error, TimeoutError):
-                    break
+    elif entry.instead:
+        try:
+            return fetch(entry.instead, patience=patience)
+        except ValueError as error:
+            problems.append(f"nor is what would do instead: {error}")
     raise ValueError("; ".join([missing(name), *dict.fromkeys(problems)]))
 
 
 def missing(name: str) -> str:
     """One line for the reader: which file is missing, where it may be put, where it comes from."""
     entry = _entry(name)
-    places = f"the folder named by IDA_RD_WEIGHTS, {cache_folder()}, or {_hub_folder()}"
+    shared = f"{os.environ[SHARED]}, " if os.environ.get(SHARED) else ""
+    places = f"the folder named by {BY_HAND}, {shared}{cache_folder()}, or {_hub_folder()}"
     places = places.replace(str(Path.home()), "~")  # committed notebooks print this
     source = " or ".join(entry.urls) or "no address"
-    known = f"SHA-256 {entry.sha256}" if entry.sha256 else "no published hash"
+    known = f"SHA-256 {entry.sha256}" if entry.sha256 else f"git hash {entry.git}" if entry.git else "no published hash"
     return f"{entry.file} is missing: put it into {places} (source: {source}; {known}); {entry.note}"
+
+
+def needed_by(notebook: str) -> list[str]:
+    """Names in `WEIGHTS` that a notebook opens in the paper's setting.
+
+    Args:
+        notebook: its stem or number, for example "03_synthetic_degradations" or "03".
+    """
+    return [name for name, entry in WEIGHTS.items() if notebook[:2] in entry.needed]
 
 
 def load_state(path: str | Path) -> dict[str, Tensor]:
@@ -256,8 +211,8 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: expected a checkpoint, found no such file")
-    if problem := _not_a_checkpoint(path):
-        raise ValueError(f"{path}: {problem}")
+    if wrong := _not_a_checkpoint(path):
+        raise ValueError(f"{path}: {wrong}")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file  # only here: .pth users need no safetensors
@@ -273,6 +228,32 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path}: expected a flat dict of tensors, got {type(state).__name__} with other values")
     return dict(state)
+
+
+def load_once(path: str | Path) -> dict[str, Tensor]:
+    """`load_state`, but of a pickle only once: from then on its copy in safetensors is opened.
+
+    The copy lies in the folder `converted` of the shared folder or the cache; its name has the hash of the pickle and
+    its own hash lies beside it, so a changed pickle or a damaged copy is converted again. Where the cache cannot be
+    written, the pickle is opened each time.
+
+    Args:
+        path: as `fetch` returns it.
+
+    Raises:
+        ValueError: as `load_state`.
+    """
+    path = Path(path)
+    if not path.is_file() or path.suffix in (".safetensors", ".npz"):
+        return load_state(path)
+    copies = [folder / "converted" / f"{path.stem}-{sha256_of(path)[:16]}.safetensors" for folder in cache_folders()]
+    for copy in copies:
+        if is_sound(copy):
+            return load_state(copy)
+    state = load_state(path)
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not correctness
+        _convert(state, path, copies[-1])
+    return state
 
 
 def load_into(network: nn.Module, state: dict[str, Tensor], source: str | Path) -> nn.Module:
@@ -299,6 +280,12 @@ def load_into(network: nn.Module, state: dict[str, Tensor], source: str | Path) 
         )
     network.load_state_dict(state)
     return network.eval().requires_grad_(False)
+
+
+def is_sound(copy: Path) -> bool:
+    """Whether a copy of `load_once` is there and has the hash that lies beside it."""
+    record = copy.with_name(f"{copy.name}.sha256")
+    return copy.is_file() and record.is_file() and record.read_text() == sha256_of(copy)
 
 
 def embedded(name: str) -> Path:
@@ -330,35 +317,23 @@ def _hub_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def _problem(path: Path, entry: Entry) -> str | None:
-    """Why `path` is not the file of `entry`; records the hash where none is known yet."""
-    if problem := _not_a_checkpoint(path):
-        return f"{path}: {problem}"
-    expected, source = entry.sha256, "expected"
-    found = sha256_of(path)
-    if not expected:
-        note = cache_folder() / f"{entry.file}.sha256"
-        if not note.is_file():
-            try:
-                part = _part(note)
-                part.write_text(found)
-                os.replace(part, note)
-            except OSError as error:
-                raise ValueError(f"{note}: expected a writable cache to record the hash of {path}") from error
-        expected = note.read_text().strip()
-        source = f"recorded at first use (delete {note} if the change is meant)"
-    if not found.startswith(expected):
-        size = f", {path.stat().st_size} of {entry.bytes} bytes" if entry.bytes else ""
-        return f"{path}: SHA-256 {source} {expected}, found {found}{size}"
-    return None
+@lru_cache(maxsize=256)
+def _hash(path: str, size: int, modified: int, git: bool) -> str:
+    digest = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False) if git else hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _not_a_checkpoint(path: Path) -> str | None:
-    with open(path, "rb") as stream:
-        head = stream.read(512).lstrip().lower()
     if path.stat().st_size == 0:
         return "expected a checkpoint, got an empty file (zero bytes)"
-    return "expected a checkpoint, got a web page: a failed download?" if head.startswith(b"<") else None
+    if page := downloads.web_page(path):
+        return f"expected a checkpoint, got {page}"
+    with open(path, "rb") as stream:
+        packed = stream.read(4) == b"PK\3\4"
+    return "truncated, no checkpoint: a zip archive without its end" if packed and not is_zipfile(path) else None
 
 
 def _part(path: Path) -> Path:
@@ -367,45 +342,65 @@ def _part(path: Path) -> Path:
     return path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
 
 
-def _download(url: str, target: Path, entry: Entry, patience: float) -> None:
-    """Stream `url` to a temporary file beside `target`, check it, and put it in place."""
-    _knock(url, patience)
-    part = _part(target)
+def _write(path: Path, text: str) -> None:
+    part = _part(path)
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def _download(entry: Entry, target: Path, patience: float, problems: list[str]) -> bool:
+    """Bring the file of `entry` to `target` from the first address that serves it; adds what went wrong."""
+    part = target.with_name(f"{target.name}.part")
+    proven = bool(entry.sha256 or entry.git)  # else nothing would notice halves of two versions put together
+    sources = [*entry.urls, *entry.urls]  # each once more
     try:
-        with urllib.request.urlopen(url, timeout=60) as answer, open(part, "wb") as stream:
-            length = int(answer.headers.get("Content-Length") or 0)
-            with tqdm(total=length or None, desc=entry.file, unit="B", unit_scale=True, leave=False) as bar:
-                while chunk := answer.read(CHUNK):
-                    bar.update(stream.write(chunk))
-        if length and part.stat().st_size != length:
-            raise ValueError(f"cut after {part.stat().st_size} of {length} bytes")
-        if problem := _problem(part, entry):
-            raise ValueError(problem.replace(str(part), "the answer"))
-        os.replace(part, target)
+        while sources:
+            url, before = sources.pop(0), part.stat().st_size if part.is_file() else 0
+            try:
+                downloads.download(url, part, resume=proven, size=entry.bytes, patience=patience, label=entry.file)
+                if wrong := problem(part, entry):
+                    part.unlink()
+                    raise ValueError(wrong.replace(str(part), "the answer"))
+                os.replace(part, target)
+                return True
+            except (OSError, ValueError) as error:  # URLError and HTTPError are OSErrors
+                problems.append(f"{url}: {error}")
+                if isinstance(error, downloads.Cut) and proven and part.stat().st_size > before:
+                    sources.insert(0, url)  # as long as it goes on
+                if isinstance(error, TimeoutError):
+                    sources = [each for each in sources if each != url]
+        return False
+    finally:
+        if not proven:
+            part.unlink(missing_ok=True)
+
+
+def _convert(state: dict[str, Tensor], source: Path, copy: Path) -> None:
+    """Write `state` as safetensors to `copy`, read it back, and record its hash.
+
+    Raises:
+        ValueError: what was read differs in a name, a shape, a type or a value.
+    """
+    from safetensors.torch import load_file, save_file
+
+    part = _part(copy)
+    try:
+        tensors = {key: value.detach().clone().contiguous() for key, value in state.items()}
+        save_file(tensors, part, {"sha256": sha256_of(source)})  # one item: two have no fixed order
+        again = load_file(part)
+        if again.keys() != state.keys() or not all(_same(again[key], state[key]) for key in state):
+            raise ValueError(f"{copy}: expected the tensors of {source}, got others")
+        _write(copy.with_name(f"{copy.name}.sha256"), sha256_of(part))
+        os.replace(part, copy)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _knock(url: str, patience: float) -> None:
-    """Connect to the server of `url` (or the proxy) within `patience` seconds, name look-up included."""
-    parts, proxies = urlsplit(url), urllib.request.getproxies()
-    if parts.scheme in proxies and not urllib.request.proxy_bypass(parts.hostname or ""):
-        proxy = proxies[parts.scheme]
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    failure: list[OSError | None] = [
-        TimeoutError(f"{parts.hostname} did not answer within {patience:g} s; fetch(..., patience=30) waits longer")
-    ]
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Equal bit by bit, NaN included."""
+    bits = [each.contiguous().reshape(-1).view(torch.uint8) for each in (a, b)]
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(*bits)
 
-    def connect() -> None:
-        try:
-            socket.create_connection((parts.hostname, port), timeout=patience).close()
-            failure[0] = None
-        except OSError as error:
-            failure[0] = error
 
-    thread = threading.Thread(target=connect, daemon=True)  # a look-up has no time limit of its own
-    thread.start()
-    thread.join(patience)
-    if failure[0] is not None:
-        raise failure[0]
+if __name__ == "__main__":
+    runpy.run_module("helpers.weights_cli", run_name="__main__")  # which imports this module, not the other way round
