@@ -8,6 +8,8 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
+
 from helpers import results, statistics
 
 ROOT = Path(__file__).parents[1]
@@ -67,7 +69,60 @@ def check() -> str:
     return _table(["1 - MS-SSIM, 8 crops, 2 draws each", *FLOWS], lines)
 
 
-BLOCKS = {"README.md": (ranking, card), "data/weights/README.md": (card, check)}
+def generator() -> str:
+    """How near the embedded generator's samples are to faces, and how well a search inverts it."""
+    facts = json.loads((CARDS / "style_generator_64.json").read_text())
+    names = list(facts["inversion"])
+    sets = [
+        [name, *(f"{values[key]:.3f}" for key in ("kid", "fid", "spread"))] for name, values in facts["sets"].items()
+    ]
+    columns = {"median residual": ("residual", 4), "LR-PSNR, dB": ("lr_psnr", 1), "PSNR to the face, dB": ("psnr", 2),
+               "PSNR of bicubic interpolation, dB": ("psnr_bicubic", 2), "spread between answers": ("spread", 3)}  # fmt: skip
+    inverted = [
+        [name, *(f"{facts['inversion'][name][key]:.{digits}f}" for key, digits in columns.values())] for name in names
+    ]
+    near = ", ".join(f"{name} {value:.4f}" for name, value in facts["nearest"].items())
+    scores = {**facts["ranking"], **facts["damage"]}
+    ranked = [[name, f"{mean:.4f}", f"[{low:.4f}, {high:.4f}]"] for name, (mean, low, high) in scores.items()]
+    images = f"{facts['n_images']} images, {facts['n_samples']} answers each, {facts['steps']} steps"
+    return "\n\n".join([
+        _table(["set of images", "KID", "FID", "spread"], sets),
+        f"Features: {facts['features']}. Distance to the nearest training face: {near}.",
+        _table([f"search, {images}", *columns], inverted),
+        _table([f"x8, S by {facts['ranking_distortion']}", "S", "95 % interval"], ranked),
+    ])  # fmt: skip
+
+
+def lpips_embedded() -> str:
+    """How far the embedded distance is from LPIPS, its ranking, and distances beside published scores."""
+    facts = json.loads((CARDS / "compact_lpips.json").read_text())
+    agreement = [
+        [name, kind, f"{row['n']} of {row['images']}", *(f"{row[key]:.3f}" for key in ("spearman", "within", "error"))]
+        + [f"{100 * row['relative']:.0f} %", f"{row['bias']:+.3f}"]
+        for name, kinds in ({"library crops": facts["library"]} | facts["collections"]).items()
+        for kind, row in kinds.items()
+    ]
+    head = ["photographs", "variants", "pairs of images", "Spearman", "within an image", "error", "relative", "bias"]
+    ours, theirs = (pd.DataFrame(facts["ranking"][name]).T for name in ("lpips_embedded", "lpips"))
+    ranked = [
+        [name, f"{theirs[name].mean():.4f}", f"{ours[name].mean():.4f}"]
+        + [f"{(each[name] - each.bicubic).mean():+.4f}" for each in (theirs, ours)]
+        for name in theirs.mean().sort_values().index
+    ]
+    names = ["LPIPS-Alex", "lpips_embedded", "to bicubic, LPIPS-Alex", "to bicubic, lpips_embedded"]
+    pairs = [name for name in facts["calibration"][0] if name != "metric"]
+    scores = [
+        [row["metric"], *("-" if row[pair] is None else f"{row[pair]:.4f}" for pair in pairs)]
+        for row in facts["calibration"]
+    ]
+    return "\n\n".join([
+        _table(head, agreement),
+        _table([f"quickstart's ranking, {len(ours)} crops", *names], ranked),
+        _table(["TID2013 pair", *pairs], scores),
+    ])  # fmt: skip
+
+
+BLOCKS = {"README.md": (ranking, card), "data/weights/README.md": (card, check, generator, lpips_embedded)}
 
 
 def filled(path: str) -> str:

@@ -18,7 +18,6 @@ from helpers.distortions import DISTORTIONS, LOWER_IS_BETTER, MINIMUM_SIDE, agai
 from helpers.downscalers import matlab_bicubic
 from helpers.runtime import seeded
 
-PLAIN = [name for name in DISTORTIONS if name not in ("lpips", "dists")]
 ALL = list(DISTORTIONS)
 
 
@@ -245,7 +244,7 @@ def test_minimum_side(name, untrained):
             DISTORTIONS[name](waves(side=least)[..., :-1], waves(side=least)[..., :-1])
 
 
-@pytest.mark.parametrize("name", ["lpips", "ssim", "ms_ssim"])
+@pytest.mark.parametrize("name", ["lpips", "lpips_embedded", "ssim", "ms_ssim"])
 def test_minimum_side_is_not_larger_than_needed(name, untrained, monkeypatch):
     least = MINIMUM_SIDE[name]
     monkeypatch.setitem(distortions.MINIMUM_SIDE, name, 1)
@@ -260,7 +259,7 @@ def test_lower_is_better_forms(name, untrained):
     assert DISTORTIONS[lower](waves(), waves()).item() == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["lpips", "dists"])
+@pytest.mark.parametrize("name", ["lpips", "lpips_embedded", "dists"])
 def test_features_of_hr_are_computed_once(name, untrained, monkeypatch):
     counted = []
     features, distance = distortions._FEATURES[name]
@@ -366,6 +365,30 @@ def test_no_library_downloads_by_itself(untrained, unloaded, monkeypatch):
 
 
 # ---- beside D itself
+
+
+def test_embedded_network_is_always_there_and_says_which_weights_it_has(monkeypatch, tmp_path):
+    assert available("lpips_embedded") is None and available("lpips") is not None  # no trunk, no network
+    digest = weights.sha256_of(weights.EMBEDDED / "compact_lpips.safetensors")[:12]
+    assert distortions.describe("lpips_embedded") == f"lpips_embedded: compact network of LPIPS's form, {digest}"
+    assert digest in distortions.describe("lpips_embedded_of_mean")
+    other = tmp_path / "compact_lpips.safetensors"
+    other.write_bytes(b"other")
+    monkeypatch.setattr(weights, "EMBEDDED", tmp_path)
+    with pytest.raises(ValueError, match="expected SHA-256"):  # not the file that SHA256SUMS lists
+        distortions.describe("lpips_embedded")
+    (tmp_path / "SHA256SUMS").write_text(f"{weights.sha256_of(other)}  {other.name}\n")
+    assert digest not in distortions.describe("lpips_embedded")
+
+
+def test_embedded_distance_of_the_mean_of_draws_and_at_64_pixels():
+    hr, sr = waves(side=64), torch.rand(3, 3, 64, 64, generator=seeded("draws"))
+    values, of_mean = distortions.lpips_embedded(sr, hr), against("lpips_embedded_of_mean", hr)(sr)
+    expected = distortions.lpips_embedded(sr.mean(0, keepdim=True), hr)
+    torch.testing.assert_close(of_mean[-1:], expected)
+    torch.testing.assert_close(of_mean[:1], values[:1])
+    assert as_distortion("lpips_embedded") == "lpips_embedded" and LOWER_IS_BETTER["lpips_embedded_of_mean"]
+    assert of_mean[-1] < values.min()  # noise averages out
 
 
 def test_of_mean_is_d_of_the_mean_of_the_draws_so_far_in_any_batches():

@@ -9,14 +9,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # fmt: off
 FLOORS = [
-    {"images", "runtime", "weights", "networks"},
+    {"images", "runtime", "weights", "weights_table", "weights_cli", "downloads", "networks"},
     {"downscalers", "adaptive", "adapters", "degradations", "distortions", "datasets", "balancing", "faces", "iqa",
-     "iqa_networks", "spectra"},
-    {"upscalers", "training", "pulse"},
+     "iqa_networks", "spectra", "embedded_faces", "alignment"},
+    {"upscalers", "training", "metric_training", "pulse", "pulse_losses", "pulse_options", "gan", "generator_quality"},
     {"measure"},
     {"results", "runs", "probes"},
     {"statistics", "tables", "figures", "strata", "detection", "decomposition", "agreement", "claims", "flow_figures",
-     "profiles"},
+     "profiles", "coverage", "search_figures", "face_groups"},
 ]
 # fmt: on
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
