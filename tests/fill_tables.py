@@ -77,7 +77,8 @@ def generator() -> str:
         [name, *(f"{values[key]:.3f}" for key in ("kid", "fid", "spread"))] for name, values in facts["sets"].items()
     ]
     columns = {"median residual": ("residual", 4), "LR-PSNR, dB": ("lr_psnr", 1), "PSNR to the face, dB": ("psnr", 2),
-               "PSNR of bicubic interpolation, dB": ("psnr_bicubic", 2), "spread between answers": ("spread", 3)}  # fmt: skip
+               "PSNR of bicubic interpolation, dB": ("psnr_bicubic", 2),
+               "spread between answers": ("spread", 3)}  # fmt: skip
     inverted = [
         [name, *(f"{facts['inversion'][name][key]:.{digits}f}" for key, digits in columns.values())] for name in names
     ]
