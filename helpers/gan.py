@@ -1,4 +1,4 @@
-"""Training of the embedded generator: a small StyleGAN on a few thousand faces, growing once, stoppable at any time.
+"""Training of the embedded generator: a small StyleGAN on a few thousand faces, growing in size, stoppable at any time.
 
 The recipe: non-saturating loss with lazy R1 (Mescheder et al., ICML 2018; Karras et al., CVPR 2020), style mixing,
 an exponential moving average of the weights, and augmentations that both real and generated images pass before the
@@ -199,13 +199,13 @@ def train_generator(
     held_out: Tensor,
     checkpoint: str | Path,
     *,
-    stages: Sequence[Stage] = (Stage(32, 160_000, 0.5), Stage(64, 400_000, 1.0)),
+    stages: Sequence[Stage] = (Stage(16, 50_000, 0.3), Stage(32, 120_000, 0.5), Stage(64, 140_000, 0.5)),
     widths: Widths = Widths(),  # noqa: B008 (immutable)
     judge: Callable[[Tensor], float] | None = None,
     batch: int = 16,
     peak: float = 2e-3,
     cooldown: float = 0.15,
-    fade: int = 20_000,
+    fade: int = 15_000,
     half_life: int = 10_000,
     mixing: float = 0.9,
     shift: float = 0.125,

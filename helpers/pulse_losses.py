@@ -51,7 +51,7 @@ def _proxy_matrix(side: int, scale: int, dtype: torch.dtype, device: torch.devic
 
 
 def straight_through(f_ds: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor, int], Tensor]:
-    """For a downscaler without a gradient (DPID, rounding, JPEG): its values, and the gradient of the proxy."""
+    """For a downscaler without a gradient (Pillow's filters, JPEG): its values, and the gradient of the proxy."""
 
     def downscale(hr: Tensor, scale: int) -> Tensor:
         proxy = bicubic_proxy(hr, scale)
