@@ -5,10 +5,8 @@ an exponential moving average of the weights, and augmentations that both real a
 discriminator sees them (Zhao et al., NeurIPS 2020), so that few images last longer.
 """
 
-import csv
 import io
 import math
-import os
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
@@ -28,7 +26,7 @@ from tqdm.auto import tqdm
 from helpers.networks import stylegan
 from helpers.networks.style_discriminator import Discriminator
 from helpers.pulse import gaussian_fit
-from helpers.runtime import seeded
+from helpers.runtime import seeded, write_checkpoint
 
 
 class Stage(NamedTuple):
@@ -349,13 +347,7 @@ class _Training:
         state |= {"widths": tuple(self.widths), "generator": self.generator.get_state()}
         state["networks"] = {name: network.state_dict() for name, network in self.networks.items()}
         state["optimizers"] = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
-        temporary = checkpoint.with_suffix(".part")
-        torch.save(state, temporary)
-        os.replace(temporary, checkpoint)
-        with open(checkpoint.with_suffix(".csv"), "w", newline="") as file:
-            writer = csv.DictWriter(file, list(self.curve[0]))
-            writer.writeheader()
-            writer.writerows(self.curve)
+        write_checkpoint(checkpoint, state, self.curve)
 
     def rate(self, share: float) -> None:
         """Set the learning rates to this share of their peak."""

@@ -1,219 +1,24 @@
-"""Training of the embedded distance: variants of photographs, the teacher's distances, a loop that can be stopped."""
+"""Training of the embedded distance to the distances of its teacher, in a loop that can be stopped at any time."""
 
-import csv
 import math
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from helpers import distortions, upscalers
-from helpers.degradations import DEGRADATIONS
-from helpers.downscalers import DOWNSCALERS, lanczos, resize
-from helpers.images import from_uint8, quantize, read_rgb, to_uint8
+from helpers import distortions
+from helpers.images import from_uint8
+from helpers.metric_groups import N_VARIANTS
 from helpers.networks.compact_lpips import FLOOR, CompactLPIPS
-from helpers.runtime import seeded
+from helpers.runtime import write_checkpoint
 from helpers.training import learning_rate
-
-# What the variants are made of. Left out for the test: l0 and l0_smooth, the mixed flow, otsu.
-SEEN = tuple(name for name in DOWNSCALERS if not name.startswith("l0"))
-HEATS = (0.0, 0.5, 0.8, 1.0, 1.0, 1.1)
-SCALES = (2, 4, 4, 4, 8)
-INTERPOLATIONS = ("bicubic", "bilinear", "nearest", "lanczos")
-LEVELS = {  # degradation -> lowest and highest level, drawn evenly in the logarithm
-    "blur": (0.3, 3.0),
-    "blur_full": (0.3, 4.0),
-    "noise": (0.01, 0.25),
-    "contrast": (0.25, 2.5),
-    "jpeg": (5, 95),
-    "mixed": (1, 2),
-    "bsrgan": (1, 5),
-}
-N_VARIANTS = 24
-
-
-class Draw:
-    """Choices by one generator."""
-
-    def __init__(self, *key: int | str):
-        self.generator = seeded(*key)
-
-    def between(self, low: float, high: float) -> float:
-        """Evenly between two numbers."""
-        return low + (high - low) * torch.rand((), generator=self.generator).item()
-
-    def one(self, options: Sequence):
-        """One of several."""
-        return options[torch.randint(len(options), (), generator=self.generator).item()]
-
-    def some(self, options: Sequence, n: int) -> list:
-        """Several different ones."""
-        return [options[i] for i in torch.randperm(len(options), generator=self.generator)[:n].tolist()]
-
-
-def damaged(images: Tensor, draw: Draw) -> Tensor:
-    """One of the degradations of `LEVELS` at a level drawn for all images; 8-bit levels."""
-    name = draw.one(list(LEVELS))
-    low, high = LEVELS[name]
-    level = math.exp(draw.between(math.log(low), math.log(high)))
-    if isinstance(low, int):
-        level = round(level)
-    elif name == "blur_full":  # the kernel reaches 3 sigma and must stay inside the image
-        level = min(level, (min(images.shape[-2:]) - 1) / 3)
-    return quantize(DEGRADATIONS[name](images, level, draw.generator))
-
-
-def moved(images: Tensor, draw: Draw) -> Tensor:
-    """Shifted by up to four pixels, half of the time by whole ones, or turned by up to three degrees."""
-    side = images.shape[-1]
-    if draw.one((True, False)):
-        right, down = (draw.one((-4, -3, -2, -1, 1, 2, 3, 4)) * draw.one((1.0, 0.37)) for _ in range(2))
-        angle = 0.0
-    else:
-        right = down = 0.0
-        angle = math.radians(draw.between(-3, 3))
-    c, s = math.cos(angle), math.sin(angle)
-    matrix = torch.tensor([[c, -s, 2 * right / side], [s, c, 2 * down / side]]).expand(len(images), 2, 3)
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
-    return quantize(F.grid_sample(images, grid, "bilinear", "border", align_corners=False))
-
-
-def recoloured(images: Tensor, draw: Draw) -> Tensor:
-    """Another brightness, gamma, or gain of each channel."""
-    kind = draw.one(("brightness", "gamma", "channels"))
-    if kind == "brightness":
-        return quantize(images + draw.between(-0.2, 0.2))
-    if kind == "gamma":
-        return quantize(images ** math.exp(draw.between(-0.7, 0.7)))
-    return quantize(images * torch.tensor([draw.between(0.7, 1.3) for _ in range(3)]).view(1, 3, 1, 1))
-
-
-def round_trip(images: Tensor, draw: Draw) -> Tensor:
-    """Downscaled, sometimes damaged, and interpolated back."""
-    scale = draw.one((2, 4, 8))
-    lr = quantize(DOWNSCALERS[draw.one(SEEN)](images, scale))
-    if draw.between(0, 1) < 0.3:
-        lr = damaged(lr, draw)
-    return resize(lr, tuple(images.shape[-2:]), draw.one(INTERPOLATIONS))
-
-
-def drawn(
-    images: Tensor, flow: Callable, scale: int, downscaler: str, key: tuple, damage: Draw | None = None
-) -> Tensor:
-    """One draw of a flow for each image, 8-bit levels."""
-    lr = quantize(DOWNSCALERS[downscaler](images, scale))
-    if damage is not None:
-        lr = damaged(lr, damage)
-    with torch.autocast(lr.device.type, torch.bfloat16):  # twice as fast; only the teacher has to be exact
-        sr = flow(lr, [seeded(*key, i) for i in range(len(images))])
-    return quantize(sr.float().nan_to_num(0, 0, 0))
-
-
-@torch.no_grad()
-def variants(images: Tensor, flow: Callable[..., Callable], *key: int | str) -> Tensor:
-    """What this project compares with a photograph: draws of the flows, round trips, damage, small moves, mixtures.
-
-    All images of the batch get the same 24 kinds of variants, drawn by `key`: six downscalers under one flow, heat
-    and latent, as a run compares them; four draws of other flows, most of damaged LR images; five interpolated
-    round trips; five degradations, a move and a change of colours of the image itself; two mixtures of the image with
-    one of these.
-
-    Args:
-        images: HR patches in [0, 1], (N, 3, S, S), S a multiple of 8.
-        flow: `flow(scale=..., heat=...)`, as `upscalers.embedded_flow`.
-        key: of all choices and draws.
-
-    Returns:
-        8-bit levels, uint8, (N, 24, 3, S, S).
-    """
-    draw = Draw(*key, "variants")
-    scale, heat = draw.one(SCALES), draw.one(HEATS)
-    first = flow(scale=scale, heat=heat)
-    found = [drawn(images, first, scale, name, (*key, 0)) for name in draw.some(SEEN, 6)]
-    for number in range(1, 5):
-        scale, heat = draw.one(SCALES), draw.one(HEATS)
-        damage = draw if number > 1 else None
-        found.append(drawn(images, flow(scale=scale, heat=heat), scale, draw.one(SEEN), (*key, number), damage))
-    found += [round_trip(images, draw) for _ in range(5)]
-    found += [damaged(images, draw) for _ in range(5)]
-    found += [moved(images, draw), recoloured(images, draw)]
-    for other in draw.some(found, 2):
-        share = draw.between(0.1, 0.7)
-        found.append(quantize(images + share * (other - images)))
-    return to_uint8(torch.stack(found, 1).flatten(0, 1)).unflatten(0, (len(images), len(found)))
-
-
-def patches(photographs: Sequence[Tensor], n: int, side: int, *key: int | str) -> Tensor:
-    """Random square patches, of whole photographs or of their halves; photographs in equal parts.
-
-    Args:
-        photographs: uint8 levels, each (3, H, W), sides at least `side`.
-        n, side: how many, and how large.
-        key: of the choices.
-
-    Returns:
-        Patches in [0, 1], (n, 3, side, side).
-    """
-    draw, found = Draw(*key, "patches"), []
-    for _ in range(n):
-        image = draw.one(photographs)
-        if draw.one((True, False)) and min(image.shape[1:]) >= 2 * side:
-            down, right = (int(draw.between(0, size - 2 * side + 1)) for size in image.shape[1:])
-            large = from_uint8(image[None, :, down : down + 2 * side, right : right + 2 * side])
-            found.append(lanczos(large, 2))
-        else:
-            down, right = (int(draw.between(0, size - side + 1)) for size in image.shape[1:])
-            found.append(from_uint8(image[None, :, down : down + side, right : right + side]))
-    return quantize(torch.cat(found))
-
-
-def groups(
-    photographs: Sequence[Tensor], n: int, side: int, *key: int | str, path: str | Path | None = None, batch: int = 16
-) -> np.ndarray:
-    """Groups of one patch and its variants, all a training needs to know of the photographs.
-
-    Args:
-        photographs, side: as `patches`.
-        n: number of groups, a multiple of `batch`.
-        key: of all choices.
-        path: `.npy` file that keeps them; a finished one is read, an unfinished one is begun again.
-        batch: patches that share their kinds of variants.
-
-    Returns:
-        8-bit levels, uint8, (n, 25, 3, side, side), the patch first; a memory map where there is a `path`.
-
-    Raises:
-        ValueError: `n` is no multiple of `batch`, or the file has another shape.
-    """
-    shape = (n, 1 + N_VARIANTS, 3, side, side)
-    if n % batch:
-        raise ValueError(f"n: expected a multiple of {batch}, got {n}")
-    if path is not None and Path(path).exists():
-        found = np.load(path, mmap_mode="r")
-        if found.shape != shape:
-            raise ValueError(f"{path}: expected groups of shape {shape}, got {found.shape}")
-        return found
-    part = None if path is None else Path(path).with_suffix(".part")
-    levels = np.empty(shape, np.uint8) if part is None else np.lib.format.open_memmap(part, "w+", np.uint8, shape)
-    flow = lru_cache(None)(upscalers.embedded_flow)
-    for first in range(0, n, batch):
-        hr = patches(photographs, batch, side, *key, first)
-        levels[first : first + batch, 0] = to_uint8(hr)
-        levels[first : first + batch, 1:] = variants(hr, flow, *key, first)
-    if part is not None:
-        levels.flush()
-        os.replace(part, path)
-    return levels
 
 
 def pairwise(
@@ -406,13 +211,7 @@ def train_metric(
             "optimizer": optimizer.state_dict(), "generator": generator.get_state(), "iteration": iteration,
             "curve": curve, "best": best, "seconds": spent + time.perf_counter() - began, "config": network.config,
         }  # fmt: skip
-        temporary = checkpoint.with_suffix(".part")
-        torch.save(state, temporary)
-        os.replace(temporary, checkpoint)
-        with open(checkpoint.with_suffix(".csv"), "w", newline="") as file:
-            writer = csv.DictWriter(file, list(curve[0]))
-            writer.writeheader()
-            writer.writerows(curve)
+        write_checkpoint(checkpoint, state, curve)
 
     def losses(model: CompactLPIPS, levels: Tensor, low: bool, corner=None) -> dict[str, Tensor]:
         images = from_uint8(levels.flatten(0, 1).to(device)).contiguous(memory_format=torch.channels_last)
@@ -535,124 +334,3 @@ def export(network: CompactLPIPS, path: str | Path, **facts: str | float) -> Non
     """Write the weights (float16) with the widths and `facts` (data, recipe) in the header of a safetensors file."""
     tensors = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
     save_file(tensors, str(path), metadata={key: str(value) for key, value in {**network.config, **facts}.items()})
-
-
-# ---- agreement with the teacher
-
-CALIBRATED = ("lpips", "lpips_embedded", "ssim", "ms_ssim", "dists", "psnr")
-TESTED = ("nearest", "bilinear", "bicubic", "lanczos", "dpid", "perceptual", "l0")
-TEST_LEVELS = (  # otsu was never trained on
-    *(("otsu", level) for level in (5, 15)),
-    *(("jpeg", level) for level in (10, 40)),
-    *(("noise", level) for level in (0.03, 0.1)),
-    *(("blur_full", level) for level in (0.7, 2.0)),
-    *(("contrast", level) for level in (0.5, 1.5)),
-)
-
-
-@torch.no_grad()
-def fixed_variants(image: Tensor, seed: int, name: str, flow: Callable[..., Callable]) -> dict[tuple[str, str], Tensor]:
-    """Variants at fixed levels, by which the agreement is measured: the same for every image.
-
-    Args:
-        image: HR image in [0, 1], (1, 3, H, W), sides multiples of 4.
-        seed, name: key of draws and noise.
-        flow: `flow(scale=..., variant=...)`, as `upscalers.embedded_flow`.
-
-    Returns:
-        8-bit levels in [0, 1] by (kind, what): "flow", one draw at x4 and heat 1 for each of `TESTED`; "mixed flow",
-        the same of the flow that the training never saw; "bicubic", interpolated LR images; "damage", `TEST_LEVELS`
-        on the image itself.
-    """
-    found = {}
-    lrs = {downscaler: quantize(DOWNSCALERS[downscaler](image, 4)) for downscaler in TESTED}
-    for kind, variant in (("flow", ""), ("mixed flow", "mixed")):
-        upscale = flow(scale=4, variant=variant)
-        for downscaler, lr in lrs.items():
-            found[kind, downscaler] = quantize(upscale(lr, [seeded(seed, name, 0)]))
-    for downscaler, lr in lrs.items():
-        found["bicubic", downscaler] = resize(lr, tuple(image.shape[-2:]), "bicubic")
-    for kind, level in TEST_LEVELS:
-        found["damage", f"{kind} {level:g}"] = quantize(DEGRADATIONS[kind](image, level, seeded(seed, name, kind)))
-    return found
-
-
-def compared(
-    images: Sequence[tuple[str, Tensor]], metrics: Sequence[str], *, seed: int = 0
-) -> list[dict[str, str | float]]:
-    """Distances of each image to its `fixed_variants`.
-
-    Args:
-        images: names and HR images, (1, 3, H, W).
-        metrics: names as `distortions.against`.
-        seed: of the draws.
-
-    Returns:
-        One dict per pair: image, kind, variant, and each metric's distance.
-    """
-    flow, rows = lru_cache(None)(upscalers.embedded_flow), []
-    for name, image in images:
-        found = fixed_variants(image, seed, name, flow)
-        values = {metric: distortions.against(metric, image)(torch.cat(list(found.values()))) for metric in metrics}
-        for place, (kind, variant) in enumerate(found):
-            each = {metric: value[place].item() for metric, value in values.items()}
-            rows.append({"image": name, "kind": kind, "variant": variant, **each})
-    return rows
-
-
-def agreement(table: pd.DataFrame, ours: str = "lpips_embedded", target: str = "lpips") -> dict[str, float]:
-    """How well one metric follows another.
-
-    Args:
-        table: a row per pair with columns image, `ours` and `target`.
-
-    Returns:
-        "spearman" over all pairs; "within", Spearman's rho over the pairs of one image, mean over images; "error", mean
-        absolute difference; "relative", the same as a share of the target; "bias", mean difference.
-    """
-    a, b = table[ours], table[target]
-    within = [one[[ours, target]].corr("spearman").iloc[0, 1] for _, one in table.groupby("image")]
-    return {
-        "n": len(table), "images": table.image.nunique(), "spearman": float(a.corr(b, "spearman")),
-        "within": float(np.mean(within)), "error": float((a - b).abs().mean()),
-        "relative": float(((a - b).abs() / b).mean()), "bias": float((a - b).mean()),
-    }  # fmt: skip
-
-
-def by_kind(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """`agreement` of all pairs of `compared`, of each kind, and of what the training never saw."""
-    kinds = dict(list(table.groupby("kind", sort=False)))
-    unseen = {f"never seen: {name}": table[table.variant.str.match(name)] for name in ("l0", "otsu")}
-    return {name: agreement(some) for name, some in ({"all": table} | kinds | unseen).items()}
-
-
-def middle(image: Tensor, side: int) -> Tensor:
-    """The square in the middle of an image, (1, 3, H, W), of `side` pixels or as large as the image allows."""
-    side = min(side, *image.shape[-2:])
-    top, left = ((length - side) // 2 for length in image.shape[-2:])
-    return image[..., top : top + side, left : left + side]
-
-
-def calibrated(folder: str | Path, metrics: Sequence[str] = CALIBRATED) -> list[dict[str, str | float | None]]:
-    """Distances of image pairs beside published ones.
-
-    Args:
-        folder: `<pair>_ref.png` and `<pair>_dist.png`, and `reference_scores.csv` with the columns metric, source and
-            one per pair; rows whose source begins with "published" are compared.
-        metrics: keys of `distortions.DISTORTIONS`; one whose weights are missing here has None for its own values.
-
-    Returns:
-        Two dicts per metric, "... here" and "... published", where something was published: a value per pair.
-    """
-    table = pd.read_csv(Path(folder) / "reference_scores.csv")
-    published = table[table.source.str.startswith("published")].set_index("metric")
-    pairs = sorted(path.name.removesuffix("_ref.png") for path in Path(folder).glob("*_ref.png"))
-    images = {pair: [read_rgb(Path(folder) / f"{pair}_{kind}.png") for kind in ("dist", "ref")] for pair in pairs}
-    rows = []
-    for metric in metrics:
-        there = distortions.available(metric) is None
-        own = {pair: distortions.DISTORTIONS[metric](*both).item() if there else None for pair, both in images.items()}
-        rows.append({"metric": f"{metric} here"} | own)
-        if metric in published.index:
-            rows.append({"metric": f"{metric} published"} | published.loc[metric, pairs].astype(float).to_dict())
-    return rows

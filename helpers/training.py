@@ -1,8 +1,6 @@
 """Training of the embedded compact flow: photographs to patches, and a loop that can be stopped at any time."""
 
-import csv
 import math
-import os
 import time
 from collections.abc import Sequence
 from copy import deepcopy
@@ -19,7 +17,7 @@ from helpers.distortions import DISTORTIONS
 from helpers.downscalers import DOWNSCALERS, bicubic, lanczos
 from helpers.images import crop_to_multiple, from_uint8, quantize, to_uint8
 from helpers.networks.compact_flow import CompactFlow
-from helpers.runtime import seeded
+from helpers.runtime import seeded, write_checkpoint
 from helpers.upscalers import draw_latents
 
 Pair = tuple[Tensor, Tensor]  # HR and LR levels of one photograph, uint8, (3, H, W) and (3, H / s, W / s)
@@ -182,13 +180,7 @@ def train_flow(
             "iteration": iteration, "curve": curve, "seconds": spent + time.perf_counter() - began, "best": best,
             "average": average and average.state_dict(), "config": network.config,
         }  # fmt: skip
-        temporary = checkpoint.with_suffix(".part")
-        torch.save(state, temporary)
-        os.replace(temporary, checkpoint)
-        with open(checkpoint.with_suffix(".csv"), "w", newline="") as file:
-            writer = csv.DictWriter(file, ["iteration", "seconds", "train", "validation"])
-            writer.writeheader()
-            writer.writerows(curve)
+        write_checkpoint(checkpoint, state, curve)
 
     began, recent = time.perf_counter(), []
     total = mean_iterations + iterations

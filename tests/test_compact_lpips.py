@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import datasets, distortions, metric_training, weights
+from helpers import datasets, distortions, metric_agreement, weights
 from helpers.degradations import DEGRADATIONS
+from helpers.downscalers import resize
 from helpers.images import quantize
 from helpers.networks.compact_lpips import CompactLPIPS
 from helpers.runtime import seeded
@@ -101,7 +102,7 @@ def damaged(name: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     hr = datasets.load("library", name)
     return hr, {
         f"{kind} {level:g}": quantize(DEGRADATIONS[kind](hr, level, seeded(0, name, kind)))
-        for kind, level in metric_training.TEST_LEVELS
+        for kind, level in metric_agreement.TEST_LEVELS
     }
 
 
@@ -121,7 +122,7 @@ def test_the_card_is_that_of_this_checkpoint():
         values = distortions.lpips_embedded(torch.cat(list(variants.values())), hr)
         for variant, value in zip(variants, values.tolist(), strict=True):
             assert value == pytest.approx(stated[variant], abs=2e-3), (name, variant)  # libjpeg builds differ
-    assert facts["library"] == metric_training.by_kind(pairs)
+    assert facts["library"] == metric_agreement.by_kind(pairs)
 
 
 def test_the_card_states_lpips(shared, monkeypatch):
@@ -139,14 +140,14 @@ def test_it_follows_lpips_on_photographs_that_it_has_not_seen(shared, monkeypatc
     folder = shared / "data" / "kodak"
     rows = []
     for name in datasets.names(folder, 4):
-        hr = metric_training.middle(datasets.load(folder, name), 192)
-        lrs = [metric_training.resize(hr, (48, 48), kind) for kind in ("nearest", "box", "bicubic", "lanczos")]
-        round_trips = [metric_training.resize(lr, (192, 192), kind) for lr in lrs for kind in ("bicubic", "nearest")]
+        hr = metric_agreement.middle(datasets.load(folder, name), 192)
+        lrs = [resize(hr, (48, 48), kind) for kind in ("nearest", "box", "bicubic", "lanczos")]
+        round_trips = [resize(lr, (192, 192), kind) for lr in lrs for kind in ("bicubic", "nearest")]
         damage = [quantize(DEGRADATIONS["noise"](hr, level, seeded(0, name))) for level in (0.03, 0.1, 0.2)]
         damage += [DEGRADATIONS["jpeg"](hr, level) for level in (10, 30, 70)]
         variants = torch.cat(round_trips + damage)
         values = {metric: distortions.against(metric, hr)(variants).tolist() for metric in ("lpips_embedded", "lpips")}
         rows.append(pd.DataFrame(values).assign(image=name))
-    found = metric_training.agreement(pd.concat(rows))
+    found = metric_agreement.agreement(pd.concat(rows))
     assert found["spearman"] > 0.92 and found["within"] > 0.85  # the interim network; the aim is 0.98
     assert found["relative"] < 0.35

@@ -321,12 +321,7 @@ def synthesis_of(state: dict[str, Tensor]) -> Synthesis:
     channels, style_size = state[first].shape[0] // 2, state[first].shape[1]
     narrowest = state[f"blocks.{side}x{side}.epi2.style_mod.lin.weight"].shape[0] // 2
     network = Synthesis(side, narrowest * side // 2, channels, style_size)
-    try:
-        network.load_state_dict(state, strict=True)
-    except RuntimeError as error:  # its text lists names and shapes
-        found = " ".join(str(error).split())
-        raise ValueError(f"expected the state dict of a {side}x{side} synthesis network, got {found}") from error
-    return network.eval()
+    return _loaded(network, state, f"a {side}x{side} synthesis network")
 
 
 def mapping_of(state: dict[str, Tensor], rate: float = 0.01) -> Mapping:
@@ -343,9 +338,14 @@ def mapping_of(state: dict[str, Tensor], rate: float = 0.01) -> Mapping:
     if first is None or first.ndim != 2:
         raise ValueError(f"expected the state dict of a mapping network, got {sorted(state)[:4]}")
     network = Mapping(first.shape[1], first.shape[0], layers, rate)
+    return _loaded(network, state, f"a mapping of {layers} layers")
+
+
+def _loaded(network: nn.Module, state: dict[str, Tensor], what: str) -> nn.Module:
+    """The network with this state, strictly, in eval mode."""
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:  # its text lists names and shapes
         found = " ".join(str(error).split())
-        raise ValueError(f"expected the state dict of a mapping of {layers} layers, got {found}") from error
+        raise ValueError(f"expected the state dict of {what}, got {found}") from error
     return network.eval()

@@ -1,0 +1,134 @@
+"""How far one distance is from another: pairs at fixed levels, rank agreement, published scores."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from helpers import distortions, upscalers
+from helpers.degradations import DEGRADATIONS
+from helpers.downscalers import DOWNSCALERS, resize
+from helpers.images import quantize, read_rgb
+from helpers.runtime import seeded
+
+CALIBRATED = ("lpips", "lpips_embedded", "ssim", "ms_ssim", "dists", "psnr")
+TESTED = ("nearest", "bilinear", "bicubic", "lanczos", "dpid", "perceptual", "l0")
+TEST_LEVELS = (  # otsu was never trained on
+    *(("otsu", level) for level in (5, 15)),
+    *(("jpeg", level) for level in (10, 40)),
+    *(("noise", level) for level in (0.03, 0.1)),
+    *(("blur_full", level) for level in (0.7, 2.0)),
+    *(("contrast", level) for level in (0.5, 1.5)),
+)
+
+
+@torch.no_grad()
+def fixed_variants(image: Tensor, seed: int, name: str, flow: Callable[..., Callable]) -> dict[tuple[str, str], Tensor]:
+    """Variants at fixed levels, by which the agreement is measured: the same for every image.
+
+    Args:
+        image: HR image in [0, 1], (1, 3, H, W), sides multiples of 4.
+        seed, name: key of draws and noise.
+        flow: `flow(scale=..., variant=...)`, as `upscalers.embedded_flow`.
+
+    Returns:
+        8-bit levels in [0, 1] by (kind, what): "flow", one draw at x4 and heat 1 for each of `TESTED`; "mixed flow",
+        the same of the flow that the training never saw; "bicubic", interpolated LR images; "damage", `TEST_LEVELS`
+        on the image itself.
+    """
+    found = {}
+    lrs = {downscaler: quantize(DOWNSCALERS[downscaler](image, 4)) for downscaler in TESTED}
+    for kind, variant in (("flow", ""), ("mixed flow", "mixed")):
+        upscale = flow(scale=4, variant=variant)
+        for downscaler, lr in lrs.items():
+            found[kind, downscaler] = quantize(upscale(lr, [seeded(seed, name, 0)]))
+    for downscaler, lr in lrs.items():
+        found["bicubic", downscaler] = resize(lr, tuple(image.shape[-2:]), "bicubic")
+    for kind, level in TEST_LEVELS:
+        found["damage", f"{kind} {level:g}"] = quantize(DEGRADATIONS[kind](image, level, seeded(seed, name, kind)))
+    return found
+
+
+def compared(
+    images: Sequence[tuple[str, Tensor]], metrics: Sequence[str], *, seed: int = 0
+) -> list[dict[str, str | float]]:
+    """Distances of each image to its `fixed_variants`.
+
+    Args:
+        images: names and HR images, (1, 3, H, W).
+        metrics: names as `distortions.against`.
+        seed: of the draws.
+
+    Returns:
+        One dict per pair: image, kind, variant, and each metric's distance.
+    """
+    flow, rows = lru_cache(None)(upscalers.embedded_flow), []
+    for name, image in images:
+        found = fixed_variants(image, seed, name, flow)
+        values = {metric: distortions.against(metric, image)(torch.cat(list(found.values()))) for metric in metrics}
+        for place, (kind, variant) in enumerate(found):
+            each = {metric: value[place].item() for metric, value in values.items()}
+            rows.append({"image": name, "kind": kind, "variant": variant, **each})
+    return rows
+
+
+def agreement(table: pd.DataFrame, ours: str = "lpips_embedded", target: str = "lpips") -> dict[str, float]:
+    """How well one metric follows another.
+
+    Args:
+        table: a row per pair with columns image, `ours` and `target`.
+
+    Returns:
+        "spearman" over all pairs; "within", Spearman's rho over the pairs of one image, mean over images; "error", mean
+        absolute difference; "relative", the same as a share of the target; "bias", mean difference.
+    """
+    a, b = table[ours], table[target]
+    within = [one[[ours, target]].corr("spearman").iloc[0, 1] for _, one in table.groupby("image")]
+    return {
+        "n": len(table), "images": table.image.nunique(), "spearman": float(a.corr(b, "spearman")),
+        "within": float(np.mean(within)), "error": float((a - b).abs().mean()),
+        "relative": float(((a - b).abs() / b).mean()), "bias": float((a - b).mean()),
+    }  # fmt: skip
+
+
+def by_kind(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """`agreement` of all pairs of `compared`, of each kind, and of what the training never saw."""
+    kinds = dict(list(table.groupby("kind", sort=False)))
+    unseen = {f"never seen: {name}": table[table.variant.str.match(name)] for name in ("l0", "otsu")}
+    return {name: agreement(some) for name, some in ({"all": table} | kinds | unseen).items()}
+
+
+def middle(image: Tensor, side: int) -> Tensor:
+    """The square in the middle of an image, (1, 3, H, W), of `side` pixels or as large as the image allows."""
+    side = min(side, *image.shape[-2:])
+    top, left = ((length - side) // 2 for length in image.shape[-2:])
+    return image[..., top : top + side, left : left + side]
+
+
+def calibrated(folder: str | Path, metrics: Sequence[str] = CALIBRATED) -> list[dict[str, str | float | None]]:
+    """Distances of image pairs beside published ones.
+
+    Args:
+        folder: `<pair>_ref.png` and `<pair>_dist.png`, and `reference_scores.csv` with the columns metric, source and
+            one per pair; rows whose source begins with "published" are compared.
+        metrics: keys of `distortions.DISTORTIONS`; one whose weights are missing here has None for its own values.
+
+    Returns:
+        Two dicts per metric, "... here" and "... published", where something was published: a value per pair.
+    """
+    table = pd.read_csv(Path(folder) / "reference_scores.csv")
+    published = table[table.source.str.startswith("published")].set_index("metric")
+    pairs = sorted(path.name.removesuffix("_ref.png") for path in Path(folder).glob("*_ref.png"))
+    images = {pair: [read_rgb(Path(folder) / f"{pair}_{kind}.png") for kind in ("dist", "ref")] for pair in pairs}
+    rows = []
+    for metric in metrics:
+        there = distortions.available(metric) is None
+        own = {pair: distortions.DISTORTIONS[metric](*both).item() if there else None for pair, both in images.items()}
+        rows.append({"metric": f"{metric} here"} | own)
+        if metric in published.index:
+            rows.append({"metric": f"{metric} published"} | published.loc[metric, pairs].astype(float).to_dict())
+    return rows
