@@ -12,7 +12,7 @@ OUT := results/quickstart
 # a file named on the command line is meant from here, the notebook runs in its own folder
 OWN := $(if $(wildcard $(firstword $(subst :, ,$(DOWNSCALER)))),$(CURDIR)/$(DOWNSCALER),$(DOWNSCALER))
 
-.PHONY: help install quickstart test notebooks figures dryrun bench lint clean
+.PHONY: help install quickstart test notebooks figures dryrun paper bench lint clean
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -42,6 +42,9 @@ figures: $(STAMP)  ## redraw the figures of every notebook from the published ro
 
 dryrun: $(STAMP)  ## what this machine lacks for the paper's setting of each notebook, and where to get it
 	$(BIN)/python -m helpers.profiles
+
+paper: $(STAMP)  ## run the paper's setting of notebooks 03, 06, 08 on what is here; PARAMETERS='-p n_images 100'
+	$(BIN)/python -m helpers.paper $(PARAMETERS)
 
 bench: $(STAMP)  ## time N_Q = 5 sampling and scoring against a plain loop, one core
 	$(BIN)/python -m tests.bench

@@ -1,20 +1,24 @@
 """The paper's setting of each notebook: a file of papermill parameters, and what this machine lacks for it.
 
 `python -m helpers.profiles` (`make dryrun`) reads `notebooks/paper/*.yaml`, computes nothing, and says for each
-notebook which weights, images and labels are missing and where they come from.
+notebook which weights, images and labels are missing and where they come from. `helpers.paper` runs what can be run.
 """
 
 import ast
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-import papermill
 import yaml
 
-from helpers import datasets, distortions, iqa, upscalers, weights
+from helpers import datasets, distortions, upscalers, weights
 
 OFFICIAL_PULSE = ("pulse_synthesis", "pulse_gaussian_fit")
+BACKBONES = {"lpips": "AlexNet (for LPIPS)", "dists": "VGG-16 (for DISTS)"}
+IMAGES = ("dataset", "sets", "camera")  # parameters that name folders or manifests of images
+BUILT_IN = ("library", "generated", "portrait")  # images that come with the project
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 SOURCES = {  # part of a folder's name -> where its images come from
     "ffhq": "FFHQ, 1024x1024 PNG (github.com/NVlabs/ffhq-dataset, images1024x1024; CC BY-NC-SA 4.0)",
@@ -25,6 +29,20 @@ SOURCES = {  # part of a folder's name -> where its images come from
     "ethnicity": "DeepFace (github.com/serengil/deepface) over FFHQ, one line an image",
     "npr": "NPRportrait 1.0, 60 images (users.cs.cf.ac.uk/Paul.Rosin/NPRportrait; research)",
 }
+
+
+class Piece(NamedTuple):
+    """A file or folder that parameters name: what it is, and why it cannot be used ("": it is here)."""
+
+    name: str
+    missing: str
+
+
+def defaults(notebook: str) -> dict:
+    """The parameters of a notebook as its own cell sets them; the cell holds literals alone, one a line."""
+    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    source = next("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(source).body}
 
 
 def read_profile(notebook: str) -> dict:
@@ -43,7 +61,7 @@ def read_profile(notebook: str) -> dict:
     profile = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(profile, dict):
         raise ValueError(f"{path}: expected lines 'parameter: value', got {type(profile).__name__}")
-    known = papermill.inspect_notebook(NOTEBOOKS / f"{notebook}.ipynb")
+    known = defaults(notebook)
     if unknown := sorted(set(profile) - set(known)):
         raise ValueError(f"{path}: expected parameters of the notebook ({', '.join(known)}), got {', '.join(unknown)}")
     return profile
@@ -55,37 +73,51 @@ def parameters(notebook: str) -> dict:
     Raises:
         ValueError: as `read_profile`.
     """
-    inspected = papermill.inspect_notebook(NOTEBOOKS / f"{notebook}.ipynb")
-    profile = read_profile(notebook)
-    return {name: ast.literal_eval(each["default"]) for name, each in inspected.items()} | profile
+    return defaults(notebook) | read_profile(notebook)
 
 
-def lacking(values: dict) -> list[str]:
-    """What parameters name that is not on this machine, one line each, with its source.
+def pieces(values: dict) -> list[Piece]:
+    """Every file and folder that parameters name and that does not come with the project, each once.
 
     Weights are those of every upscaler, distortion and no-reference measure that a value names, and of labels to
-    "download"; images are values that begin with "../data/local/", a folder that git ignores. Nothing is downloaded.
+    "download"; images are the values of `IMAGES`, and of other parameters those that begin with "../data/local/", a
+    folder that git ignores. Nothing is downloaded. A wrong file counts as missing and says why.
 
     Args:
-        values: as `parameters` returns them.
+        values: as `parameters` returns them, or some of them.
     """
     found, n_images = [], values.get("n_images")
-    if values.get("features") == "download" and weights.locate("ffhq_features") is None:
-        found.append(weights.missing("ffhq_features"))
+    if values.get("features") == "download":
+        found.append(_file("ffhq_features"))
     for name, value in _texts(values):
         files = [upscalers.SRFLOW[stage][2] for stage in value.split("+") if stage in upscalers.SRFLOW]
         files += OFFICIAL_PULSE if value.partition("(")[0].strip() == "pulse" else ()
-        here = {file for file in files if weights.locate(file) is not None}
-        if "pulse_gaussian_fit" in files and weights.locate("pulse_mapping") is not None:
-            here.add("pulse_gaussian_fit")  # it can be computed
-        found += [weights.missing(file) for file in files if file not in here]
-        if value in distortions.DISTORTIONS and (why := distortions.available(value)):
-            found.append(why)
-        if name == "measures" and value in iqa.IQA and (why := iqa.available(value)):
-            found.append(why)
-        if value.startswith("../data/local/"):
-            found += _no_images(name, value, n_images if name == "dataset" else None)
+        found += map(_file, files)
+        if value in BACKBONES:
+            found.append(Piece(BACKBONES[value], distortions.available(value) or ""))
+        if name == "measures":
+            from helpers import iqa  # one notebook needs it, and SciPy is half of the start
+
+            found += [Piece(value, iqa.available(value) or "")] if value in iqa.IQA else []
+        if value.startswith("../data/local/") or (name in IMAGES and value not in BUILT_IN):
+            why = _no_images(name, value, n_images if name == "dataset" else None)
+            found.append(Piece(value.removeprefix("../"), why))
     return list(dict.fromkeys(found))
+
+
+def lacking(values: dict) -> list[str]:
+    """What parameters name that is not on this machine, one line each, with its source; see `pieces`."""
+    return [piece.missing for piece in pieces(values) if piece.missing]
+
+
+def _file(name: str) -> Piece:
+    """A weights file; PULSE's fit need not be there where it can be computed from the mapping."""
+    enough = (name, "pulse_mapping") if name == "pulse_gaussian_fit" else (name,)
+    try:
+        why = "" if any(map(weights.locate, enough)) else weights.missing(name)
+    except ValueError as error:  # a wrong file in the folder that the user named
+        why = str(error)
+    return Piece(weights.WEIGHTS[name].file, why)
 
 
 def _texts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
@@ -100,14 +132,23 @@ def _texts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, value
 
 
-def _no_images(name: str, given: str, n_images: int | None) -> list[str]:
+def _no_images(name: str, given: str, n_images: int | None) -> str:
+    """Why images or labels are not there as they are asked for, or ""."""
     path = NOTEBOOKS / given
     source = next((text for part, text in SOURCES.items() if part in given.lower()), "yours to provide")
     if not path.exists():
-        return [f"{given} is missing ({name}): {source}"]
-    if path.is_dir() and n_images is not None and len(datasets.names(path)) < n_images:
-        return [f"{given} has {len(datasets.names(path))} images, {n_images} are asked for ({name}): {source}"]
-    return []
+        return f"{given} is missing ({name}): {source}"
+    if name not in IMAGES and not path.is_dir():
+        return ""
+    try:
+        found = len(datasets.names(path))
+    except ValueError as error:  # nothing in it, or one stem twice
+        return f"{given} cannot be used ({name}): {error}; {source}"
+    if n_images is not None and found < n_images:
+        return (
+            f"{given} has {found} images, {n_images} are asked for ({name}; -p n_images {found} takes those): {source}"
+        )
+    return ""
 
 
 def main(notebooks: list[str]) -> int:

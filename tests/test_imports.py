@@ -17,7 +17,7 @@ FLOORS = [
     {"measure"},
     {"results", "runs", "probes"},
     {"statistics", "tables", "figures", "strata", "detection", "decomposition", "agreement", "claims", "flow_figures",
-     "profiles", "coverage", "search_figures", "face_groups"},
+     "profiles", "paper", "paper_hours", "coverage", "search_figures", "face_groups"},
 ]
 # fmt: on
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

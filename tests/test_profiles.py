@@ -111,3 +111,18 @@ def test_every_weights_file_of_an_upscaler_is_known():
     files = {file for _, _, file in upscalers.SRFLOW.values()} | {*profiles.OFFICIAL_PULSE, "pulse_mapping"}
     assert files <= set(weights.WEIGHTS)
     assert set(distortions.DISTORTIONS) >= {"lpips"}
+
+
+def test_a_wrong_file_put_by_hand_is_missing_and_says_why(tmp_path, monkeypatch):
+    (tmp_path / "SRFlow_DF2K_4X.pth").write_bytes(b"")
+    monkeypatch.setenv("IDA_RD_WEIGHTS", str(tmp_path))
+    (piece,) = profiles.pieces({"upscaler": "srflow_df2k_4x"})
+    assert piece.name == "SRFlow_DF2K_4X.pth" and "got an empty file" in piece.missing
+    assert profiles.pieces({"upscaler": "embedded_flow"}) == []
+
+
+def test_a_folder_without_images_is_missing(tmp_path):
+    (tmp_path / "00000").mkdir()
+    for name, value in (("dataset", str(tmp_path)), ("sets", {"a": str(tmp_path)})):
+        (why,) = profiles.lacking({name: value})
+        assert "cannot be used" in why and "got 1 other entries" in why
