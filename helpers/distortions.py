@@ -5,6 +5,7 @@ the LR image: `lr_mse`, between B(x) and the LR image, and `consistency_mse`, be
 MATLAB's bicubic downscaler without rounding. They split a score into its parts.
 """
 
+import json
 import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -372,8 +373,8 @@ def alexnet() -> nn.Sequential:
 def _embedded_network() -> CompactLPIPS:
     path = weights.embedded(_EMBEDDED)
     with safe_open(path, "pt") as file:
-        widths = [int(width) for width in file.metadata()["widths"].strip("[]").split(",")]
-    network = CompactLPIPS(widths)
+        config = {name: json.loads(file.metadata()[name]) for name in ("widths", "features")}
+    network = CompactLPIPS(**config)
     network.load_state_dict(weights.load_state(path))  # float16 in the file
     return network
 

@@ -43,7 +43,7 @@ for _plain, _markers in _KIN.items():
     COLOURS |= dict.fromkeys(_markers, COLOURS[_plain])
     MARKERS |= _markers
 _OWN = ("#222222", "*o^sDvP")  # the reader's own: black
-_METRICS = {"psnr": "PSNR (dB)", "ms_ssim": "MS-SSIM"}
+_METRICS = {"psnr": "PSNR (dB)", "ms_ssim": "MS-SSIM", "lpips_embedded": "lpips_embedded"}  # not LPIPS
 _LEVELS = {
     "blur": "sigma (pixels)",
     "blur_full": "sigma (pixels)",

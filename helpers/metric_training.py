@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm.auto import tqdm
 
 from helpers import distortions
@@ -110,28 +111,83 @@ def lpips_weights(network: nn.Module) -> list[Tensor]:
     return [head.model[-1].weight.flatten() for head in network.lins]
 
 
-def _bridges(network: CompactLPIPS, target_weights: Sequence[Tensor], seed: int) -> nn.ModuleList:
-    """Linear maps from the features of each tap to the teacher's, for the training alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        widths = zip(network.config["widths"], target_weights, strict=True)
-        return nn.ModuleList(nn.Conv2d(own, len(target), 1) for own, target in widths)
+def _regression(ours: list[Tensor], theirs: list[Tensor], corner: tuple[int, int]) -> Tensor:
+    """Squared difference of the features of two networks as a share of the second's square; sum over taps.
 
-
-def _regression(bridges: nn.ModuleList, ours: list[Tensor], theirs: list[Tensor], corner: tuple, low: bool) -> Tensor:
-    """How badly the teacher's features are a linear function of ours, as a share of their square; sum over taps.
-
-    A group's distances are few numbers a position, its features are many: early on this is what teaches.
+    A group's distances are few numbers a position, its features are many: this is what teaches.
     """
     total = 0.0
-    for number, (bridge, own, target) in enumerate(zip(bridges, ours, theirs, strict=True)):
-        if number < 2:
+    for number, (own, target) in enumerate(zip(ours, theirs, strict=True)):
+        if number < 2:  # most positions are there
             own, target = (tap[:, :, corner[0] :: 2, corner[1] :: 2] for tap in (own, target))
-        with torch.autocast(own.device.type, torch.bfloat16, enabled=low):
-            found = bridge(own)
         target = target.float()
-        total = total + (found.float() - target).square().mean() / target.square().mean()
+        total = total + (own.float() - target).square().mean() / target.square().mean()
     return total
+
+
+class _Optimizers:
+    """Muon for the kernels of all convolutions, Adam for the rest; both rates are shares of one peak.
+
+    Muon (Jordan et al. 2024) makes every direction of an update equally large. Features of photographs are dominated by
+    a few smooth ones, and Adam needs several times as many steps to learn the others.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], peak: float):
+        if not hasattr(torch.optim, "Muon"):
+            raise ValueError(f"this training needs torch 2.9 or newer (torch.optim.Muon), got {torch.__version__}")
+        parameters = [p for module in modules for p in module.parameters()]
+        self.kernels = [p for p in parameters if p.ndim == 4]
+        # Muon takes matrices: views of the kernels, which share their memory
+        self.matrices = [nn.Parameter(self._matrix(p.data)) for p in self.kernels]
+        shares = [matrix.data_ptr() == p.data_ptr() for matrix, p in zip(self.matrices, self.kernels, strict=True)]
+        if not all(shares):
+            raise RuntimeError("expected kernels in channels_last memory format")
+        muon = torch.optim.Muon(self.matrices, lr=peak, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+        adam = torch.optim.Adam([p for p in parameters if p.ndim != 4], lr=peak / 10, betas=(0.9, 0.99))
+        self.both = [(muon, 1.0), (adam, 0.1)]
+        self.parameters = parameters
+
+    @staticmethod
+    def _matrix(kernel: Tensor) -> Tensor:
+        return kernel.permute(0, 2, 3, 1).flatten(1)
+
+    def step(self, loss: Tensor, rate: float) -> None:
+        """One update of everything, gradients clipped."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 5.0)
+        for matrix, kernel in zip(self.matrices, self.kernels, strict=True):
+            matrix.grad = self._matrix(kernel.grad)
+        for optimizer, share in self.both:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share
+            optimizer.step()
+
+    def state_dict(self) -> list[dict]:
+        """States of both."""
+        return [optimizer.state_dict() for optimizer, _ in self.both]
+
+    def load_state_dict(self, states: Sequence[dict]) -> None:
+        """Go on with states of both."""
+        for (optimizer, _), state in zip(self.both, states, strict=True):
+            optimizer.load_state_dict(state)
+
+
+def _fold(network: CompactLPIPS, norms: nn.ModuleList) -> None:
+    """Put the norms, with their running statistics, into the convolutions before them."""
+    for convolution, norm in zip(network.convolutions, norms, strict=True):
+        folded = fuse_conv_bn_eval(convolution.eval(), norm.eval())
+        convolution.weight.data.copy_(folded.weight)
+        convolution.bias.data.copy_(folded.bias)
+
+
+def _starting_heads(network: CompactLPIPS, weights: Sequence[Tensor]) -> None:
+    """The teacher's weights w_c, which the training goes on from; the inverse of softplus."""
+    for head, weight in zip(network.heads, weights, strict=True):
+        if head.shape != weight.shape:
+            raise ValueError(f"features: expected {len(weight)} channels of a tap, got {len(head)}")
+        head.data.copy_(weight.clamp_min(1e-5).expm1().log())
 
 
 def turned(images: Tensor, turn: int) -> Tensor:
@@ -147,11 +203,13 @@ def train_metric(
     validation: Sequence[np.ndarray],
     checkpoint: str | Path,
     *,
-    iterations: int = 20000,
-    pixels: int = 4 * 128 * 128,
+    feature_iterations: int = 12000,
+    iterations: int = 6000,
+    pixels: int = 2 * 128 * 128,
     size: int = 12,
-    peak: float = 2e-3,
-    cooldown: float = 0.5,
+    peak: float = 3e-2,
+    pair_peak: float = 3e-4,
+    cooldown: float = 0.65,
     decay: float = 0.999,
     seed: int = 0,
     every: int = 250,
@@ -159,19 +217,24 @@ def train_metric(
     bfloat16: bool = True,
     progress: bool = True,
 ) -> CompactLPIPS:
-    """Train the network to the teacher's distances; resumes from `checkpoint`.
+    """Train the network to the teacher's features, then to its distances; resumes from `checkpoint`.
+
+    The first part looks at single images and has a batch norm after each convolution, which is then folded into it.
+    The second looks at all pairs of a group, see `disagreement`, and keeps the loss of the features.
 
     Args:
-        network: moved to its device by the caller.
+        network: moved to its device by the caller, with as many features as the teacher.
         teacher: LPIPS, `lpips_teacher(device)`.
         data: arrays of `groups`, drawn from in proportion to their pixels.
         validation: the same of photographs never trained on.
         checkpoint: file of the resumable state, replaced atomically; its `.csv` neighbour holds the curve.
-        iterations: steps.
+        feature_iterations, iterations: steps of the two parts.
         pixels: of the patches of a step; it has pixels / side^2 groups.
-        size: images of a group that a step looks at, the patch among them.
-        peak, cooldown: see `training.learning_rate`.
-        decay: of the exponential moving average of the weights, which is what validation sees and is returned.
+        size: images of a group that a step looks at, the patch among them; the first part takes as many images.
+        peak, pair_peak: learning rates of Muon in the two parts; Adam, for biases and heads, has a tenth.
+        cooldown: see `training.learning_rate`.
+        decay: of the exponential moving average of the weights in the second part, which is what validation sees then
+            and is returned.
         seed: of all choices.
         every: steps between validations, each followed by a checkpoint.
         seconds: stop (resumably) after this time.
@@ -179,88 +242,101 @@ def train_metric(
         progress: show a bar.
 
     Returns:
-        The averaged network with the lowest validation loss so far, in eval mode.
+        The averaged network with the lowest validation loss of the second part so far, or the network as the first part
+        left it, in eval mode.
 
     Raises:
         FloatingPointError: the loss is not finite.
+        ValueError: other features than the teacher's, or torch before 2.9.
     """
     device = next(network.parameters()).device
     checkpoint = Path(checkpoint)
     generator = torch.Generator().manual_seed(seed)
-    network.to(memory_format=torch.channels_last)
     teacher = deepcopy(teacher).to(memory_format=torch.channels_last)
     target_weights = lpips_weights(teacher)
-    bridges = _bridges(network, target_weights, seed).to(device)
-    heads = {"params": list(network.heads.parameters()), "share": 10.0}  # a factor for each channel, far from its start
-    rest = {"params": [*network.convolutions.parameters(), *bridges.parameters()], "share": 1.0}
-    optimizer = torch.optim.Adam([heads, rest], lr=peak, betas=(0.9, 0.99))
+    _starting_heads(network, target_weights)
+    network.to(memory_format=torch.channels_last)
+    norms = nn.ModuleList(nn.BatchNorm2d(width) for width in network.config["widths"]).to(device)
+    optimizers = _Optimizers([network, norms], peak)
     average = deepcopy(network).eval()
     best, start, curve, spent = {"loss": math.inf, "state": None}, 0, [], 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
-        network.load_state_dict(state["network"])
-        bridges.load_state_dict(state["bridges"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
+        for name, module in {"network": network, "norms": norms, "average": average}.items():
+            module.load_state_dict(state[name])
         generator.set_state(state["generator"].cpu())
         start, curve, spent, best = state["iteration"], state["curve"], state["seconds"], state["best"]
+        if start > feature_iterations:
+            optimizers = _Optimizers([network], pair_peak)
+        optimizers.load_state_dict(state["optimizers"])
 
     def save(iteration: int) -> None:
         state = {
-            "network": network.state_dict(), "bridges": bridges.state_dict(), "average": average.state_dict(),
-            "optimizer": optimizer.state_dict(), "generator": generator.get_state(), "iteration": iteration,
+            "network": network.state_dict(), "norms": norms.state_dict(), "average": average.state_dict(),
+            "optimizers": optimizers.state_dict(), "generator": generator.get_state(), "iteration": iteration,
             "curve": curve, "best": best, "seconds": spent + time.perf_counter() - began, "config": network.config,
         }  # fmt: skip
         write_checkpoint(checkpoint, state, curve)
 
-    def losses(model: CompactLPIPS, levels: Tensor, low: bool, corner=None) -> dict[str, Tensor]:
+    def losses(
+        model: CompactLPIPS, levels: Tensor, low: bool, norms: Sequence = (), corner=(0, 0), pairs: bool = True
+    ) -> dict[str, Tensor]:
         images = from_uint8(levels.flatten(0, 1).to(device)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=low):
-            ours = model.activations(images)
+            ours = model.activations(images, norms)
             with torch.no_grad():
                 theirs = lpips_activations(teacher, images)
-        n = levels.shape[1]
+        features = {"features": _regression(ours, theirs, corner)}
+        if not pairs:
+            return features
         with torch.no_grad():
-            target = pairwise(theirs, target_weights, n, corner)
-        parts = disagreement(pairwise(ours, model.weights(), n, corner), target)
-        return parts | ({} if corner is None else {"features": _regression(bridges, ours, theirs, corner, low)})
+            target = pairwise(theirs, target_weights, levels.shape[1], corner)
+        return features | disagreement(pairwise(ours, model.weights(), levels.shape[1], corner), target)
 
     shares = torch.tensor([float(array.size) for array in data])
-    began, recent = time.perf_counter(), []
-    for iteration in tqdm(range(start, iterations), initial=start, total=iterations, unit="it", disable=not progress):
-        for group in optimizer.param_groups:
-            group["lr"] = group["share"] * learning_rate(iteration, iterations, peak=peak, cooldown=cooldown)
+    began, recent, total = time.perf_counter(), [], feature_iterations + iterations
+    for iteration in tqdm(range(start, total), initial=start, total=total, unit="it", disable=not progress):
+        first = iteration < feature_iterations
+        place, span, height = (
+            (iteration, feature_iterations, peak) if first else (iteration - feature_iterations, iterations, pair_peak)
+        )
+        if place == 0 and not first:
+            if feature_iterations:
+                _fold(network, norms)
+            average = deepcopy(network).eval()
+            optimizers = _Optimizers([network], pair_peak)
         array = data[torch.multinomial(shares, 1, generator=generator).item()]
-        count = max(1, pixels // array.shape[-1] ** 2)
-        chosen = torch.randint(len(array), (count,), generator=generator).tolist()
-        own = [[0, *(1 + torch.randperm(N_VARIANTS, generator=generator)[: size - 1])] for _ in chosen]
-        levels = torch.stack([torch.from_numpy(array[index][kept]) for index, kept in zip(chosen, own, strict=True)])
+        levels = _levels(array, max(1, pixels // array.shape[-1] ** 2), size, generator, whole=not first)
         levels = turned(levels, torch.randint(8, (), generator=generator).item())
         corner = tuple(torch.randint(2, (2,), generator=generator).tolist())
-        parts = losses(network, levels, bfloat16, corner)
-        loss = sum(parts.values())
+        loss = sum(losses(network, levels, bfloat16, norms if first else (), corner, pairs=not first).values())
         if not loss.isfinite():
             raise FloatingPointError(f"loss is {loss.item()} at iteration {iteration}; the last checkpoint is whole")
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
+        optimizers.step(loss, learning_rate(place, span, peak=height, cooldown=cooldown))
         recent.append(loss.detach())
-        with torch.no_grad():
-            weight = max(1 - decay, 10 / (iteration + 11))
-            torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), weight)
+        if not first:
+            with torch.no_grad():
+                weight = max(1 - decay, 1 / (place + 2))
+                torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), weight)
         late = time.perf_counter() - began >= seconds
-        if (iteration + 1) % every and iteration + 1 < iterations and not late:
+        if (iteration + 1) % every and iteration + 1 not in (feature_iterations, total) and not late:
             continue
+        seen, used = (network, norms.eval()) if first else (average, ())
         with torch.no_grad():
-            found = [losses(average, torch.from_numpy(g[None].copy()), bfloat16) for array in validation for g in array]
+            found = [
+                losses(seen, torch.from_numpy(group[None].copy()), bfloat16, used)
+                for array in validation
+                for group in array
+            ]
+        norms.train()
         means = {key: torch.stack([each[key] for each in found]).mean().item() for key in found[0]}
         entry = {
             "iteration": iteration + 1, "seconds": round(spent + time.perf_counter() - began, 1),
-            "train": torch.stack(recent).mean().item(), "validation": sum(means.values()), **means,
+            "train": torch.stack(recent).mean().item(),
+            "validation": sum(value for key, value in means.items() if key != "features"), **means,
         }  # fmt: skip
         recent.clear()
-        if entry["validation"] < best["loss"]:
+        if not first and entry["validation"] < best["loss"]:
             best = {"loss": entry["validation"], "iteration": iteration + 1}
             best["state"] = {key: value.clone() for key, value in average.state_dict().items()}
         curve.append(entry)
@@ -270,7 +346,21 @@ def train_metric(
     result = deepcopy(network).eval()
     if best["state"] is not None:
         result.load_state_dict(best["state"])
+    elif feature_iterations:
+        _fold(result, norms)
     return result
+
+
+def _levels(array: np.ndarray, count: int, size: int, generator: torch.Generator, *, whole: bool) -> Tensor:
+    """Images of one array of groups, (count, size, 3, S, S): whole groups, or each image from a group of its own."""
+    if whole:
+        chosen = torch.randint(len(array), (count,), generator=generator).tolist()
+        own = [[0, *(1 + torch.randperm(N_VARIANTS, generator=generator)[: size - 1])] for _ in chosen]
+        return torch.stack([torch.from_numpy(array[index][kept]) for index, kept in zip(chosen, own, strict=True)])
+    chosen = torch.randint(len(array), (count * size,), generator=generator).tolist()
+    kept = torch.randint(1 + N_VARIANTS, (count * size,), generator=generator).tolist()
+    images = np.stack([array[index][number] for index, number in zip(chosen, kept, strict=True)])
+    return torch.from_numpy(images).unflatten(0, (count, size))
 
 
 def fit_heads(
@@ -296,7 +386,7 @@ def fit_heads(
         Loss on the held-out photographs "before" and "after" the fit; the smaller one is that of the network now.
     """
     device = next(network.parameters()).device
-    widths = network.config["widths"]
+    features = network.config["features"]
 
     @torch.no_grad()
     def squares(arrays: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
@@ -325,7 +415,7 @@ def fit_heads(
         optimizer.step()
     after = loss(raw, *held_out).item()
     if after < before:
-        for head, fitted in zip(network.heads, raw.detach().split(widths), strict=True):
+        for head, fitted in zip(network.heads, raw.detach().split(features), strict=True):
             head.data.copy_(fitted)
     return {"before": before, "after": after}
 

@@ -235,6 +235,8 @@ def test_ranking_says_higher_where_higher_is_better_and_indicative_where_few():
     assert ax.get_yticklabels()[0].get_text() == "nearest"
     figures.plot_ranking(ax, statistics.scores(rows.assign(distortion="1-ms_ssim")))
     assert "1 \N{MINUS SIGN} MS-SSIM, lower is better" in ax.get_xlabel()
+    figures.plot_ranking(ax, statistics.scores(rows.assign(distortion="lpips_embedded")))
+    assert "lpips_embedded, lower is better" in ax.get_xlabel()  # never called LPIPS
 
 
 def test_hollow_dots_are_those_that_the_test_does_not_separate():

@@ -12,8 +12,10 @@ from helpers.networks.compact_lpips import CompactLPIPS
 from helpers.runtime import seeded
 from tests.test_metric_groups import photographs, quick_flow
 
-WIDTHS = (4, 6, 5, 4, 4)
-FAST = {"iterations": 6, "pixels": 2 * 32 * 32, "size": 5, "every": 3, "progress": False}
+WIDTHS, FEATURES = (4, 6, 5, 4, 4), (8, 12, 10, 8, 8)
+FAST = {
+    "feature_iterations": 3, "iterations": 3, "pixels": 2 * 32 * 32, "size": 5, "every": 2, "progress": False
+}  # fmt: skip
 
 
 class Teacher(nn.Module):
@@ -22,10 +24,10 @@ class Teacher(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(7)
-        self.inner = CompactLPIPS(tuple(2 * width for width in WIDTHS))
+        self.inner = CompactLPIPS(FEATURES, FEATURES)
         self.scaling_layer = lambda images: images
         self.net = lambda images: self.inner.activations((images + 1) / 2)
-        heads = [nn.Conv2d(2 * width, 1, 1, bias=False) for width in WIDTHS]
+        heads = [nn.Conv2d(width, 1, 1, bias=False) for width in FEATURES]
         for head in heads:
             head.weight.data.abs_()
         self.lins = nn.ModuleList(nn.ModuleDict({"model": nn.Sequential(nn.Dropout(), head)}) for head in heads)
@@ -45,7 +47,7 @@ def data(monkeypatch):
 
 def student():
     torch.manual_seed(0)
-    return CompactLPIPS(WIDTHS)
+    return CompactLPIPS(WIDTHS, FEATURES)
 
 
 def train(data, checkpoint, **options):
@@ -82,18 +84,19 @@ def test_disagreement_is_zero_for_equal_maps_and_grows():
 
 def test_a_stopped_run_resumes_to_the_same_weights(data, tmp_path):
     train(data, tmp_path / "whole.pt")
-    for _ in range(2):  # no time at all: each call stops at its first step, with a checkpoint
+    for _ in range(4):  # no time at all: each call stops at its first step, with a checkpoint
         train(data, tmp_path / "cut.pt", seconds=0)
-    assert torch.load(tmp_path / "cut.pt", weights_only=True)["iteration"] == 2
+    assert torch.load(tmp_path / "cut.pt", weights_only=True)["iteration"] == 4  # one into the second part
     train(data, tmp_path / "cut.pt")
     one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("whole.pt", "cut.pt"))
     assert one["iteration"] == two["iteration"] == 6
-    for part in ("network", "average", "bridges"):
+    for part in ("network", "average", "norms"):
         assert all(torch.equal(one[part][key], two[part][key]) for key in one[part]), part
-    assert (tmp_path / "whole.csv").read_text().count("\n") == 3
+    steps = [line.split(",")[0] for line in (tmp_path / "whole.csv").read_text().splitlines()]
+    assert steps == ["iteration", "2", "3", "4", "6"]
 
 
-def test_it_learns_another_distance(data, tmp_path):
+def test_both_parts_learn_another_distance(data, tmp_path):
     teacher, images = Teacher().eval(), from_uint8(torch.from_numpy(data.copy()))
 
     def error(network):
@@ -102,9 +105,51 @@ def test_it_learns_another_distance(data, tmp_path):
             theirs = torch.cat([teacher(x[1:], x[:1]) for x in images])
         return ((ours + 0.01).log() - (theirs + 0.01).log()).abs().mean().item()
 
-    trained = train(data, tmp_path / "state.pt", iterations=100, every=25, bfloat16=False)
+    options = {"feature_iterations": 100, "every": 50, "bfloat16": False, "pair_peak": 0.03, "decay": 0.9}
+    features = train(data, tmp_path / "state.pt", iterations=0, **options)
+    trained = train(data, tmp_path / "state.pt", iterations=80, **options)
     assert not trained.training
-    assert error(trained) < 0.6 * error(student())
+    assert error(trained) < 0.6 * error(features) < 0.6 * error(student())
+
+
+def test_norms_are_folded_into_the_convolutions(data):
+    network = student().to(memory_format=torch.channels_last)
+    norms = nn.ModuleList(nn.BatchNorm2d(width) for width in WIDTHS)
+    images = from_uint8(torch.from_numpy(data[0, :6].copy()))
+    for norm in norms:
+        norm.weight.data.uniform_(0.5, 2, generator=seeded("norms"))
+        norm.bias.data.normal_(generator=seeded("biases"))
+    with torch.no_grad():
+        for _ in range(5):
+            network.activations(images, norms)
+        expected = network.activations(images, norms.eval())
+        metric_training._fold(network, norms)
+        for found, wanted in zip(network.activations(images), expected, strict=True):
+            torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_heads_start_at_those_of_the_teacher():
+    network, wanted = student(), metric_training.lpips_weights(Teacher())
+    metric_training._starting_heads(network, wanted)
+    for found, weight in zip(network.weights(), wanted, strict=True):
+        torch.testing.assert_close(found, weight.clamp_min(1e-5))
+    with pytest.raises(ValueError, match="features: expected 8 channels of a tap, got 4"):
+        metric_training._starting_heads(CompactLPIPS(WIDTHS, WIDTHS), wanted)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_step_changes_every_weight_or_says_why_not(channels_last):
+    network = student()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    if not channels_last:
+        with pytest.raises(RuntimeError, match="channels_last"):
+            metric_training._Optimizers([network], 0.01)
+        return
+    network.to(memory_format=torch.channels_last)
+    optimizers = metric_training._Optimizers([network], 0.01)
+    taps = network(torch.rand(4, 3, 64, 64, generator=seeded("step")))
+    optimizers.step(network.distance([tap[:2] for tap in taps], [tap[2:] for tap in taps]).sum(), 0.01)
+    assert not any(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_heads_are_fitted_where_that_helps_on_held_out_photographs(data):
@@ -127,7 +172,7 @@ def test_heads_are_fitted_where_that_helps_on_held_out_photographs(data):
 
 def test_a_loss_that_is_not_finite_stops_it(data, tmp_path):
     network = student()
-    network.heads[0].data.fill_(torch.nan)
+    network.convolutions[0].weight.data.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="iteration 0"):
         metric_training.train_metric(network, Teacher(), [data], [data], tmp_path / "state.pt", **FAST)
 
@@ -136,6 +181,6 @@ def test_export_keeps_half_precision_and_the_facts(tmp_path):
     network = student()
     metric_training.export(network, tmp_path / "mine.safetensors", photographs=3)
     with safe_open(tmp_path / "mine.safetensors", "pt") as file:
-        assert file.metadata() == {"widths": str(list(WIDTHS)), "photographs": "3"}
+        assert file.metadata() == {"widths": str(list(WIDTHS)), "features": str(list(FEATURES)), "photographs": "3"}
         for name, value in network.state_dict().items():
             assert torch.equal(file.get_tensor(name), value.half())

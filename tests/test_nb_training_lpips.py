@@ -4,8 +4,8 @@ from tests.notebook import printed, run
 
 NAME = "training/compact_lpips"
 TINY = {
-    "widths": [8, 8, 8, 8, 8], "n_small": 16, "n_validation": 4, "iterations": 4, "every": 2, "n_images": 1,
-    "n_ranked": 1, "n_samples": 1, "device": "cpu",
+    "widths": [8, 8, 8, 8, 8], "n_small": 16, "n_validation": 4, "feature_iterations": 2, "iterations": 2, "every": 2,
+    "n_images": 1, "n_ranked": 1, "n_samples": 1, "device": "cpu",
 }  # fmt: skip
 
 
