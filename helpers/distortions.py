@@ -4,7 +4,8 @@ Besides D itself a row may hold `<D>_of_mean`, D of the mean of the draws so far
 the LR image: `lr_mse`, between B(x) and the LR image, and `consistency_mse`, between B(x^) and the LR image, B being
 MATLAB's bicubic downscaler without rounding. They split a score into its parts.
 
-Their values on image pairs with published scores are tabulated in data/weights/README.md, "The embedded distance".
+LPIPS, SSIM, MS-SSIM and PSNR of image pairs stand beside published values in data/weights/README.md, "The embedded
+distance".
 """
 
 import json

@@ -129,7 +129,7 @@ class _Optimizers:
     """Muon for the kernels of all convolutions, Adam for the rest; both rates are shares of one peak.
 
     Muon (Jordan et al. 2024) makes every direction of an update equally large. Features of photographs are dominated by
-    a few smooth ones, and Adam needs several times as many steps to learn the others.
+    a few smooth ones, and Adam is slower to learn the others.
     """
 
     def __init__(self, modules: Sequence[nn.Module], peak: float):
@@ -203,14 +203,14 @@ def train_metric(
     validation: Sequence[np.ndarray],
     checkpoint: str | Path,
     *,
-    feature_iterations: int = 12000,
-    iterations: int = 6000,
+    feature_iterations: int = 9000,
+    iterations: int = 2200,
     pixels: int = 2 * 128 * 128,
     size: int = 12,
     peak: float = 3e-2,
-    pair_peak: float = 3e-4,
+    pair_peak: float = 5e-4,
     cooldown: float = 0.65,
-    decay: float = 0.999,
+    decay: float = 0.995,
     seed: int = 0,
     every: int = 250,
     seconds: float = math.inf,
@@ -421,6 +421,6 @@ def fit_heads(
 
 
 def export(network: CompactLPIPS, path: str | Path, **facts: str | float) -> None:
-    """Write the weights (float16) with the widths and `facts` (data, recipe) in the header of a safetensors file."""
+    """Write the weights (float16), with sizes and `facts` (data, recipe) in the header of a safetensors file."""
     tensors = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
     save_file(tensors, str(path), metadata={key: str(value) for key, value in {**network.config, **facts}.items()})
