@@ -18,6 +18,12 @@ from tests.test_stylegan import differ, fill, noise_of, statistics_of_styles, st
 STEPS = 30
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Converted files of a test stay out of the reader's cache."""
+    monkeypatch.setenv("IDA_RD_CACHE", str(tmp_path / "cache"))
+
+
 @cache
 def reference(resolution: int, kind: torch.dtype = torch.float32) -> pulse.StyleGenerator:
     """The generator of the reference paths."""

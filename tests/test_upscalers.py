@@ -19,6 +19,12 @@ EMBEDDED = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Converted files of a test stay out of the reader's cache."""
+    monkeypatch.setenv("IDA_RD_CACHE", str(tmp_path / "cache"))
+
+
 def lr_image(height=8, width=6):
     coarse = torch.rand(1, 3, 3, 3, generator=seeded("lr", height, width))
     return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
