@@ -18,8 +18,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from helpers import __version__, weights
-from helpers.downscalers import matlab_bicubic
+from helpers import __version__, files, weights
+from helpers.downscalers.filters import matlab_bicubic
 from helpers.images import check_images
 from helpers.networks.compact_lpips import CompactLPIPS
 
@@ -311,7 +311,7 @@ def describe(name: str) -> str:
         return f"{name} over RGB in [0, 1], MATLAB bicubic (helpers {__version__})"
     kind = name.removeprefix("1-")
     if name == "lpips_embedded":  # with other weights it is another metric
-        return f"{name}: compact network of LPIPS's form, {weights.sha256_of(weights.embedded(_EMBEDDED))[:12]}"
+        return f"{name}: compact network of LPIPS's form, {files.sha256_of(weights.embedded(_EMBEDDED))[:12]}"
     if kind in ("psnr", "mse"):
         return f"{name} over RGB in [0, 1] (helpers {__version__})"
     package = "lpips" if kind == "lpips" else "piq"

@@ -49,6 +49,22 @@ def check_images(images: Tensor, *, multiple_of: int = 1, name: str = "hr") -> N
         )
 
 
+def check_hr(hr: Tensor, scale: int, *, in_range: bool = True) -> None:
+    """Refuse what no downscaler takes.
+
+    Args:
+        hr: candidate HR batch, floats of shape (N, 3, H, W).
+        scale: scaling factor; H and W must be multiples of it.
+        in_range: values must lie in [0, 1].
+
+    Raises:
+        ValueError: `scale` is no integer of at least 1, or `hr` is no such batch.
+    """
+    if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
+        raise ValueError(f"scale: expected an integer of at least 1, got {scale!r}")
+    check_images(hr if in_range or not isinstance(hr, Tensor) else hr.detach().clamp(0, 1), multiple_of=scale)
+
+
 def quantize(images: Tensor) -> Tensor:
     """Clip to [0, 1] and round to the nearest of the 256 levels of an 8-bit file; NaN stays NaN.
 

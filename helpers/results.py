@@ -11,7 +11,6 @@ import io
 import math
 import os
 import socket
-import sys
 import time
 import warnings
 import zlib
@@ -20,12 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.datasets import check_output
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from helpers import files
 
 # fmt: off
 KEY = ("dataset", "image", "downscaler", "scale", "degradation", "level", "where", "upscaler", "heat", "seed",
@@ -72,7 +66,7 @@ def writer(rows_dir: str | Path) -> Iterator[Callable[[Iterable[dict]], None]]:
         ValueError: the folder cannot be written, another run holds it, or its rows have other columns.
         OSError: as `append`.
     """
-    folder = check_output(rows_dir)
+    folder = files.check_output(rows_dir)
     path = folder / "local.csv"
     with _locked(folder), open(path, "ab", buffering=0) as file:
         _lines(path)  # refuses rows with other columns
@@ -81,7 +75,7 @@ def writer(rows_dir: str | Path) -> Iterator[Callable[[Iterable[dict]], None]]:
         def write(rows: Iterable[dict]) -> None:
             data = "".join(_line(_fields(row)) for row in rows)
             start = "" if os.fstat(file.fileno()).st_size else f"{_HEADER}\n"
-            _write(file, _bytes(start + data), folder)
+            files.append(file, _bytes(start + data))
 
         yield write
 
@@ -173,7 +167,7 @@ def publish(rows_dir: str | Path, path: str | Path, *, keys: Iterable[Sequence] 
         raise ValueError(f"expected a path ending in .csv.gz, got {str(path)!r}")
     rows = read(rows_dir, keys=keys, mixed=tuple(ONE_OF)).drop(columns="checksum").assign(seconds=math.nan)
     lines = [_line(_fields(row)) for row in rows.to_dict("records")]
-    _replace(path, gzip.compress(_bytes("".join([f"{_HEADER}\n", *lines])), mtime=0))
+    files.replace(path, gzip.compress(_bytes("".join([f"{_HEADER}\n", *lines])), mtime=0))
     return len(lines)
 
 
@@ -190,7 +184,7 @@ def set_aside(rows_dir: str | Path, images: Iterable[dict]) -> None:
     noted = {tuple(line[:-1]): line for line in [*before, *news]}
     after = [noted[key] for key in sorted(noted) if noted[key][-1]]
     if after != before:
-        _replace(path, _bytes("".join(_csv(line) + "\n" for line in [ASIDE, *after])))
+        files.replace(path, _bytes("".join(_csv(line) + "\n" for line in [ASIDE, *after])))
 
 
 def aside(rows_dir: str | Path) -> pd.DataFrame:
@@ -312,9 +306,9 @@ def _lines(path: Path) -> list[list[str]]:
 
 def _load(rows_dir: Path) -> dict[tuple[str, ...], list[str]]:
     """Every row by its key, as text, the first of equal ones."""
-    files = [rows_dir] if rows_dir.is_file() else [*sorted(rows_dir.glob("*.csv.gz")), rows_dir / "local.csv"]
+    parts = [rows_dir] if rows_dir.is_file() else [*sorted(rows_dir.glob("*.csv.gz")), rows_dir / "local.csv"]
     found, value = {}, len(KEY)
-    for path in files:
+    for path in parts:
         for fields in _lines(path) if path.exists() else ():
             first = found.setdefault(tuple(fields[:value]), fields)
             if first[value] != fields[value]:
@@ -334,33 +328,6 @@ def _aside_lines(path: Path) -> list[list[str]]:
     return lines
 
 
-def _write(file: io.FileIO, data: bytes, folder: Path) -> None:
-    """Write all of `data` and wait for the disk, or leave the file as it was."""
-    size, view = os.fstat(file.fileno()).st_size, memoryview(data)
-    try:
-        while view:
-            view = view[file.write(view) :]
-        os.fsync(file.fileno())
-    except BaseException as error:
-        if view or isinstance(error, OSError):  # Ctrl-C while waiting for the disk spoils nothing
-            file.truncate(size)
-        if not isinstance(error, OSError):
-            raise
-        message = f"could not write {len(data)} bytes to {folder}: {error.strerror}"
-        raise OSError(error.errno, f"{message}. What was there is kept: make room and run again") from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put a whole file in place in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb", buffering=0) as file:
-            _write(file, data, path.parent)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One writer a folder. The system frees the lock when its holder dies: a killed run blocks nobody here.
@@ -372,7 +339,7 @@ def _locked(folder: Path) -> Iterator[None]:
     if path in _held:  # the system's locks are between processes only
         raise ValueError(f"{folder}: this process is already writing here")
     with open(path, "a+b", buffering=0) as file:
-        free = _try_lock(file)
+        free = files.lock(file, wait=False)
         file.seek(0)
         owner = file.read().decode()
         if not free:
@@ -386,22 +353,10 @@ def _locked(folder: Path) -> Iterator[None]:
             warnings.warn(f"{folder}: {owner} was killed; the rows it finished are kept", stacklevel=5)
         file.truncate(0)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        _write(file, f"process {os.getpid()} on {host} since {now}".encode(), folder)
+        files.append(file, f"process {os.getpid()} on {host} since {now}".encode())
         _held.add(path)
         try:
             yield
         finally:
             _held.remove(path)
             file.truncate(0)
-
-
-def _try_lock(file: io.FileIO) -> bool:
-    try:
-        if sys.platform == "win32":
-            file.seek(2**30)  # a locked byte cannot be read there: lock one far beyond the content
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: a forked worker would inherit it
-    except (BlockingIOError, PermissionError):
-        return False
-    return True

@@ -23,9 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers import distortions, pulse
+from helpers import distortions, generators
 from helpers.networks import srflow, stylegan
 from helpers.runtime import pick_device, seeded
+from helpers.upscalers import pulse
 from tests.plain_srflow import fill, plain_features
 
 SIDES = {"df2k_4x": 64, "celeba_8x": 32}  # of the LR image; HR 256
@@ -251,7 +252,7 @@ def compare_search(name: str, n_samples: int, device: torch.device, repeats: int
     for kind in (torch.float64, torch.float32):  # the first is the check, which rounding does not blur
         check = kind == torch.float64
         fit = torch.full((512,), -0.27), torch.full((512,), 0.48)
-        network = pulse.style_generator(synthesis.to(kind), *(f.to(kind) for f in fit), device=device)
+        network = generators.style_generator(synthesis.to(kind), *(f.to(kind) for f in fit), device=device)
         latents, noise = pulse.draw_starts(network, [seeded("start", q) for q in range(n_samples)])
         maps = [*noise[:-1], torch.zeros(n_samples, *network.noise_shapes[-1]).to(latents)]
         state, own = {key: each.to(device) for key, each in synthesis.state_dict().items()}, lr.to(latents)

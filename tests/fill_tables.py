@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import results, statistics
+from helpers import results
+from helpers.stats import rankings
 
 ROOT = Path(__file__).parents[1]
 CARDS = ROOT / "data" / "weights"
@@ -28,9 +29,9 @@ def _card(flow: str) -> dict:
 def ranking() -> str:
     """The quickstart's ranking with paired differences to bicubic."""
     rows = results.read(ROOT / "data" / "results" / "00_quickstart.csv.gz")
-    pairs = statistics.paired(rows, baseline="bicubic").set_index("f")
+    pairs = rankings.paired(rows, baseline="bicubic").set_index("f")
     lines = []
-    for row in statistics.scores(rows).itertuples():
+    for row in rankings.scores(rows).itertuples():
         gap = pairs.loc[row.downscaler] if row.downscaler in pairs.index else None
         against = "" if gap is None else f"{gap.difference:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
         ends = f"[{row.low:.4f}, {row.high:.4f}]"

@@ -6,12 +6,15 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import datasets, distortions, metric_agreement, weights
+from helpers import distortions
+from helpers.datasets import sources
 from helpers.degradations import DEGRADATIONS
-from helpers.downscalers import resize
+from helpers.downscalers.filters import resize
 from helpers.images import quantize
 from helpers.networks.compact_lpips import CompactLPIPS
 from helpers.runtime import seeded
+from helpers.training import metric_agreement
+from helpers.weights import store
 
 
 def network(seed: int, widths=(5, 7, 6, 4, 3), features=(9, 8, 7, 6, 5)) -> CompactLPIPS:
@@ -102,7 +105,7 @@ def test_other_widths_are_refused():
 
 def damaged(name: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """A library crop and the damage of the card's pairs."""
-    hr = datasets.load("library", name)
+    hr = sources.load("library", name)
     return hr, {
         f"{kind} {level:g}": quantize(DEGRADATIONS[kind](hr, level, seeded(0, name, kind)))
         for kind, level in metric_agreement.TEST_LEVELS
@@ -110,14 +113,14 @@ def damaged(name: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 
 
 def card() -> tuple[dict, pd.DataFrame]:
-    facts = json.loads((weights.EMBEDDED / "compact_lpips.json").read_text())
+    facts = json.loads((store.EMBEDDED / "compact_lpips.json").read_text())
     columns = ["image", "kind", "variant", "lpips_embedded", "lpips"]
     return facts, pd.DataFrame(facts["pairs"], columns=columns)
 
 
 def test_the_card_is_that_of_this_checkpoint():
     facts, pairs = card()
-    assert weights.embedded("compact_lpips").stat().st_size <= 2_000_000
+    assert store.embedded("compact_lpips").stat().st_size <= 2_000_000
     assert facts["weights"] == distortions.describe("lpips_embedded")
     for name in pairs.image.unique()[:2]:
         stated = pairs[(pairs.image == name) & (pairs.kind == "damage")].set_index("variant").lpips_embedded
@@ -145,8 +148,8 @@ def test_it_follows_lpips_on_photographs_that_it_has_not_seen(shared, monkeypatc
     monkeypatch.setenv("IDA_RD_WEIGHTS", str(shared / "data" / "weights"))
     folder = shared / "data" / "kodak"
     rows = []
-    for name in datasets.names(folder, 4):
-        hr = metric_agreement.middle(datasets.load(folder, name), 192)
+    for name in sources.names(folder, 4):
+        hr = metric_agreement.middle(sources.load(folder, name), 192)
         lrs = [resize(hr, (48, 48), kind) for kind in ("nearest", "box", "bicubic", "lanczos")]
         round_trips = [resize(lr, (192, 192), kind) for lr in lrs for kind in ("bicubic", "nearest")]
         damage = [quantize(DEGRADATIONS["noise"](hr, level, seeded(0, name))) for level in (0.03, 0.1, 0.2)]

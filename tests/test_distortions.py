@@ -13,10 +13,11 @@ import torch
 from PIL import Image, ImageEnhance
 from torchvision import models
 
-from helpers import distortions, weights
+from helpers import distortions, files
 from helpers.distortions import DISTORTIONS, LOWER_IS_BETTER, MINIMUM_SIDE, against, as_distortion, available
-from helpers.downscalers import matlab_bicubic
+from helpers.downscalers.filters import matlab_bicubic
 from helpers.runtime import seeded
+from helpers.weights import store
 
 ALL = list(DISTORTIONS)
 
@@ -78,9 +79,9 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def untrained(folder, monkeypatch):
     for name in ("alexnet_features", "vgg16"):
-        entry = weights.WEIGHTS[name]
-        known = entry._replace(sha256=weights.sha256_of(folder / entry.file))
-        monkeypatch.setitem(weights.WEIGHTS, name, known)
+        entry = store.WEIGHTS[name]
+        known = entry._replace(sha256=files.sha256_of(folder / entry.file))
+        monkeypatch.setitem(store.WEIGHTS, name, known)
     monkeypatch.setenv("IDA_RD_WEIGHTS", str(folder))
 
 
@@ -320,8 +321,8 @@ def test_describe_names_package_and_variant():
 @pytest.mark.parametrize(("name", "file"), [("lpips", "alexnet-owt-7be5be79.pth"), ("dists", "vgg16-397923af.pth")])
 def test_missing_weights_are_an_error_in_the_first_second(name, file, unloaded, monkeypatch):
     monkeypatch.delenv("IDA_RD_OFFLINE")
-    unroutable = weights.WEIGHTS[weights_of(name)]._replace(urls=("http://192.0.2.1/" + file,))  # RFC 5737
-    monkeypatch.setitem(weights.WEIGHTS, weights_of(name), unroutable)
+    unroutable = store.WEIGHTS[weights_of(name)]._replace(urls=("http://192.0.2.1/" + file,))  # RFC 5737
+    monkeypatch.setitem(store.WEIGHTS, weights_of(name), unroutable)
     start = time.perf_counter()
     reason = available(name)
     assert time.perf_counter() - start < 0.2
@@ -343,8 +344,8 @@ def test_available_when_the_files_are_there(untrained):
 
 
 def test_wrong_file_in_the_named_folder_is_refused(untrained, unloaded, monkeypatch):
-    entry = weights.WEIGHTS["alexnet_features"]._replace(sha256="0" * 64)
-    monkeypatch.setitem(weights.WEIGHTS, "alexnet_features", entry)
+    entry = store.WEIGHTS["alexnet_features"]._replace(sha256="0" * 64)
+    monkeypatch.setitem(store.WEIGHTS, "alexnet_features", entry)
     assert "SHA-256 expected 0000" in available("lpips")
     with pytest.raises(ValueError, match="SHA-256 expected 0000"):
         distortions.lpips(waves(), waves())
@@ -369,15 +370,15 @@ def test_no_library_downloads_by_itself(untrained, unloaded, monkeypatch):
 
 def test_embedded_network_is_always_there_and_says_which_weights_it_has(monkeypatch, tmp_path):
     assert available("lpips_embedded") is None and available("lpips") is not None  # no trunk, no network
-    digest = weights.sha256_of(weights.EMBEDDED / "compact_lpips.safetensors")[:12]
+    digest = files.sha256_of(store.EMBEDDED / "compact_lpips.safetensors")[:12]
     assert distortions.describe("lpips_embedded") == f"lpips_embedded: compact network of LPIPS's form, {digest}"
     assert digest in distortions.describe("lpips_embedded_of_mean")
     other = tmp_path / "compact_lpips.safetensors"
     other.write_bytes(b"other")
-    monkeypatch.setattr(weights, "EMBEDDED", tmp_path)
+    monkeypatch.setattr(store, "EMBEDDED", tmp_path)
     with pytest.raises(ValueError, match="expected SHA-256"):  # not the file that SHA256SUMS lists
         distortions.describe("lpips_embedded")
-    (tmp_path / "SHA256SUMS").write_text(f"{weights.sha256_of(other)}  {other.name}\n")
+    (tmp_path / "SHA256SUMS").write_text(f"{files.sha256_of(other)}  {other.name}\n")
     assert digest not in distortions.describe("lpips_embedded")
 
 

@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import datasets, training, weights
+from helpers.datasets import sources
 from helpers.degradations import DEGRADATIONS
 from helpers.distortions import DISTORTIONS
 from helpers.downscalers import DOWNSCALERS, bicubic
 from helpers.images import quantize
 from helpers.measure import score_image
 from helpers.runtime import seeded
-from helpers.upscalers import UPSCALERS, draw_latents, load_compact_flow
+from helpers.training import flow
+from helpers.upscalers.registry import UPSCALERS, draw_latents, load_compact_flow
+from helpers.weights import store
 
-STEMS = [path.stem.removeprefix("compact_flow_") for path in weights.EMBEDDED.glob("compact_flow_x*.safetensors")]
+STEMS = [path.stem.removeprefix("compact_flow_") for path in store.EMBEDDED.glob("compact_flow_x*.safetensors")]
 FLOWS = sorted((int(stem[1]), stem[2:].lstrip("_")) for stem in STEMS)  # scale and variant
-CROPS = [(name, datasets.load("library", name, size=192)) for name in datasets.names("library", 8, size=192)]
+CROPS = [(name, sources.load("library", name, size=192)) for name in sources.names("library", 8, size=192)]
 
 
 def stem(scale: int, variant: str) -> str:
@@ -25,7 +27,7 @@ def stem(scale: int, variant: str) -> str:
 
 
 def card(scale: int, variant: str) -> dict:
-    return json.loads((weights.EMBEDDED / f"{stem(scale, variant)}.json").read_text())
+    return json.loads((store.EMBEDDED / f"{stem(scale, variant)}.json").read_text())
 
 
 def mean_scores(scale: int, conditions: dict, images, upscaler: str = "embedded_flow") -> dict:
@@ -49,9 +51,9 @@ def test_which_flows_are_shipped():
 
 @pytest.mark.parametrize("scale, variant", FLOWS)
 def test_checkpoint_is_small_and_has_a_card(scale, variant):
-    path = weights.embedded(stem(scale, variant))
+    path = store.embedded(stem(scale, variant))
     assert path.stat().st_size < 8 * 2**20
-    text = (weights.EMBEDDED / "README.md").read_text()
+    text = (store.EMBEDDED / "README.md").read_text()
     summary = card(scale, variant)["summary"]
     for number in ("bits_per_dimension", "lr_psnr", "psnr_0", "psnr_heat", "ms_ssim_heat"):
         digits = 3 if "psnr" not in number else 2
@@ -62,8 +64,8 @@ def test_checkpoint_is_small_and_has_a_card(scale, variant):
 def test_card_numbers_are_reproduced(scale, variant):
     stated = card(scale, variant)["quality"]
     names = list(stated)[:3]
-    images = [(name, datasets.load("library", name, size=256)) for name in names]
-    for row in training.quality(load_compact_flow(scale, variant=variant), images):
+    images = [(name, sources.load("library", name, size=256)) for name in names]
+    for row in flow.quality(load_compact_flow(scale, variant=variant), images):
         for key in ("bits_per_dimension", "lr_psnr", "psnr_0", "psnr_heat", "ssim_heat", "ms_ssim_heat"):
             assert row[key] == pytest.approx(stated[row["image"]][key], rel=2e-3, abs=2e-3), (
                 row["image"],
@@ -75,7 +77,7 @@ def test_card_numbers_are_reproduced(scale, variant):
 def test_no_sample_is_lost_or_explodes_whatever_the_lr_image(scale, variant):
     network = load_compact_flow(scale, variant=variant)
     levels = [("noise", 0.2), ("contrast", 2.5), ("otsu", 5), ("blur", 4), ("jpeg", 10), ("bsrgan", 5)]
-    rows = training.stability(network, CROPS[:2], degradations=levels, n_samples=1)
+    rows = flow.stability(network, CROPS[:2], degradations=levels, n_samples=1)
     assert {row["condition"] for row in rows} >= set(DOWNSCALERS)
     assert all(row["non_finite"] == 0 for row in rows)
     largest = {row["condition"]: row["largest"] for row in rows}
@@ -97,7 +99,7 @@ def test_no_sample_is_lost_or_explodes_whatever_the_lr_image(scale, variant):
 
 def test_flow_beats_interpolation_and_its_draws_are_sharper():
     network = load_compact_flow(4)
-    rows = training.quality(network, CROPS)
+    rows = flow.quality(network, CROPS)
     means = {key: np.mean([row[key] for row in rows]) for key in rows[0] if key != "image"}
     assert means["psnr_0"] > means["psnr_bicubic"] + 0.5
     assert means["ms_ssim_0"] > means["ms_ssim_bicubic"]

@@ -12,9 +12,10 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from test_runs import experiment, fakes_fixture, published, register, run, write_images  # noqa: F401
+from test_runs_driver import experiment, fakes_fixture, published, register, run, write_images  # noqa: F401
 
-from helpers import results, runs
+from helpers import results
+from helpers.runs import driver
 
 if sys.platform != "win32":
     import resource
@@ -23,11 +24,11 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSI
 
 # Processes that start at once: forked from a server that has imported torch, not from the test's own process.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["helpers.runs"])
+CONTEXT.set_forkserver_preload(["helpers.runs.driver"])
 
 
 def start_fake_worker(folder):
-    runs.start_worker()
+    driver.start_worker()
     register(folder)
 
 
@@ -41,7 +42,7 @@ def forked_pool():
 
 
 def pool_that_tells():
-    """A pool as anyone makes it, without `runs.start_worker`."""
+    """A pool as anyone makes it, without `driver.start_worker`."""
     made = ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork"))
     made.submit(abs, 0).result()
     Path(os.environ["FAKES"], "pids").write_text(" ".join(map(str, made._processes)))
@@ -61,7 +62,7 @@ def drive(one, rows_dir, folder, executor, limit):
         raise
 
 
-def driver(one, rows_dir, executor=None, limit=None):
+def started(one, rows_dir, executor=None, limit=None):
     """A run in a process of its own, to be killed."""
     process = CONTEXT.Process(target=drive, args=(one, rows_dir, os.environ["FAKES"], executor, limit))
     process.start()
@@ -101,7 +102,7 @@ def test_f01_killed_three_times_and_resumed_gives_the_bytes_of_an_unbroken_run(f
     unbroken = run(one, tmp_path / "unbroken")
     before = 0
     for _ in range(3):
-        process = driver(one, tmp_path / "rows", executor)
+        process = started(one, tmp_path / "rows", executor)
         wait_for(lambda before=before: n_lines(tmp_path / "rows") > before)
         time.sleep(random.random() / 4)
         process.kill()
@@ -119,7 +120,7 @@ def test_f01_killed_three_times_and_resumed_gives_the_bytes_of_an_unbroken_run(f
 @pytest.mark.parametrize("executor", [None, forked_pool], ids=["serial", "pool"])
 def test_f02_stopped_run_says_how_far_it_got(fakes, tmp_path, number, name, executor):
     one = experiment(write_images(tmp_path / "images", 24), upscaler="fake_slow")
-    process = driver(one, tmp_path / "rows", executor)
+    process = started(one, tmp_path / "rows", executor)
     wait_for(lambda: n_lines(tmp_path / "rows") > 1)
     os.kill(process.pid, getattr(signal, number))
     process.join(120)
@@ -140,7 +141,7 @@ def test_f02_interrupt_of_an_image_leaves_the_finished_ones(fakes, tmp_path):
 
 def test_no_worker_outlives_its_killed_driver(fakes, tmp_path):
     one = experiment(write_images(tmp_path / "images", 24), upscaler="fake_slow")
-    process = driver(one, tmp_path / "rows", pool_that_tells)
+    process = started(one, tmp_path / "rows", pool_that_tells)
     wait_for(lambda: n_lines(tmp_path / "rows") > 1)
     pids = [int(pid) for pid in (fakes / "pids").read_text().split()]
     assert len(pids) == 2 and all(map(is_alive, pids))
@@ -151,7 +152,7 @@ def test_no_worker_outlives_its_killed_driver(fakes, tmp_path):
 def test_f05_full_disk_names_folder_and_bytes_and_a_later_run_goes_on(fakes, tmp_path):
     one = experiment(write_images(tmp_path / "images", 12))
     run(one, tmp_path / "unbroken")
-    process = driver(one, tmp_path / "rows", limit=5000)
+    process = started(one, tmp_path / "rows", limit=5000)
     process.join(120)
     assert process.exitcode == 1
     said = (tmp_path / "rows.txt").read_text()
@@ -204,7 +205,7 @@ def test_f06_second_writer_is_told_who_writes_and_a_dead_one_blocks_nobody(fakes
         assert len(run(one, tmp_path / "rows")) == 12
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        run(runs.replace(one, seed=1), tmp_path / "rows")  # said once
+        run(driver.replace(one, seed=1), tmp_path / "rows")  # said once
 
 
 def test_f06_lock_of_another_machine_is_explained(fakes, tmp_path):
@@ -255,7 +256,7 @@ def test_f10_image_that_kills_its_worker_four_times_is_set_aside(fakes, tmp_path
     (aside,) = results.aside(tmp_path / "rows").to_dict("records")
     assert aside["image"] == "02" and aside["reason"] == "RuntimeError: killed its worker 4 times"
     assert len(run(one, tmp_path / "rows", lambda: 1 / 0)) == 12  # not tried again unasked
-    assert runs.plan(one, tmp_path / "rows").summary == "all 12 rows are there; 1 images set aside"
+    assert driver.plan(one, tmp_path / "rows").summary == "all 12 rows are there; 1 images set aside"
 
 
 def test_f11_stopped_worker_is_replaced_after_the_deadline(fakes, tmp_path):
@@ -289,7 +290,7 @@ def test_f11_of_two_copies_the_first_counts_and_the_second_is_dropped(fakes, tmp
 
 def test_f11_image_that_always_hangs_is_set_aside(fakes, tmp_path, monkeypatch):
     one = experiment(write_images(tmp_path / "images", 3, black=[1]), upscaler="fake_hangs")
-    monkeypatch.setattr(runs, "DEATHS", 2)
+    monkeypatch.setattr(driver, "DEATHS", 2)
     rows = run(one, tmp_path / "rows", pool, deadline=0.6)
     assert sorted(set(rows.image)) == ["00", "02"]
     assert results.aside(tmp_path / "rows").reason.tolist() == ["RuntimeError: hung its worker 2 times"]
@@ -313,11 +314,11 @@ def test_f12_refused_image_is_tried_once_and_set_aside_until_asked_for(fakes, tm
     assert traces(fakes, "try") == 1
     with pytest.raises(ValueError, match="nothing to see"):
         run(one, tmp_path / "rows", retry_aside=True, strict=True)
-    plan = runs.plan(one, tmp_path / "rows", retry_aside=True)
+    plan = driver.plan(one, tmp_path / "rows", retry_aside=True)
     assert plan.images == ["01"] and plan.summary.startswith("6 of 24 rows missing")
-    healed = runs.upscalers.UPSCALERS["fake"](scale=4, heat=1.0, device="cpu")
-    monkeypatch.setitem(runs.upscalers.UPSCALERS, "fake_refuses", lambda *, scale, heat, device: healed)
-    runs._loaded.cache_clear()
+    healed = driver.upscalers.UPSCALERS["fake"](scale=4, heat=1.0, device="cpu")
+    monkeypatch.setitem(driver.upscalers.UPSCALERS, "fake_refuses", lambda *, scale, heat, device: healed)
+    driver._loaded.cache_clear()
     assert len(run(one, tmp_path / "rows", retry_aside=True)) == 24
     assert results.aside(tmp_path / "rows").empty
     other = experiment(tmp_path / "images", upscaler="fake")
@@ -337,12 +338,12 @@ def test_three_failures_in_a_row_or_nothing_but_failures_stop_the_run(fakes, tmp
         run(one, tmp_path / "rows")
     assert results.aside(tmp_path / "rows").empty  # the images are not to blame
     with pytest.raises(RuntimeError, match="all failed"):
-        runs.plan(one, tmp_path / "rows")
+        driver.plan(one, tmp_path / "rows")
 
 
 def test_plan_passes_over_a_bad_first_image(fakes, tmp_path):
     one = experiment(write_images(tmp_path / "images", 5, black=[0]), upscaler="fake_refuses")
-    plan = runs.plan(one, tmp_path / "rows")
+    plan = driver.plan(one, tmp_path / "rows")
     assert plan.images == ["02", "03", "04"] and plan.summary.endswith("on cpu; 1 images set aside")
 
 
@@ -391,8 +392,8 @@ def test_any_executor_will_do(fakes, tmp_path):
 
 def test_worker_with_another_version_is_refused(fakes, tmp_path, monkeypatch):
     one = experiment(write_images(tmp_path / "images", 3))
-    facts = runs._facts(one)
-    monkeypatch.setattr(runs, "_facts", lambda one: facts | {"version": "0.0.0"})
+    facts = driver._facts(one)
+    monkeypatch.setattr(driver, "_facts", lambda one: facts | {"version": "0.0.0"})
     with pytest.raises(RuntimeError, match="00: expected a worker with .*'0.0.0'"):
         run(one, tmp_path / "rows")
     assert len(results.read(tmp_path / "rows")) == 0

@@ -1,68 +1,138 @@
-"""Imports go down the floors of the house, never up; the dependencies are stated once."""
+"""The house: imports go down its floors, in no circle, and nobody reaches for what another room keeps to itself."""
 
 import ast
 import re
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# fmt: off
-FLOORS = [
-    {"images", "runtime", "weights", "weights_table", "weights_cli", "downloads", "networks"},
-    {"downscalers", "adaptive", "adapters", "degradations", "distortions", "datasets", "balancing", "faces", "iqa",
-     "iqa_networks", "spectra", "embedded_faces", "alignment"},
-    {"upscalers", "training", "metric_groups", "metric_training", "metric_agreement", "pulse", "pulse_losses",
-     "pulse_options", "gan", "generator_quality"},
-    {"measure"},
-    {"results", "runs", "probes"},
-    {"statistics", "tables", "figures", "strata", "detection", "decomposition", "agreement", "claims", "flow_figures",
-     "profiles", "paper", "paper_hours", "coverage", "search_figures", "face_groups"},
-]
-# fmt: on
-FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+FLOORS = {  # room (folder or file of `helpers`) -> floor; a room imports rooms of its own floor or below
+    "studies": 6,
+    "paper": 6,
+    "figures": 5,
+    "runs": 5,
+    "training": 5,
+    "notebook": 5,
+    "stats": 4,
+    "upscalers": 4,
+    "iqa": 4,
+    "datasets": 4,
+    "rescalers": 3,
+    "distortions": 3,
+    "generators": 3,
+    "downscalers": 2,
+    "degradations": 2,
+    "measure": 2,
+    "results": 2,
+    "weights": 2,
+    "networks": 1,
+    "images": 1,
+    "runtime": 1,
+    "files": 1,
+}
+HEAVY = ("torchvision", "piq", "lpips", "helpers.networks", "helpers.distortions")
 
 
-def imported(path: Path) -> set[str]:
-    """Modules of the package that the file imports, by their first name below `helpers`."""
-    names = set()
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name below `helpers`; a folder's `__init__` has the folder's name."""
+    found = {}
+    for path in sorted((ROOT / "helpers").rglob("*.py")):
+        parts = path.relative_to(ROOT / "helpers").with_suffix("").parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        if parts:
+            found[".".join(parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(path: Path) -> list[tuple[str, str]]:
+    """(module below `helpers`, name taken from it or "") of every import of the file, those in functions too."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "helpers":
-            names |= {alias.name for alias in node.names if alias.name in FLOOR}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("helpers."):
-            names.add(node.module.split(".")[1])
-        elif isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("helpers.")}
-    return names
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            found += [(name.partition(".")[2], "") for name in names if name.startswith("helpers.")]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "helpers":
+            module = node.module.partition(".")[2]
+            for alias in node.names:
+                whole = f"{module}.{alias.name}".lstrip(".")
+                found.append((whole, "") if whole in MODULES else (module, alias.name))
+    return [(module, name) for module, name in found if module]
 
 
-def modules() -> dict[str, set[str]]:
-    files = [p for p in (ROOT / "helpers").glob("*.py") if p.stem != "__init__"]
-    return {path.stem: imported(path) - {path.stem} for path in files}
+def graph() -> dict[str, set[str]]:
+    return {name: {module for module, _ in imports(path)} - {name} for name, path in MODULES.items()}
 
 
-def test_every_module_has_a_floor():
-    assert set(modules()) <= set(FLOOR)
+def test_every_room_has_a_floor():
+    assert {name.split(".")[0] for name in MODULES} <= set(FLOORS)
 
 
-@pytest.mark.parametrize("name", sorted(modules()))
+@pytest.mark.parametrize("name", MODULES)
 def test_imports_go_down(name):
-    up = {other for other in modules()[name] if FLOOR[other] > FLOOR[name]}
+    floor = FLOORS[name.split(".")[0]]
+    up = {other for other in graph()[name] if FLOORS[other.split(".")[0]] > floor}
     assert not up, f"{name} imports {up} from a higher floor"
 
 
-def test_no_two_modules_import_each_other():
-    graph = modules()
-    assert not [(a, b) for a in graph for b in graph[a] if a in graph.get(b, ())]
+def test_no_circle_of_modules():
+    """Of any length; a face imports its own modules, so those of one room import each other and not their face."""
+    try:
+        list(TopologicalSorter(graph()).static_order())
+    except CycleError as error:
+        pytest.fail(f"circle: {' -> '.join(error.args[1])}")
+
+
+def test_no_circle_of_rooms():
+    rooms = {}
+    for name, others in graph().items():
+        room = name.split(".")[0]
+        rooms.setdefault(room, set()).update({other.split(".")[0] for other in others} - {room})
+    try:
+        list(TopologicalSorter(rooms).static_order())
+    except CycleError as error:
+        pytest.fail(f"circle: {' -> '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_private_names_stay_in_their_room(name):
+    """Neither `from helpers.x import _y` nor `x._y` of an imported module of another room."""
+    tree, room = ast.parse(MODULES[name].read_text()), name.split(".")[0]
+    taken = [
+        f"{module}.{what}" for module, what in imports(MODULES[name]) if what.startswith("_") and what != "__version__"
+    ]
+    foreign = {module.split(".")[-1]: module for module, _ in imports(MODULES[name]) if module.split(".")[0] != room}
+    reached = [
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+        if node.attr.startswith("_") and not node.attr.startswith("__") and node.value.id in foreign
+    ]
+    assert not [each for each in taken if each.split(".")[0] != room] + reached
+
+
+def test_statistics_and_rows_load_no_network():
+    names = [name for name in MODULES if name.split(".")[0] in ("stats", "results")]
+    code = f"import sys, importlib\nfor name in {names}: importlib.import_module('helpers.' + name)\n"
+    code += f"print([name for name in sys.modules if name.startswith({HEAVY})])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert loaded.stdout.strip() == "[]"
 
 
 def test_measure_knows_no_method():
-    assert modules()["measure"] <= {"images", "runtime"}
+    assert graph()["measure"] <= {"images", "runtime"}
 
 
 def test_networks_know_only_layers():
-    for path in (ROOT / "helpers" / "networks").glob("*.py"):
-        assert imported(path) <= {"networks"}, path.name
+    for name, others in graph().items():
+        if name.split(".")[0] == "networks":
+            assert {other.split(".")[0] for other in others} <= {"networks"}, name
 
 
 def test_environment_yml_installs_the_package_at_the_locked_versions():
@@ -74,7 +144,9 @@ def test_environment_yml_installs_the_package_at_the_locked_versions():
 
 def test_the_lock_pins_every_dependency():
     project = (ROOT / "pyproject.toml").read_text()
-    wanted = re.findall(r'^\s+"([a-z0-9-]+)>=', project.split("[project.optional-dependencies]")[0], re.M)
+    wanted = re.findall(
+        r'^\s+"([a-z0-9-]+)(?:\[[a-z]+\])?>=', project.split("[project.optional-dependencies]")[0], re.M
+    )
     locked = re.findall(r"^([a-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(), re.M)
     assert len(wanted) > 10
     assert set(wanted) <= set(locked)

@@ -8,8 +8,8 @@ import papermill
 import pytest
 from PIL import Image
 
-from helpers import datasets
-from helpers.balancing import LEVELS
+from helpers.datasets import sources
+from helpers.datasets.balancing import LEVELS
 from tests.notebook import printed, run
 
 NAME = "01_dataset_balancing"
@@ -29,7 +29,7 @@ def test_drawn_people_give_a_marked_manifest_and_all_figures(tmp_path):
     assert files(tmp_path / "rows") == {
         "drawn_manifest.csv", "joint_entropy.csv", "simulation.csv", "group_scores.csv"
     }  # fmt: skip
-    rows = datasets.read_manifest(tmp_path / "rows" / "drawn_manifest.csv")
+    rows = sources.read_manifest(tmp_path / "rows" / "drawn_manifest.csv")
     assert len(rows) == 100 and all(name.startswith("drawn_") for name in rows)
     counts = pd.DataFrame(rows.values()).groupby(list(LEVELS)).size()
     assert len(counts) == 24 and set(counts) == {4, 5}
@@ -51,7 +51,7 @@ def test_labels_images_and_rows_of_the_reader(tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / "images" / f"{name}.png")
     labels = "file,age_group,gender\n" + "".join(
         f"{name}.png,{('minor', 'senior')[k % 2]},{('female', 'male')[k % 3 == 0]}\n"
-        for k, name in enumerate(datasets.names("library"))
+        for k, name in enumerate(sources.names("library"))
     )
     (tmp_path / "labels.csv").write_text(labels)
     notebook = run(
@@ -67,8 +67,8 @@ def test_labels_images_and_rows_of_the_reader(tmp_path):
     )
     assert "DRAWN" not in text and "in 4 groups" in text
     manifest = tmp_path / "rows" / "manifest.csv"
-    rows = datasets.read_manifest(manifest)
-    assert datasets.load(manifest, next(iter(rows))).shape == (1, 3, 8, 8)
+    rows = sources.read_manifest(manifest)
+    assert sources.load(manifest, next(iter(rows))).shape == (1, 3, 8, 8)
     assert len(rows) == sum(race != "indian" for k, race in enumerate(races[:250]) if k != 7)
     scores = pd.read_csv(tmp_path / "rows" / "group_scores.csv")
     assert set(scores.group) == {"minor female", "minor male", "senior female", "senior male"}
@@ -84,7 +84,7 @@ def test_json_files_without_a_table_of_ethnicity_give_eight_groups(tmp_path):
         (folder / f"{k:05d}.json").write_text(json.dumps(content))
     notebook = run(NAME, tmp_path, TINY, n_images=24, features=str(folder.parent))
     assert "159 people (real labels); labels: age_group, gender" in printed(notebook)
-    table = pd.DataFrame(datasets.read_manifest(tmp_path / "rows" / "manifest.csv").values())
+    table = pd.DataFrame(sources.read_manifest(tmp_path / "rows" / "manifest.csv").values())
     assert (table.groupby(["age_group", "gender"]).size() == 3).all() and "ethnicity" not in table
 
 

@@ -3,7 +3,8 @@
 import papermill
 import pytest
 
-from helpers import datasets, results
+from helpers import results
+from helpers.datasets import sources
 from helpers.images import write_rgb
 from tests.notebook import printed, run
 
@@ -49,7 +50,7 @@ def test_a_search_that_is_none_or_a_portrait_of_another_size_stops_it_before_any
         run(NAME, tmp_path, TINY, upscaler="embedded_flow")
     folder = tmp_path / "large"
     folder.mkdir()
-    write_rgb(datasets.load("library", datasets.names("library")[0])[..., :128, :128], folder / "a.png")
+    write_rgb(sources.load("library", sources.names("library")[0])[..., :128, :128], folder / "a.png")
     with pytest.raises(papermill.PapermillExecutionError, match="expected images of"):
         run(NAME, tmp_path, TINY, portrait=str(folder))
     assert not (tmp_path / "rows").exists()

@@ -6,8 +6,10 @@ import pytest
 import torch.nn.functional as F
 import yaml
 
-from helpers import claims, datasets, results
+from helpers import results
+from helpers.datasets import sources
 from helpers.images import write_rgb
+from helpers.stats import claims
 from tests.notebook import NOTEBOOKS, printed, run
 
 NAME = "06_real_downscalers"
@@ -22,8 +24,8 @@ METRICS = 5
 def leaves(tmp_path_factory):
     """One run with a further image set and ready LR images, and what it left."""
     folder = tmp_path_factory.mktemp("nb06")
-    for name in datasets.names("library", 2, size=192):
-        hr = datasets.load("library", name, size=192)
+    for name in sources.names("library", 2, size=192):
+        hr = sources.load("library", name, size=192)
         for kind, image in {"hr": hr, "lr": F.avg_pool2d(hr, 4)}.items():
             (folder / kind).mkdir(exist_ok=True)
             write_rgb(image, folder / kind / f"{name}.png")

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from helpers import profiles, results
+from helpers import results
+from helpers.paper import profiles
 from tests import notebook
 
 NAME = "08_ablations"

@@ -11,7 +11,9 @@ import papermill
 import pytest
 import yaml
 
-from helpers import paper, paper_hours, profiles, weights
+from helpers.paper import __main__ as paper
+from helpers.paper import hours, profiles
+from helpers.weights import store
 from tests.test_nb_08 import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +23,7 @@ SRFLOW = {"SRFlow_DF2K_4X", "SRFlow_DF2K_8X", "SRFlow_CelebA_8X"}
 @pytest.fixture
 def here(monkeypatch):
     """`here(names)`: these weights files are on this machine, no others."""
-    return lambda names: monkeypatch.setattr(weights, "locate", lambda name: Path(name) if name in names else None)
+    return lambda names: monkeypatch.setattr(store, "locate", lambda name: Path(name) if name in names else None)
 
 
 def setting(notebook: str, **changes) -> dict:
@@ -53,7 +55,7 @@ def test_a_machine_with_nothing_gets_the_list_at_once(tmp_path):
 
 def test_the_command_itself_ends_with_2_as_well(tmp_path):
     env = {"HOME": str(tmp_path), "PATH": os.defpath, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "helpers.paper", "08_ablations"]
+    command = [sys.executable, "-m", "helpers.paper.__main__", "08_ablations"]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
     assert done.returncode == 2 and "08_ablations: skipped" in done.stdout and "06_real" not in done.stdout
 
@@ -140,7 +142,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(profiles, "NOTEBOOKS", folder)
     monkeypatch.setattr(paper, "OUT", tmp_path / "results" / "paper")
     monkeypatch.setattr(paper, "LISTED", ())
-    monkeypatch.setattr(paper_hours, "SECONDS", 0.1)
+    monkeypatch.setattr(hours, "SECONDS", 0.1)
     monkeypatch.setenv("IDA_RD_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("IDA_RD_WEIGHTS", raising=False)
     monkeypatch.delenv("IDA_RD_SHARED_CACHE", raising=False)

@@ -5,46 +5,48 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import paper_hours, profiles, results, runs
+from helpers import results
+from helpers.paper import hours, profiles
+from helpers.runs import driver
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("notebook", paper_hours.NOTEBOOKS)
+@pytest.mark.parametrize("notebook", hours.NOTEBOOKS)
 def test_the_experiments_are_those_of_the_notebook(notebook):
     """Held against the rows that the notebook made with its defaults: each of them, and no other."""
     published = ROOT / "data" / "results" / f"{notebook}.csv.gz"
-    wanted = paper_hours.experiments(notebook, profiles.defaults(notebook) | {"distortion": "1-ms_ssim"})
+    wanted = hours.experiments(notebook, profiles.defaults(notebook) | {"distortion": "1-ms_ssim"})
     rows = results.read(published, mixed=tuple(results.ONE_OF))
-    keys = {key for each in wanted for key in runs.keys(each)}
+    keys = {key for each in wanted for key in driver.keys(each)}
     assert len(keys) == len(rows) and not results.missing(keys, rows)
-    left, total = map(sum, zip(*paper_hours.draws_left(wanted, published), strict=True))
+    left, total = map(sum, zip(*hours.draws_left(wanted, published), strict=True))
     assert (left, total) == (0, (rows.distortion == "1-ms_ssim").sum())
 
 
 def test_hours_grow_with_images_and_shrink_with_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(paper_hours, "calibrate", lambda wanted, seconds=10: ([60.0] * len(wanted), 64))
+    monkeypatch.setattr(hours, "calibrate", lambda wanted, seconds=10: ([60.0] * len(wanted), 64))
     values = profiles.defaults("08_ablations") | {"distortion": "1-ms_ssim", "results_dir": str(tmp_path)}
     values |= {"other_upscalers": [], "n_samples": 2, "downscalers": ["bicubic", "nearest"]}  # 2 x (2 + 3) an image
 
     def line(n_images):
-        return paper_hours.estimate({"08_ablations": values | {"n_images": n_images}})[0]
+        return hours.estimate({"08_ablations": values | {"n_images": n_images}})[0]
 
     assert line(5) == "08_ablations: 50 of 50 draws left, about 50.0 minutes of one process, 2 share them"
     assert line(20) == "08_ablations: 200 of 200 draws left, about 3.3 hours of one process, 2 share them"
     rows = results.read(ROOT / "data" / "results" / "08_ablations.csv.gz", mixed=tuple(results.ONE_OF))
     rows = rows[(rows.upscaler == "embedded_flow") & (rows.heat == 1.0) & (rows.scale == 4) & (rows["sample"] < 2)]
     three = rows[rows.image.isin(rows.image.unique()[:3]) & (rows.downscaler == "nearest")]
-    twenty = set(paper_hours.experiments("08_ablations", values | {"n_images": 20})[0].images)
+    twenty = set(hours.experiments("08_ablations", values | {"n_images": 20})[0].images)
     for some, left in ((three, 200 - 2 * len(set(three.image) & twenty)), (rows.drop(three.index), 0)):
         results.append(some.drop(columns="checksum").to_dict("records"), tmp_path)
         assert f"{left} of 200 draws left" in line(20)
-    assert paper_hours.estimate({"08_ablations": values | {"n_images": 20}}) == [
+    assert hours.estimate({"08_ablations": values | {"n_images": 20}}) == [
         "08_ablations: 0 of 200 draws left, nothing to draw"
     ]
 
 
-def experiment(**changes) -> runs.Experiment:
+def experiment(**changes) -> driver.Experiment:
     how = {
         "dataset": "library",
         "images": ["astronaut_y000_x000"],
@@ -53,35 +55,35 @@ def experiment(**changes) -> runs.Experiment:
         "n_samples": 2,
     }
     how |= {"upscaler": "embedded_flow", "distortion": ["mse", "lr_mse"], "device": "cpu"}
-    return runs.Experiment(**how | changes)
+    return driver.Experiment(**how | changes)
 
 
 def test_the_cost_is_taken_in_proportion_to_pixels(monkeypatch):
-    monkeypatch.setattr(paper_hours, "_timed", lambda work: work() and 1.0)
-    monkeypatch.setattr(paper_hours, "_size", lambda each: (64, 128) if each.scale == 4 else (512, 512))
-    costs, side = paper_hours.calibrate([experiment()], 0)
+    monkeypatch.setattr(hours, "_timed", lambda work: work() and 1.0)
+    monkeypatch.setattr(hours, "_size", lambda each: (64, 128) if each.scale == 4 else (512, 512))
+    costs, side = hours.calibrate([experiment()], 0)
     assert side == 64  # no time for more, nor are the images larger
     assert costs == [pytest.approx(64 * 128 * (1 / 64**2 + 1 / 192**2) / 2)]  # two draws at once
     cascade = experiment(scale=16, upscaler="embedded_flow_x8+embedded_flow_x2", n_samples=4)
-    costs, _ = paper_hours.calibrate([cascade], 0)
+    costs, _ = hours.calibrate([cascade], 0)
     stages = 1 / 128**2 / 4 / 4 + 1 / 32**2  # a quarter of the pixels, four draws at once; then one by one
     assert costs == [pytest.approx(512**2 * (stages + 1 / 192**2 / 4))]
 
 
 def test_more_time_is_spent_on_larger_sides_until_the_images_size(monkeypatch):
     sides = []
-    monkeypatch.setattr(paper_hours, "_timed", lambda work: work() or 0.0)
-    assert paper_hours._per_pixel(lambda side: lambda: sides.append(side), 32, 300, 5) == (0, 256)
+    monkeypatch.setattr(hours, "_timed", lambda work: work() or 0.0)
+    assert hours._per_pixel(lambda side: lambda: sides.append(side), 32, 300, 5) == (0, 256)
     assert sides == [32, 64, 128, 256]
 
     def full(side):
         return lambda: None if side < 128 else (_ for _ in ()).throw(torch.OutOfMemoryError("full"))
 
-    assert paper_hours._per_pixel(full, 32, 300, 5)[1] == 64
+    assert hours._per_pixel(full, 32, 300, 5)[1] == 64
 
 
 def test_a_calibration_measures_something_and_a_search_has_no_cost():
     flow, bicubic = experiment(), experiment(upscaler="bicubic", heat=0.0)
     search = experiment(dataset="portrait", images=["astronaut"], upscaler="embedded_pulse", scale=8)
-    (slow, quick, unknown), side = paper_hours.calibrate([flow, bicubic, search], 0.5)
+    (slow, quick, unknown), side = hours.calibrate([flow, bicubic, search], 0.5)
     assert slow > quick > 0 and unknown != unknown and side >= 64

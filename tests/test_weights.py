@@ -18,8 +18,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from helpers import downloads, profiles, weights, weights_cli
-from helpers.weights import WEIGHTS, Entry, embedded, fetch, load_into, load_state, locate, sha256_of
+from helpers.files import sha256_of
+from helpers.paper import profiles
+from helpers.weights import WEIGHTS, Entry, downloads, embedded, fetch, load_into, load_state, locate, store, tensors
+from helpers.weights import __main__ as weights_cli
 
 CONTENT = bytes(range(256)) * 40  # 10,240 bytes
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -381,10 +383,10 @@ def test_two_processes_download_once(server, tmp_path):
     """The answer is held back until the second process has had half a second to ask as well."""
     script = f"""
 import pathlib, sys
-from helpers import weights
-weights.WEIGHTS["a"] = weights.Entry("a.pth", {WEIGHTS["a"].urls!r}, {SHA256!r}, {len(CONTENT)}, "ours")
+from helpers.weights import store
+store.WEIGHTS["a"] = store.Entry("a.pth", {WEIGHTS["a"].urls!r}, {SHA256!r}, {len(CONTENT)}, "ours")
 pathlib.Path({str(tmp_path)!r}, "ready" + sys.argv[1]).touch()
-print(weights.fetch("a", patience=10))
+print(store.fetch("a", patience=10))
 """
 
     def wait():
@@ -396,7 +398,7 @@ print(weights.fetch("a", patience=10))
     server.wait, server.answers[:] = wait, ["slow"]
     run = [sys.executable, "-c", script]
     children = [
-        subprocess.Popen([*run, number], stdout=subprocess.PIPE, text=True, cwd=weights.EMBEDDED.parents[1])
+        subprocess.Popen([*run, number], stdout=subprocess.PIPE, text=True, cwd=store.EMBEDDED.parents[1])
         for number in "12"
     ]
     answers = {child.communicate(timeout=120)[0].strip() for child in children}
@@ -643,7 +645,7 @@ def pickled(monkeypatch, tmp_path):
 
 
 def load(name):
-    return weights.load_once(fetch(name))
+    return tensors.load_once(fetch(name))
 
 
 def refuse(*args, **kwargs):
@@ -710,7 +712,7 @@ def test_other_formats_are_not_converted(monkeypatch, tmp_path):
     monkeypatch.setenv("IDA_RD_WEIGHTS", str(tmp_path))
     assert load("x").keys() == STATE.keys() and cached(tmp_path) == []
     with pytest.raises(ValueError, match="y.pth: expected a checkpoint, found no such file"):
-        weights.load_once(tmp_path / "y.pth")
+        tensors.load_once(tmp_path / "y.pth")
 
 
 @pytest.mark.parametrize("kind", ["bare", "zip"])
@@ -735,7 +737,7 @@ def test_b37_code_in_an_official_file_is_not_run_and_not_converted(server, monke
 
 
 def test_embedded_checkpoints_are_hashed(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "EMBEDDED", tmp_path)
+    monkeypatch.setattr(store, "EMBEDDED", tmp_path)
     with pytest.raises(ValueError, match="no embedded checkpoint 'flow': expected one of none"):
         embedded("flow")
     path = write_state(tmp_path / "flow.safetensors")
@@ -753,7 +755,7 @@ def test_embedded_checkpoints_are_hashed(tmp_path, monkeypatch):
 
 
 def test_every_embedded_checkpoint_of_the_repository():
-    for path in weights.EMBEDDED.glob("*.safetensors"):
+    for path in store.EMBEDDED.glob("*.safetensors"):
         assert embedded(path.stem) == path and load_state(path)
         assert path.stat().st_size <= 8_000_000
 
@@ -776,7 +778,7 @@ def test_list_says_where_everything_is(server, monkeypatch, tmp_path, capsys):
     assert weights_cli.main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = {line.split()[0]: line for line in lines}
-    assert rows.keys() == {"name", *WEIGHTS, *(path.stem for path in weights.EMBEDDED.glob("*.safetensors"))}
+    assert rows.keys() == {"name", *WEIGHTS, *(path.stem for path in store.EMBEDDED.glob("*.safetensors"))}
     assert rows["name"].split() == ["name", "where", "size", "notebooks", "file", "licence"]
     assert re.search(
         r"missing +244.4 MB +03 04 05 06 07 08 +alexnet-owt-7be5be79.pth +torchvision BSD", rows["alexnet"]
@@ -841,7 +843,7 @@ def test_verify_hashes_everything_anew(server, monkeypatch, tmp_path, capsys):
 
 @pytest.mark.parametrize("what", ["embedded", "converted", "shared", "torch.hub"])
 def test_verify_looks_everywhere(monkeypatch, tmp_path, capsys, what):
-    monkeypatch.setattr(weights, "EMBEDDED", tmp_path / "embedded")
+    monkeypatch.setattr(store, "EMBEDDED", tmp_path / "embedded")
     monkeypatch.setenv("IDA_RD_SHARED_CACHE", str(tmp_path / "shared"))
     monkeypatch.setitem(WEIGHTS, "a", Entry("a.pth", (), SHA256, None, "ours"))
     assert weights_cli.main(["verify"]) == 0
@@ -859,7 +861,7 @@ def test_verify_looks_everywhere(monkeypatch, tmp_path, capsys, what):
 
 def test_command_line_as_a_program():
     run = [sys.executable, "-m", "helpers.weights", "path", "compact_flow_x4"]
-    done = subprocess.run(run, capture_output=True, text=True, cwd=weights.EMBEDDED.parents[1])
+    done = subprocess.run(run, capture_output=True, text=True, cwd=store.EMBEDDED.parents[1])
     assert (done.returncode, done.stdout.strip()) == (0, str(embedded("compact_flow_x4"))), done.stderr
 
 
@@ -875,14 +877,14 @@ def test_command_line_that_is_none_ends_with_2(arguments, capsys):
 
 @pytest.mark.parametrize("notebook", sorted(path.stem for path in (profiles.NOTEBOOKS / "paper").glob("*.yaml")))
 def test_needed_by_has_every_file_that_a_profile_lacks(notebook, monkeypatch):
-    monkeypatch.setattr(weights, "locate", lambda name: None)
+    monkeypatch.setattr(store, "locate", lambda name: None)
     lacking = " ".join(profiles.lacking(profiles.parameters(notebook)))
     named = {name for name, entry in WEIGHTS.items() if f"{entry.file} is missing" in lacking}
-    assert named == set(weights.needed_by(notebook)), f"see `needed` in weights_table, {notebook[:2]}"
-    assert weights.needed_by(notebook) == weights.needed_by(notebook[:2])
+    assert named == set(store.needed_by(notebook)), f"see `needed` in weights_table, {notebook[:2]}"
+    assert store.needed_by(notebook) == store.needed_by(notebook[:2])
 
 
 def test_needed_by_names_notebooks_that_exist():
     numbers = {number for entry in WEIGHTS.values() for number in entry.needed}
     assert numbers <= {path.stem[:2] for path in profiles.NOTEBOOKS.glob("[0-9]*.ipynb")}
-    assert weights.needed_by("00_quickstart") == [] and "pulse_synthesis" in weights.needed_by("05_pulse")
+    assert store.needed_by("00_quickstart") == [] and "pulse_synthesis" in store.needed_by("05_pulse")

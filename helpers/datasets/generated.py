@@ -1,0 +1,81 @@
+"""The embedded face generator, and faces that may be shown: its own samples, whose latents are known, and a portrait.
+
+Photographs of faces cannot come with the repository. What the generator makes itself lies exactly on its manifold,
+so the score of a perfect answer is known: zero. The portrait is Eileen Collins by NASA, from scikit-image.
+"""
+
+from functools import lru_cache
+from importlib.resources import files
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from helpers import generators
+from helpers.images import read_rgb
+from helpers.runtime import seeded
+
+COUNT = 256  # of the samples that have a name
+PORTRAIT = "astronaut"
+PORTRAIT_POINTS = ((203.2, 101.5), (246.5, 104.2), (223.5, 140.0))  # eyes and mouth, by dlib; see `alignment`
+
+
+class Known(NamedTuple):
+    """A sample and what made it."""
+
+    image: Tensor  # (1, 3, R, R) in [0, 1], 8-bit levels
+    latent: Tensor  # input of the mapping network, (1, D)
+    style: Tensor  # w, the same for all layers, (1, D)
+    noise: list[Tensor]  # one map per layer, (1, 1, r, r)
+
+
+def generated() -> list[str]:
+    """Names of the generator's own samples: generated_000, generated_001, ..."""
+    return [f"generated_{number:03d}" for number in range(COUNT)]
+
+
+@torch.no_grad()
+def known(name: str) -> Known:
+    """One of the samples, with its latents: the same on every machine up to the last bits of a float.
+
+    Args:
+        name: one of `generated()`.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in generated():
+        raise ValueError(f"expected generated_000 to generated_{COUNT - 1:03d}, got {name!r}")
+    network, generator = generators.networks(), seeded("generated", int(name.removeprefix("generated_")))
+    latent = torch.randn(1, network.mapping.latent_size, generator=generator)
+    noise = [torch.randn(1, *shape, generator=generator) for shape in network.synthesis.noise_shapes()]
+    style = network.mapping(latent)
+    image = network.synthesis(style[:, None].expand(-1, network.synthesis.layers, -1), noise)
+    return Known(((image + 1) / 2 * 255).round().clamp(0, 255) / 255, latent, style, noise)
+
+
+@torch.no_grad()
+def samples(count: int, generator: torch.Generator) -> Tensor:
+    """Any number of samples, one style for all layers each, (count, 3, R, R) in [0, 1].
+
+    Args:
+        count: number of samples.
+        generator: CPU generator.
+    """
+    network, parts = generators.networks(), []
+    for size in [100] * (count // 100) + [count % 100] * (count % 100 > 0):
+        latents = torch.randn(size, network.mapping.latent_size, generator=generator)
+        noise = [torch.randn(size, *shape, generator=generator) for shape in network.synthesis.noise_shapes()]
+        styles = network.mapping(latents)[:, None].expand(-1, network.synthesis.layers, -1)
+        parts.append(((network.synthesis(styles, noise) + 1) / 2).clamp(0, 1))
+    return torch.cat(parts)
+
+
+@lru_cache(maxsize=1)
+def portrait() -> Tensor:
+    """The astronaut's face, cut as the generator knows faces, (1, 3, R, R), 8-bit levels."""
+    from helpers.datasets import alignment  # which reads data sets, of which this is one
+
+    photograph = read_rgb(files("skimage") / "data" / "astronaut.png")
+    side = generators.networks().synthesis.resolution
+    return alignment.align(photograph, PORTRAIT_POINTS, side, crop="embedded")

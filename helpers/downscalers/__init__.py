@@ -1,0 +1,29 @@
+"""f_ds: the downscalers under test by name; their filters, and the spectra that describe them."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from helpers.downscalers import adaptive, filters
+from helpers.downscalers.filters import FILTERS, bicubic, lanczos, resize
+
+__all__ = ["DOWNSCALERS", "FILTERS", "bicubic", "lanczos", "resize"]
+
+DOWNSCALERS: dict[str, Callable[..., Tensor]] = {
+    "nearest": filters.nearest,
+    "bilinear": filters.bilinear,
+    "bicubic": filters.bicubic,
+    "lanczos": filters.lanczos,
+    "box": filters.box,
+    "hamming": filters.hamming,
+    "dpid": adaptive.dpid,
+    "perceptual": adaptive.perceptual,
+    "l0": adaptive.l0_recon,
+    "l0_smooth": adaptive.l0_smooth,
+    "bicubic_float": filters.bicubic_float,
+    "matlab_bicubic": filters.matlab_bicubic,
+    "matlab_bilinear": filters.matlab_bilinear,
+    "torch_bicubic": filters.torch_bicubic,
+    "torch_bilinear": filters.torch_bilinear,
+    "nearest_topleft": filters.nearest_topleft,
+}

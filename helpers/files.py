@@ -1,0 +1,173 @@
+"""Files that are whole or not there: output folders, atomic writes, locks between processes, hashes."""
+
+import contextlib
+import hashlib
+import io
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+_threads = threading.Lock()
+
+
+def check_output(folder: str | Path, *inputs: str | Path) -> Path:
+    """Make sure that results can be written, before anything is computed for them.
+
+    Args:
+        folder: created if missing.
+        inputs: folders of images; the results must not lie inside one.
+
+    Raises:
+        ValueError: inside an input folder, or not writable; names the folder and the reason.
+    """
+    folder = Path(folder).resolve()
+    for given in inputs:
+        if Path(given).is_dir() and folder.is_relative_to(Path(given).resolve()):
+            raise ValueError(f"{folder}: expected an output folder outside the input folder {given}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"probe")
+    except OSError as error:
+        raise ValueError(f"{folder}: expected a folder to write into, got {error.strerror}") from error
+    return folder
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; what was written there takes its place in one step, or never.
+
+    Args:
+        path: the file to write; its folder is made. An older file stays as it is until the end of the block, and
+            for good if the block raises.
+
+    Yields:
+        A name that no other process or thread writes to, with the suffix of `path`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}.part{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def replace(path: str | Path, data: bytes) -> None:
+    """Write `data` to `path`, on the disk before an older file is replaced in one step.
+
+    Raises:
+        OSError: the disk is full; the folder and the bytes are named, and an older file is left as it was.
+    """
+    with replacing(path) as part, open(part, "wb", buffering=0) as file:
+        append(file, data)
+
+
+def append(file: io.FileIO, data: bytes) -> None:
+    """Append all of `data` to an open, unbuffered file and wait for the disk, or leave the file as it was.
+
+    Raises:
+        OSError: as `replace`.
+    """
+    size, view = os.fstat(file.fileno()).st_size, memoryview(data)
+    try:
+        while view:
+            view = view[file.write(view) :]
+        os.fsync(file.fileno())
+    except BaseException as error:
+        if view or isinstance(error, OSError):  # Ctrl-C while waiting for the disk spoils nothing
+            file.truncate(size)
+        if not isinstance(error, OSError):
+            raise
+        message = f"could not write {len(data)} bytes to {Path(str(file.name)).parent}: {error.strerror}"
+        raise OSError(error.errno, f"{message}. What was there is kept: make room and run again") from error
+
+
+def lock(file: io.IOBase, *, wait: bool) -> bool:
+    """Lock an open file against other processes; the system frees the lock when its holder dies.
+
+    Args:
+        file: open for writing; closing it frees the lock.
+        wait: wait for the holder instead of returning False.
+
+    Returns:
+        Whether the lock is ours.
+
+    Raises:
+        OSError: the file system knows no locks.
+    """
+    if sys.platform != "win32":
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))  # not flock: a fork would inherit it
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+    file.seek(2**30)  # a locked byte cannot be read there: lock one far beyond the content
+    while True:
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+            return True
+        except OSError:  # waiting gives up after ten seconds
+            if not wait:
+                return False
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Wait until no other thread or process is inside with the same `path`, an empty file that is removed again.
+
+    Raises:
+        OSError: `path` cannot be written or locked.
+    """
+    with _threads:
+        while True:
+            with open(path, "wb") as file:
+                lock(file, wait=True)
+                try:
+                    ours = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+                except FileNotFoundError:
+                    ours = False
+                if not ours:  # whoever had it before has removed it, and a third may hold a new one
+                    continue
+                try:
+                    yield
+                finally:
+                    with contextlib.suppress(PermissionError):  # Windows keeps what is open elsewhere
+                        path.unlink(missing_ok=True)
+                return
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file, 64 hex digits; hashed once a process for each size and time of change."""
+    stat = os.stat(path)
+    return _hash(str(path), stat.st_size, stat.st_mtime_ns, False)
+
+
+def git_hash_of(path: str | Path) -> str:
+    """What `git hash-object` prints for a file, 40 hex digits: SHA-1 of its size and content."""
+    stat = os.stat(path)
+    return _hash(str(path), stat.st_size, stat.st_mtime_ns, True)
+
+
+def forget_hashes() -> None:
+    """Hash every file anew from now on, even one of the same size and time of change."""
+    _hash.cache_clear()
+
+
+@lru_cache(maxsize=256)
+def _hash(path: str, size: int, modified: int, git: bool) -> str:
+    digest = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False) if git else hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

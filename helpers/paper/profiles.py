@@ -1,0 +1,169 @@
+"""The paper's setting of each notebook: a file of papermill parameters, and what this machine lacks for it.
+
+`python -m helpers.paper.profiles` (`make dryrun`) reads `notebooks/paper/*.yaml`, computes nothing, and says for each
+notebook which weights, images and labels are missing and where they come from. `helpers.paper` runs what can be run.
+"""
+
+import ast
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from helpers import datasets, distortions, upscalers, weights
+
+OFFICIAL_PULSE = ("pulse_synthesis", "pulse_gaussian_fit")
+BACKBONES = {"lpips": "AlexNet (for LPIPS)", "dists": "VGG-16 (for DISTS)"}
+IMAGES = ("dataset", "sets", "camera")  # parameters that name folders or manifests of images
+BUILT_IN = ("library", "generated", "portrait")  # images that come with the project
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+SOURCES = {  # part of a folder's name -> where its images come from
+    "ffhq": "FFHQ, 1024x1024 PNG (github.com/NVlabs/ffhq-dataset, images1024x1024; CC BY-NC-SA 4.0)",
+    "div2k": "DIV2K validation HR (data.vision.ee.ethz.ch/cvl/DIV2K; academic research)",
+    "flickr": "Flickr30k (shannon.cs.illinois.edu/DenotationGraph; research)",
+    "realsr": "RealSR v3, HR and LR folders of one scale (github.com/csjcai/RealSR; academic research)",
+    "afhq": "AFHQ, cats, 512x512 (github.com/clovaai/stargan-v2; CC BY-NC 4.0)",
+    "ethnicity": "DeepFace (github.com/serengil/deepface) over FFHQ, one line an image",
+    "npr": "NPRportrait 1.0, 60 images (users.cs.cf.ac.uk/Paul.Rosin/NPRportrait; research)",
+}
+
+
+class Piece(NamedTuple):
+    """A file or folder that parameters name: what it is, and why it cannot be used ("": it is here)."""
+
+    name: str
+    missing: str
+
+
+def defaults(notebook: str) -> dict:
+    """The parameters of a notebook as its own cell sets them; the cell holds literals alone, one a line."""
+    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    source = next("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(source).body}
+
+
+def read_profile(notebook: str) -> dict:
+    """The papermill parameters of the paper's setting of a notebook.
+
+    Args:
+        notebook: its stem, for example "03_synthetic_degradations".
+
+    Raises:
+        ValueError: no such profile, no flat mapping, or names that are no parameters of the notebook.
+    """
+    path = NOTEBOOKS / "paper" / f"{notebook}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(each.stem for each in path.parent.glob("*.yaml"))) or "none"
+        raise ValueError(f"expected a notebook with a profile ({known}), got {notebook!r}")
+    profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(profile, dict):
+        raise ValueError(f"{path}: expected lines 'parameter: value', got {type(profile).__name__}")
+    known = defaults(notebook)
+    if unknown := sorted(set(profile) - set(known)):
+        raise ValueError(f"{path}: expected parameters of the notebook ({', '.join(known)}), got {', '.join(unknown)}")
+    return profile
+
+
+def parameters(notebook: str) -> dict:
+    """All parameters of a notebook in the paper's setting: its defaults, replaced where the profile says so.
+
+    Raises:
+        ValueError: as `read_profile`.
+    """
+    return defaults(notebook) | read_profile(notebook)
+
+
+def pieces(values: dict) -> list[Piece]:
+    """Every file and folder that parameters name and that does not come with the project, each once.
+
+    Weights are those of every upscaler, distortion and no-reference measure that a value names, and of labels to
+    "download"; images are the values of `IMAGES`, and of other parameters those that begin with "../data/local/", a
+    folder that git ignores. Nothing is downloaded. A wrong file counts as missing and says why.
+
+    Args:
+        values: as `parameters` returns them, or some of them.
+    """
+    found, n_images = [], values.get("n_images")
+    if values.get("features") == "download":
+        found.append(_file("ffhq_features"))
+    for name, value in _texts(values):
+        files = [upscalers.SRFLOW[stage][2] for stage in value.split("+") if stage in upscalers.SRFLOW]
+        files += OFFICIAL_PULSE if value.partition("(")[0].strip() == "pulse" else ()
+        found += map(_file, files)
+        if value in BACKBONES:
+            found.append(Piece(BACKBONES[value], distortions.available(value) or ""))
+        if name == "measures":
+            from helpers import iqa  # one notebook needs it, and SciPy is half of the start
+
+            found += [Piece(value, iqa.available(value) or "")] if value in iqa.IQA else []
+        if value.startswith("../data/local/") or (name in IMAGES and value not in BUILT_IN):
+            why = _no_images(name, value, n_images if name == "dataset" else None)
+            found.append(Piece(value.removeprefix("../"), why))
+    return list(dict.fromkeys(found))
+
+
+def lacking(values: dict) -> list[str]:
+    """What parameters name that is not on this machine, one line each, with its source; see `pieces`."""
+    return [piece.missing for piece in pieces(values) if piece.missing]
+
+
+def _file(name: str) -> Piece:
+    """A weights file; PULSE's fit need not be there where it can be computed from the mapping."""
+    enough = (name, "pulse_mapping") if name == "pulse_gaussian_fit" else (name,)
+    try:
+        why = "" if any(map(weights.locate, enough)) else weights.missing(name)
+    except ValueError as error:  # a wrong file in the folder that the user named
+        why = str(error)
+    return Piece(weights.WEIGHTS[name].file, why)
+
+
+def _texts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in a nest of lists and mappings, with the parameter it belongs to."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from _texts(each, name or str(key))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each, name)
+    elif isinstance(value, str):
+        yield name, value
+
+
+def _no_images(name: str, given: str, n_images: int | None) -> str:
+    """Why images or labels are not there as they are asked for, or ""."""
+    path = NOTEBOOKS / given
+    source = next((text for part, text in SOURCES.items() if part in given.lower()), "yours to provide")
+    if not path.exists():
+        return f"{given} is missing ({name}): {source}"
+    if name not in IMAGES and not path.is_dir():
+        return ""
+    try:
+        found = len(datasets.names(path))
+    except ValueError as error:  # nothing in it, or one stem twice
+        return f"{given} cannot be used ({name}): {error}; {source}"
+    if n_images is not None and found < n_images:
+        return (
+            f"{given} has {found} images, {n_images} are asked for ({name}; -p n_images {found} takes those): {source}"
+        )
+    return ""
+
+
+def main(notebooks: list[str]) -> int:
+    """Write what is missing for each notebook (all with a profile if none is named); 2 if anything is, else 0."""
+    notebooks = notebooks or sorted(path.stem for path in (NOTEBOOKS / "paper").glob("*.yaml"))
+    ready = True
+    for notebook in notebooks:
+        missing = lacking(parameters(notebook))
+        ready &= not missing
+        sys.stdout.write(f"{notebook}: {'ready' if not missing else f'{len(missing)} missing'}\n")
+        sys.stdout.writelines(f"  - {line}\n" for line in missing)
+        command = f"papermill {notebook}.ipynb out.ipynb -f paper/{notebook}.yaml"
+        sys.stdout.write(f"  in notebooks/: {command}\n")
+    return 0 if ready else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""From rows to scores, intervals, tests, rankings and sentences; knows no network."""

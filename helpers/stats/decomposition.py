@@ -1,0 +1,220 @@
+"""What a score is made of: lost information and sampling spread, and the floor set by the distance from bicubic.
+
+Both splits need rows of squared error: "mse", "mse_of_mean", "lr_mse" and "consistency_mse". LPIPS and SSIM have no
+such split. Intervals are percentiles over resampled images, the same ones for all conditions, which stay paired.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from helpers.stats import rankings
+
+RESAMPLES = 2000
+SPLIT = ("mse", "mse_of_mean")
+FLOOR = ("mse", "lr_mse", "consistency_mse")
+
+
+def split_per_image(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler") -> pd.DataFrame:
+    """Squared error of each image = bias + spread, exactly, and both parts unbiased.
+
+    With N draws x^_q of an image x and their mean m: spread V = 1/(N-1) sum_q MSE(x^_q, m), bias = MSE(x, m) - V/N,
+    and mean_q MSE(x, x^_q) = bias + V. Averaged over x, the bias is an upper bound on the least squared error at which
+    x can be estimated from f_ds(x); the score adds the spread of the upscaler.
+
+    Args:
+        rows: one row per draw of "mse" and of "mse_of_mean"; other distortions are ignored.
+        by: the column, or columns, whose values are the conditions, as in `rankings.per_image`.
+
+    Returns:
+        Images (index) x conditions, under five names: "score", "bias", "spread", "of_mean" (MSE of the mean image)
+        and "draws" (N, the finite ones). NaN where an image has fewer than two.
+
+    Raises:
+        ValueError: other draws of the one than of the other; no image has two finite ones; or `rankings.per_image`'s.
+    """
+    mse, means = (_of(rows, name, SPLIT, by) for name in SPLIT)
+    table = rankings.per_image(mse, by)
+    draws = table["draws"].where(table["draws"] > 1)
+    if draws.isna().all(axis=None):
+        raise ValueError(f"expected an image with two finite draws or more, got {table['draws'].max(axis=None)}")
+    last = means[np.isfinite(means.value)].sort_values("sample").drop_duplicates(["image", *_list(by)], keep="last")
+    score = table["mean"].where(draws.notna())
+    of_mean = rankings.per_image(last, by)["mean"].reindex_like(score).where(draws.notna())
+    spread = draws / (draws - 1) * (score - of_mean)
+    parts = {"score": score, "bias": of_mean - spread / draws, "spread": spread, "of_mean": of_mean, "draws": draws}
+    return pd.concat(parts, axis=1)
+
+
+def split(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler", *, n_resamples: int = RESAMPLES) -> pd.DataFrame:
+    """Score, bias, spread and calibration ratio of each condition, the smallest score first.
+
+    The calibration ratio rho = score / mean MSE(x, m) is 2N/(N+1) for draws from the true posterior p(x | f_ds(x)),
+    because bias and spread are then equal; below it, most of the score is error that all draws share.
+
+    Args:
+        rows, by: as `split_per_image`.
+        n_resamples: bootstrap resamples of the images.
+
+    Returns:
+        One line per condition, over the images that all conditions have: its name, then score, bias, spread, of_mean
+        (squared errors) and rho, each with _low and _high (95 %), rho_ideal, rank (by score), rank_bias, draws (mean
+        N), n (images) and left_out (other images).
+
+    Raises:
+        ValueError: as `split_per_image`; the conditions have no image in common.
+    """
+    common, n, left_out = _common(split_per_image(rows, by))
+    means = {name: common[name] for name in ("score", "bias", "spread", "of_mean")}
+    result = _with_intervals(means, {"rho": lambda part: part["score"] / part["of_mean"]}, n_resamples)
+    result = result.assign(rho_ideal=2 / (1 + (1 / common["draws"]).mean()), rank=result.score.rank())
+    result = result.assign(rank_bias=result.bias.rank(), draws=common["draws"].mean(), n=n, left_out=left_out)
+    return result.sort_values("score").rename_axis(" + ".join(_list(by))).reset_index()
+
+
+def floor_per_image(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler") -> pd.DataFrame:
+    """The part of the squared error that distance from bicubic alone enforces, image by image.
+
+    With B the bicubic downscaler and y the LR image, RMSE(x, x^) >= |RMSE(Bx, y) - RMSE(Bx^, y)| for every upscaler,
+    because B never enlarges an RMSE: draws that agree with y (Bx^ = y) cannot come closer to x than y is to Bx.
+
+    Args:
+        rows: one row per draw of "mse", "lr_mse" and "consistency_mse"; other distortions are ignored.
+        by: as `split_per_image`.
+
+    Returns:
+        Images (index) x conditions, under five names, means over finite draws: "score" (MSE), "lr" (MSE of y to Bx),
+        "consistency" (MSE of Bx^ to y), "floor" (the bound squared) and "slack" (the smallest RMSE(x, x^) minus its
+        bound, >= 0 up to rounding). NaN where an image has no finite draw.
+
+    Raises:
+        ValueError: other draws of one than of another; no draw is finite; or `rankings.per_image`'s.
+    """
+    mse, lr, consistency = (_of(rows, name, FLOOR, by) for name in FLOOR)
+    wide = mse.assign(lr=lr.value.to_numpy(), consistency=consistency.value.to_numpy(), score=mse.value)
+    if (wide := wide[np.isfinite(wide[["score", "lr", "consistency"]]).all(axis=1)]).empty:
+        raise ValueError("expected a finite draw, got none")
+    bound = (wide.lr**0.5 - wide.consistency**0.5).abs()
+    wide = wide.assign(floor=bound**2, slack=wide.score**0.5 - bound)
+    tightest = wide.sort_values("slack").drop_duplicates(["image", *_list(by)])
+    parts = {name: wide for name in ("score", "lr", "consistency", "floor")} | {"slack": tightest}
+    means = {name: rankings.per_image(part.assign(value=part[name]), by)["mean"] for name, part in parts.items()}
+    return pd.concat(means, axis=1)
+
+
+def floor(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler", *, n_resamples: int = RESAMPLES) -> pd.DataFrame:
+    """How much of each condition's score is distance from bicubic, the smallest score first.
+
+    Args:
+        rows, by, n_resamples: as `split`.
+
+    Returns:
+        One line per condition, as `split`: its name, then, each with _low and _high, score (MSE), lr (MSE), floor
+        (squared bound), p_lr (dB, PSNR of the LR image to the bicubic one), consistency (dB, PSNR of the draws
+        downscaled again to the LR image), floor_share (floor / score, 0 to 1) and excess (score - floor); slack (the
+        smallest of any draw), n and left_out. Squared errors are averaged over images before dB are taken.
+
+    Raises:
+        ValueError: as `floor_per_image`; the conditions have no image in common.
+    """
+    common, n, left_out = _common(floor_per_image(rows, by))
+    means = {name: common[name] for name in ("score", "lr", "consistency", "floor")}
+    quantities = {
+        "p_lr": lambda part: decibels(part["lr"]),
+        "consistency": lambda part: decibels(part["consistency"]),
+        "floor_share": lambda part: part["floor"] / part["score"],
+        "excess": lambda part: part["score"] - part["floor"],
+    }
+    result = _with_intervals(means, quantities, n_resamples)
+    result = result.assign(slack=common["slack"].min(), n=n, left_out=left_out)
+    return result.sort_values("score").rename_axis(" + ".join(_list(by))).reset_index()
+
+
+def rank_agreement(
+    a: pd.DataFrame, b: pd.DataFrame, *, method: str = "kendall", n_resamples: int = RESAMPLES
+) -> pd.Series:
+    """Do two quantities rank the conditions alike? Rank correlation of their means, with a bootstrap over images.
+
+    Args:
+        a, b: images (index) x conditions, as `rankings.per_image(...)["mean"]` or one name of the tables above; what
+            both have is used, and the same images are resampled in both.
+        method: "kendall" (tau-b) or "spearman" (rho).
+        n_resamples: as `split`.
+
+    Returns:
+        value, low, high (95 %, percentile), n (images) and conditions.
+
+    Raises:
+        ValueError: fewer than two images or two conditions in common; unknown method.
+    """
+    if method not in ("kendall", "spearman"):
+        raise ValueError(f"expected method 'kendall' or 'spearman', got {method!r}")
+    names = [name for name in a if name in b]
+    both = pd.concat({"a": a[names], "b": b[names]}, axis=1).dropna()
+    if len(both) < 2 or len(names) < 2:
+        raise ValueError(f"expected two images and two conditions in common, got {len(both)} and {len(names)}")
+    drawn = [_resampled(both[side].to_numpy(), n_resamples) for side in ("a", "b")]
+    low, high = np.nanquantile(_correlation(*drawn, method), [0.025, 0.975])
+    value = _correlation(*(both[side].mean().to_numpy()[None] for side in ("a", "b")), method)[0]
+    return pd.Series({"value": value, "low": low, "high": high, "n": len(both), "conditions": len(names)})
+
+
+def _correlation(a: np.ndarray, b: np.ndarray, method: str) -> np.ndarray:
+    """Rank correlation of each line of two tables (resamples, conditions); NaN where one has ties only."""
+    if method == "kendall":
+        f, g = np.triu_indices(a.shape[1], 1)
+        a, b = np.sign(a[:, f] - a[:, g]), np.sign(b[:, f] - b[:, g])
+    else:
+        a, b = (stats.rankdata(x, axis=1) - (x.shape[1] + 1) / 2 for x in (a, b))
+    length = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    return np.divide((a * b).sum(axis=1), length, out=np.full(len(a), np.nan), where=length > 0)
+
+
+def decibels(mse: float | np.ndarray | pd.Series) -> float | np.ndarray | pd.Series:
+    """PSNR in dB of a mean squared error of intensities in [0, 1]; infinite for 0."""
+    with np.errstate(divide="ignore"):
+        return -10 * np.log10(mse)
+
+
+def _of(rows: pd.DataFrame, name: str, needed: Sequence[str], by: str | Sequence[str]) -> pd.DataFrame:
+    """Rows of one distortion in a fixed order, after a check that the others have the same draws."""
+    draw = ["image", "sample", *_list(by)]
+    if absent := {"distortion", "value", "seed", *draw} - set(rows):
+        raise ValueError(f"expected rows with distortion, value, seed, {', '.join(draw)}, got none of {sorted(absent)}")
+    counts = {one: int((rows.distortion == one).sum()) for one in needed}
+    if len(set(counts.values())) > 1 or not counts[name] or rows.seed.nunique() > 1:
+        raise ValueError(f"expected one seed and as many rows of each of {', '.join(needed)}, got {counts}")
+    first, one = (rows[rows.distortion == d].sort_values(draw, ignore_index=True) for d in (needed[0], name))
+    if not first[draw].equals(one[draw]):
+        raise ValueError(f"expected the same draws of {needed[0]} and {name}, got others")
+    return one
+
+
+def _common(table: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
+    if (common := table.dropna()).empty:
+        raise ValueError("expected an image that all conditions have, got none")
+    return common, len(common), len(table) - len(common)
+
+
+def _resampled(values: np.ndarray, n_resamples: int) -> np.ndarray:
+    """Means over resampled images, the same ones for equally many images: (n_resamples, conditions)."""
+    n = len(values)
+    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=n_resamples)
+    return counts @ values / n
+
+
+def _with_intervals(parts: dict[str, pd.DataFrame], more: dict[str, Callable], n_resamples: int) -> pd.DataFrame:
+    """Means over images of each part, what `more` makes of them, and 95 % percentile intervals (NaN for one image)."""
+    drawn = {name: _resampled(part.to_numpy(), n_resamples) for name, part in parts.items()}
+    means = {name: part.mean() for name, part in parts.items()}
+    result = pd.DataFrame(index=parts["score"].columns)
+    for name, of in ({name: lambda part, name=name: part[name] for name in parts} | more).items():
+        low, high = np.quantile(of(drawn), [0.025, 0.975], axis=0) if len(parts["score"]) > 1 else (np.nan, np.nan)
+        result = result.assign(**{name: of(means), f"{name}_low": low, f"{name}_high": high})
+    return result
+
+
+def _list(by: str | Sequence[str]) -> list[str]:
+    return [by] if isinstance(by, str) else list(by)

@@ -1,0 +1,214 @@
+"""The weakest degradation that a score notices: paired differences to the undegraded LR image, level by level.
+
+The draws of both sides share their latents, so a draw is compared with its own twin and the upscaler's noise
+cancels as far as it can; images are the units of the intervals. Levels are looked at from the strongest down, and the
+first that is not noticed ends the search: such a fixed sequence of tests needs no adjustment for their number.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator
+
+from helpers.distortions import LOWER_IS_BETTER
+from helpers.stats import rankings
+
+DRAW = ["image", "seed", "sample"]
+ORDERED = ("blur", "blur_full", "noise", "contrast", "otsu", "jpeg", "mixed")
+_AXES = {  # what `strength` is
+    "blur": "sigma (pixels)",
+    "blur_full": "sigma (pixels)",
+    "noise": "sigma (range 1)",
+    "contrast": "|contrast factor \N{MINUS SIGN} 1|",
+    "otsu": "grey levels per class",
+    "jpeg": "101 \N{MINUS SIGN} quality",
+    "mixed": "stages",
+}
+
+
+class Minimum(NamedTuple):
+    """The weakest level that is noticed; NaN where there is none."""
+
+    level: float  # it and all stronger ones raise the score: the whole interval is on the worse side of 0
+    below: float  # the next weaker level looked at, not noticed
+    estimate: float  # strength between the two where the near end of the interval reaches 0
+    difference: float  # at `level`
+    isolated: int  # still weaker levels that are noticed by themselves, beyond a gap
+    note: str
+
+
+def strength(degradation: str, level: float) -> float:
+    """A level as a number that grows with the damage, so that all types can be put in order alike.
+
+    Args:
+        degradation: one of `ORDERED`.
+        level: as `helpers.degradations` takes it.
+
+    Returns:
+        blur, noise: sigma as it is; contrast: |f - 1|; otsu: 256 / (K + 1), the mean width of a class in grey levels;
+        jpeg: 101 - quality; mixed: the number of stages.
+
+    Raises:
+        ValueError: a type whose levels have no order of strength ("bsrgan"), or an unknown one.
+    """
+    if degradation not in ORDERED:
+        raise ValueError(f"expected a degradation with an order of strength, {', '.join(ORDERED)}, got {degradation!r}")
+    if degradation == "otsu":
+        return 256 / (level + 1)
+    if degradation == "jpeg":
+        return 101 - level
+    return abs(level - 1) if degradation == "contrast" else float(level)
+
+
+def differences(
+    rows: pd.DataFrame,
+    degradation: str,
+    *,
+    levels: Iterable[float] | None = None,
+    lower_is_better: bool | None = None,
+    n_resamples: int = rankings.RESAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """D with the degradation minus D without it, draw by draw with the same latents, then averaged per image.
+
+    Args:
+        rows: one row per draw of one condition (one downscaler, one upscaler, one D); rows with degradation "" are
+            the undegraded side, those of other degradations are ignored.
+        degradation: its name, one of `ORDERED`.
+        levels: those to use; contrast needs them on one side of 1. None takes all there are.
+        lower_is_better: direction of the values; None looks it up by the name of the distortion.
+        n_resamples, seed: as in `rankings.interval`.
+
+    Returns:
+        One line per level, the weakest first: degradation, distortion, level, strength, difference (mean over
+        images, positive where the degraded side is worse), undamaged (mean score of the other side), low, high,
+        interval (95 %), side ("worse" or "better" where the interval excludes 0, else ""), share_worse (of images),
+        identical (every pair of draws is equal), n (images), pairs (of draws), left_out (draws without a finite twin).
+
+    Raises:
+        ValueError: no row with or without the degradation, not all levels asked for, contrast on both sides of 1,
+            a setting that is not compared varies, or the direction is unknown.
+    """
+    if missing := {"degradation", "level", "value", "distortion", *DRAW} - set(rows):
+        raise ValueError(f"expected rows with the columns {sorted(missing)}, got {list(rows)}")
+    named = rows.degradation.fillna("")
+    plain, damaged = rows[named == ""], rows[named == degradation]
+    damaged = damaged[damaged.level.isin(damaged.level if levels is None else list(levels))]
+    wanted = sorted(damaged.level.unique() if levels is None else set(levels))
+    if plain.empty or damaged.empty or sorted(damaged.level.unique()) != wanted:
+        got = f"{len(plain)} rows without and levels {sorted(damaged.level.unique())}"
+        raise ValueError(f"expected rows with {degradation} at {wanted} and rows without a degradation, got {got}")
+    if degradation == "contrast" and min(wanted) < 1 < max(wanted):
+        raise ValueError(f"expected contrast factors on one side of 1, got {wanted}")
+    for part, by in ((plain, ["degradation"]), (damaged, ["degradation", "level"])):
+        rankings.per_image(part.assign(degradation=part.degradation.fillna("")), by)  # refuses what is mixed
+    metric = rows.distortion.iloc[0]
+    if lower_is_better is None and metric not in LOWER_IS_BETTER:
+        raise ValueError(f"expected a distortion of known direction, got {metric!r}: pass lower_is_better")
+    sign = 1 if (LOWER_IS_BETTER[metric] if lower_is_better is None else lower_is_better) else -1
+    twin, lines = plain.set_index(DRAW).value, []
+    undamaged = rankings.per_image(plain.assign(degradation=""), "degradation")["mean"].iloc[:, 0].mean()
+    for level, group in damaged.groupby("level"):
+        gaps = sign * (group.set_index(DRAW).value - twin)
+        gaps = gaps.where(np.isfinite(gaps))
+        means = gaps.dropna().groupby("image").mean().to_numpy()
+        low, high, kind = rankings.interval(means, n_resamples=n_resamples, seed=seed)
+        line = {"degradation": degradation, "distortion": metric, "level": level}
+        line |= {"strength": strength(degradation, level), "difference": means.mean() if len(means) else math.nan}
+        line |= {"undamaged": undamaged, "low": low, "high": high, "interval": kind}
+        line |= {"side": "worse" if low > 0 else "better" if high < 0 else ""}
+        line |= {"share_worse": (means > 0).mean() if len(means) else math.nan}
+        line |= {"identical": bool(len(means)) and not gaps.dropna().any(), "n": len(means)}
+        lines.append(line | {"pairs": gaps.count(), "left_out": gaps.isna().sum()})
+    return pd.DataFrame(lines).sort_values("strength", ignore_index=True)
+
+
+def minimum(table: pd.DataFrame) -> Minimum:
+    """The smallest level that is noticed together with all stronger ones.
+
+    "Noticed" means damage: the 95 % interval of the paired difference lies on the worse side of 0. A level that
+    lowers the score is no detection. The estimate between the weakest level noticed and the next weaker one takes the
+    end of the interval that faces 0 as linear in the logarithm of the strength; identical images count as 0.
+
+    Args:
+        table: of `differences`.
+
+    Returns:
+        A `Minimum`; its estimate is in units of `strength`, NaN without a weaker level or without a detection.
+
+    Raises:
+        ValueError: the table has no line, or more than one type of degradation.
+    """
+    if table.empty or table.degradation.nunique() != 1:
+        raise ValueError(f"expected lines of one degradation, got {sorted(set(table.degradation))}")
+    table = table.sort_values("strength", ignore_index=True)
+    worse = (table.side == "worse").to_numpy()
+    first = len(worse) - int(np.cumprod(worse[::-1]).sum())  # start of the unbroken run at the strong end
+    isolated = int(worse[:first].sum())
+    if first == len(worse):
+        return Minimum(math.nan, table.level.iloc[-1], math.nan, math.nan, isolated, "not noticed at the strongest")
+    found = table.iloc[first]
+    if first == 0:
+        return Minimum(found.level, math.nan, math.nan, found.difference, 0, "noticed at the weakest level already")
+    below = table.iloc[first - 1]
+    start = 0.0 if below.identical or math.isnan(below.low) else min(below.low, 0.0)
+    share = -start / (found.low - start)
+    estimate = math.exp(math.log(below.strength) + share * math.log(found.strength / below.strength))
+    note = "noticed at weaker levels too, with a gap" if isolated else ""
+    return Minimum(found.level, below.level, estimate, found.difference, isolated, note)
+
+
+def arms(table: pd.DataFrame, value: str = "difference") -> np.ndarray:
+    """Lengths of the intervals below and above a value, for Matplotlib's error bars; 0 where there is no interval.
+
+    Args:
+        table: with the columns `value`, low and high.
+        value: the column with the middle.
+
+    Returns:
+        Lengths, shape (2, lines of the table).
+    """
+    return np.nan_to_num([table[value] - table.low, table.high - table[value]])
+
+
+def plot(ax: Axes, table: pd.DataFrame, by: str, looks: Mapping[str, dict], *, percent: bool = False) -> None:
+    """Rise of the score against strength with 95 % intervals, a line for each value of `by`.
+
+    A hollow marker: not noticed there, the interval reaches 0 or lies on the better side.
+
+    Args:
+        ax: where to draw.
+        table: lines of `differences` for one type of degradation, with the column `by`.
+        by: what the lines are.
+        looks: Matplotlib's "color" and "marker" for each.
+        percent: of the score without damage instead of units of D, on an axis that is linear up to 1 % and
+            logarithmic above.
+
+    Raises:
+        ValueError: another number of types than one.
+    """
+    if table.degradation.nunique() != 1:
+        raise ValueError(f"expected lines of one degradation, got {sorted(set(table.degradation))}")
+    kind = table.degradation.iloc[0]
+    ax.axhline(0, color="0.6", lw=0.8, zorder=0)
+    for name, part in table.groupby(by, sort=False):
+        unit = part.undamaged / 100 if percent else 1.0
+        mean, ends = part.difference / unit, arms(part) / np.asarray(unit)
+        ax.errorbar(part.strength, mean, ends, color=looks[name]["color"], lw=1, capsize=1.5)
+        for noticed in (True, False):
+            fill = looks[name]["color"] if noticed else "white"
+            chosen = (part.side == "worse") == noticed
+            ax.plot(part.strength[chosen], mean[chosen], **looks[name], ls="none", markerfacecolor=fill, label=name)
+    if percent:
+        ax.set_yscale("symlog", linthresh=1, linscale=1)
+        ax.yaxis.set_major_formatter("{x:g}")
+    ax.set(xscale="log", xlabel=_AXES[kind])
+    decades = math.log10(table.strength.max() / table.strength.min())
+    steps = (1, 2, 5) if decades < 1 else (1, 3) if decades < 2 else (1,)
+    ax.xaxis.set_major_locator(LogLocator(subs=steps, numticks=10))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_locator(NullLocator())

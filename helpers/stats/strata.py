@@ -1,0 +1,140 @@
+"""Scores by group of images, and one score in which every group counts as it should: post-stratification.
+
+S = sum_g w_g mean_g, Var S = sum_g w_g^2 s_g^2 / n_g, with n_g images, mean mean_g and variance s_g^2 over images in
+group g (Cochran, Sampling Techniques, 3rd ed. 1977, Sec. 5 and 5A.9). Images are the units, as in `statistics`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from helpers.stats import rankings
+
+
+class Combined(NamedTuple):
+    """A weighted score over groups, its standard error and t interval; NaN where no group has two images."""
+
+    score: float
+    se: float
+    low: float
+    high: float
+    df: float  # effective degrees of freedom (Satterthwaite)
+    n: int
+    groups: int
+    alone: int  # groups of one image: their variance is taken from the other groups
+
+
+def combine(
+    values: Sequence[float], groups: Sequence, weights: Mapping | None = None, *, confidence: float = 0.95
+) -> Combined:
+    """Post-stratified mean of `values`, one value per image.
+
+    A group of one image has no variance of its own; it gets the pooled variance within the other groups, and
+    `alone` counts such groups. The weights are constants, not estimates.
+
+    Args:
+        values: finite numbers.
+        groups: the group of each value.
+        weights: w_g by group, scaled here to the sum 1; None weighs all groups that occur alike.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: a value is not finite, the lengths differ, a weight is below 0, a group has no weight, or a
+            group with a weight has no image.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    if values.ndim != 1 or values.shape != member.shape or not len(values) or not np.isfinite(values).all():
+        raise ValueError(f"expected as many finite values as groups, got {values.shape} and {member.shape}")
+    w = np.ones(len(names)) if weights is None else np.array([weights.get(name, np.nan) for name in names.tolist()])
+    empty = [] if weights is None else [name for name, weight in weights.items() if weight and name not in names]
+    if empty or not (w >= 0).all() or w.sum() <= 0:
+        raise ValueError(f"expected a weight >= 0 for each group, images in each; no images: {empty}, weights: {w}")
+    w = w / w.sum()
+    n = np.bincount(member)
+    means = np.bincount(member, values) / n
+    squares = np.bincount(member, (values - means[member]) ** 2)
+    score, spare = float(w @ means), int((n - 1).sum())
+    alone = n == 1
+    if spare == 0:
+        return Combined(score, np.nan, np.nan, np.nan, np.nan, len(values), len(n), int(alone.sum()))
+    variance = np.where(alone, squares.sum() / spare, squares / np.maximum(n - 1, 1))
+    parts = w**2 * variance / n
+    df_parts = (parts[~alone] ** 2 / (n[~alone] - 1)).sum() + parts[alone].sum() ** 2 / spare
+    se = float(np.sqrt(parts.sum()))
+    df = float(parts.sum() ** 2 / df_parts) if df_parts > 0 else np.nan
+    half = stats.t.ppf(0.5 + confidence / 2, df) * se
+    return Combined(score, se, score - half, score + half, df, len(values), len(n), int(alone.sum()))
+
+
+def group_scores(rows: pd.DataFrame, labels: Mapping[str, str], by: str | Sequence[str] = "downscaler") -> pd.DataFrame:
+    """The score of each group of images, with an interval over its images.
+
+    Args:
+        rows: one row per draw.
+        labels: image -> group.
+        by: what is compared.
+
+    Returns:
+        One line per condition and group: its name, group, mean, sd, se, low, high, interval, n (images), lost
+        (images without a finite draw).
+
+    Raises:
+        ValueError: as `rankings.per_image`; an image has no label.
+    """
+    means, groups = _means(rows, labels, by)
+    lines = []
+    for name in means:
+        for group, column in means[name].groupby(groups):
+            kept = column.dropna()
+            low, high, kind = rankings.interval(kept)
+            line = {"condition": name, "group": group, "mean": kept.mean(), "sd": kept.std(), "se": kept.sem()}
+            line |= {"low": low, "high": high, "interval": kind, "n": len(kept), "lost": len(column) - len(kept)}
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def poststratified(
+    rows: pd.DataFrame,
+    labels: Mapping[str, str],
+    weights: Mapping[str, float] | None = None,
+    by: str | Sequence[str] = "downscaler",
+    *,
+    baseline: str | None = None,
+) -> pd.DataFrame:
+    """S = sum_g w_g mean_g of each condition beside its plain mean over images.
+
+    Args:
+        rows, labels, by: as in `group_scores`.
+        weights: as in `combine`.
+        baseline: take the differences to this condition, image by image, instead of the scores.
+
+    Returns:
+        One line per condition: condition, plain and se_plain (every image counts alike), then the fields of
+        `Combined`.
+
+    Raises:
+        ValueError: as `group_scores` and `combine`; unknown baseline.
+    """
+    means, groups = _means(rows, labels, by)
+    if baseline is not None:
+        if baseline not in means:
+            raise ValueError(f"baseline: expected one of {list(means)}, got {baseline!r}")
+        means = means.drop(columns=baseline).sub(means[baseline], axis=0)
+    lines = []
+    for name in means:
+        kept = means[name].dropna()
+        result = combine(kept, groups[kept.index], weights)
+        lines.append({"condition": name, "plain": kept.mean(), "se_plain": kept.sem()} | result._asdict())
+    return pd.DataFrame(lines)
+
+
+def _means(rows: pd.DataFrame, labels: Mapping[str, str], by) -> tuple[pd.DataFrame, pd.Series]:
+    """Means of the images by condition, and the group of each image."""
+    means = rankings.per_image(rows, by)["mean"]
+    if unknown := [image for image in means.index if image not in labels]:
+        raise ValueError(f"expected a label for each image, got none for {len(unknown)}: {unknown[:5]}")
+    return means, pd.Series([labels[image] for image in means.index], index=means.index)

@@ -1,0 +1,123 @@
+"""Tables and numbers to words: what a caption owes its reader, one comparison as a sentence, booktabs tables."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from helpers.stats.rankings import per_image, ranking_with_failures
+
+
+def caption(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler", *, lower_is_better: bool | None = None) -> str:
+    """What a caption owes its reader: images, draws, failures, and whether the ranks survive the failures.
+
+    Args:
+        rows, by, lower_is_better: as in `scores`.
+
+    Raises:
+        ValueError: as `ranking_with_failures`.
+    """
+    table = per_image(rows, by)
+    made = table["draws"] + table["nan_draws"] + table["inf_draws"]
+    few, many = made[made > 0].min().min(), made.max().max()
+    failures = ranking_with_failures(rows, by, lower_is_better=lower_is_better).set_index(
+        by if isinstance(by, str) else " + ".join(by)
+    )
+    text = (
+        f"{len(table)} images, {len(table['mean'].dropna())} of them scored everywhere; "
+        f"{f'{few:.0f} to ' if few != many else ''}{many:.0f} draws each; "
+        f"{failures.nan_draws.sum()} NaN draws, {table['inf_draws'].sum().sum()} infinite; "
+        f"{failures.images_lost.sum()} times an image without a finite draw."
+    )
+    if failures.nan_draws.any():
+        holds = "hold" if failures.holds.all() else "DO NOT hold"
+        text += f" The ranks {holds} with NaN set to the worst value seen."
+    often = [f"{name} {100 * share:.1f} %" for name, share in failures.nan_share.items() if share > 0.01]
+    return text + (f" NaN above 1 % of the draws: {', '.join(often)}." if often else "")
+
+
+def sentence(row: pd.Series, alpha: float = 0.05) -> str:
+    """One line of `paired` or `equivalence` as a sentence to print; p above `alpha` is never called equality.
+
+    Args:
+        row: the line, for example `paired(rows).iloc[0]`.
+        alpha: level of the tests.
+    """
+    if row.note in ("identical", "no common image", "no test (n<2)"):
+        return f"{row.f} and {row.g}: {row.note} ({row.n} images)."
+    gap = f"{row.f} - {row.g} = {row.difference:+.4g} in {row.distortion}"
+    if "margin" in row:
+        verdict = "equivalent" if row.equivalent else "equivalence is not shown"
+        test = row.note or f"interval {row.low:+.4g} to {row.high:+.4g}, TOST p {_p(row.p)}"
+        return f"{gap} ({test}), {row.n} images: {verdict} within a margin of {row.margin:.4g}."
+    ends = f"{row.low:+.4g} to {row.high:+.4g}"
+    around = row.interval if math.isnan(row.low) else f"95 % interval {ends}, {row.interval}"
+    family = f"{row.family} pair{'s' if row.family > 1 else ''}"
+    size = f"d_z = {row.d_z:+.2f}, {row.f} better on {100 * row.wins:.0f} % of {row.n} images"
+    verdict = "" if row.p_holm < alpha else " No difference is shown, which is not equality."
+    return f"{gap} ({around}), p {_p(row.p_holm)} after Holm over {family}, {size}.{verdict}"
+
+
+def latex(
+    table: pd.DataFrame,
+    *,
+    columns: dict[str, str] | None = None,
+    digits: int = 4,
+    caption: str = "",
+    label: str = "",
+) -> str:
+    """A booktabs table of any result above; needs `\\usepackage{booktabs}` and nothing else.
+
+    Args:
+        table: lines and columns; the index is not printed.
+        columns: those to print and their headers, in LaTeX; None prints all under their escaped names.
+        digits: decimals of a number that is no count; a column named p, p_holm or chance gets three.
+        caption: plain text, for example `caption(rows)`; with it the tabular sits in a table environment.
+        label: of that environment.
+
+    Raises:
+        ValueError: `columns` names one that the table lacks.
+    """
+    columns = {name: _escape(str(name)) for name in table} if columns is None else columns
+    if missing := set(columns) - set(table):
+        raise ValueError(f"expected columns among {list(table)}, got {sorted(missing)}")
+    sides = "".join("r" if pd.api.types.is_numeric_dtype(table[name]) else "l" for name in columns)
+    cells = [[_cell(value, name, digits) for value in table[name]] for name in columns]
+    body = [" & ".join(line) + r" \\" for line in zip(*cells, strict=True)]
+    head = [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", " & ".join(columns.values()) + r" \\", r"\midrule"]
+    lines = [*head, *body, r"\bottomrule", r"\end{tabular}"]
+    if caption:
+        names = [rf"\caption{{{_escape(caption)}}}", *([rf"\label{{{label}}}"] if label else [])]
+        lines = [r"\begin{table}", r"\centering", *names, *lines, r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def _cell(value: object, name: str, digits: int) -> str:
+    if isinstance(value, str):
+        return _escape(value)
+    if pd.isna(value):
+        return "--"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if name in ("p", "p_holm", "chance"):
+        return "$<$0.001" if value < 0.001 else f"{value:.3f}"
+    if name.startswith("rank"):  # whole but for ties, which share a half
+        return f"{value:g}"
+    text = str(value) if isinstance(value, int | np.integer) else f"{value:.{digits}f}"
+    return text.replace("-", "$-$")
+
+
+def _escape(text: str) -> str:
+    words = {
+        "\\": "textbackslash",
+        "~": "textasciitilde",
+        "^": "textasciicircum",
+        "<": "textless",
+        ">": "textgreater",
+    }
+    return "".join(rf"\{words[c]}{{}}" if c in words else rf"\{c}" if c in "&%$#_{{}}" else c for c in text)

@@ -1,0 +1,1 @@
+"""What one notebook asks and nobody else."""

@@ -1,0 +1,253 @@
+"""A look inside a conditional flow: how likely it finds an image, what its latents are, which step amplifies.
+
+Written for both networks, the compact flow and SRFlow: each encodes (HR, LR) to latents and decodes them back.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Generator, Tensor, nn
+
+from helpers import __version__, datasets, results, runs, upscalers, weights
+from helpers.degradations import DEGRADATIONS
+from helpers.images import quantize
+from helpers.networks import srflow
+from helpers.networks.compact_flow import CompactFlow
+from helpers.runs import adapters
+from helpers.runtime import pick_device, seeded
+from helpers.upscalers.registry import draw_latents
+
+
+class Encoded(NamedTuple):
+    """Latents of an image given its LR image, and how likely it is."""
+
+    latents: list[Tensor]  # finest level first, each (N, c, h, w)
+    bits: Tensor  # bits per dimension on the scale of the noise, (N,)
+
+
+def load(upscaler: str, scale: int, device: str | torch.device = "cpu") -> nn.Module:
+    """The network behind a plain upscaler that is a flow, in eval mode.
+
+    Args:
+        upscaler: key of `UPSCALERS`, no cascade.
+        scale: s.
+        device: as `runtime.pick_device`.
+
+    Raises:
+        ValueError: an upscaler without latents, another scale, or weights that are not there.
+    """
+    [(key, factor, _)] = upscalers.stages(upscaler, scale)
+    device = pick_device(str(device))
+    if key.startswith("embedded_flow"):
+        return upscalers.load_compact_flow(factor, device, key.removeprefix("embedded_flow").lstrip("_"))
+    if key not in upscalers.SRFLOW:
+        raise ValueError(f"expected a flow, got {upscaler!r}")
+    config, _, file = upscalers.SRFLOW[key]
+    network = srflow.build(config)
+    network.load_state_dict(weights.load_once(weights.fetch(file)))
+    return network.to(device).eval()
+
+
+@torch.no_grad()
+def encode(network: nn.Module, hr: Tensor, lr: Tensor, generator: Generator) -> Encoded:
+    """Latents and likelihood of HR images, dequantized by the uniform noise of the network's own scale.
+
+    -log2 p(x + u | lr) / (3 H W) - log2(width of u): what one colour value of x costs in bits, at the resolution of
+    the noise (1/64 for the compact flow, 1/32 for SRFlow), if the flow is the code book.
+
+    Args:
+        network: of `load`.
+        hr: HR images in [0, 1], (N, 3, H, W).
+        lr: LR images in [0, 1], (N, 3, H / s, W / s).
+        generator: CPU generator of the noise u.
+
+    Raises:
+        ValueError: sizes do not belong together.
+    """
+    if hr.shape[-2:] != tuple(network.scale * side for side in lr.shape[-2:]) or len(hr) != len(lr):
+        raise ValueError(f"expected hr {network.scale} times as large as lr, got {tuple(hr.shape)}, {tuple(lr.shape)}")
+    width = network.noise if isinstance(network, CompactFlow) else 1 / network.quant
+    noisy = hr + (torch.rand(hr.shape, generator=generator).to(hr) - 0.5) * width
+    latents, nll, _ = network.encode(noisy, lr)
+    if isinstance(network, CompactFlow):
+        return Encoded(latents, nll)
+    return Encoded(latents, nll / 3 - math.log2(width))  # SRFlow counts bits per pixel, and the noise once a pixel
+
+
+def likelihood(
+    experiment: runs.Experiment, rows_dir: str | Path, executor: Callable[[], Executor] | None = None
+) -> pd.DataFrame:
+    """How likely each HR image is given its LR image by each downscaler; computes only the rows that are missing.
+
+    Args:
+        experiment: images, downscalers, scale, upscaler (whose network) and seed; draws, heat, distortion and
+            degradations are not looked at.
+        rows_dir: folder of rows.
+        executor: None computes here; or a function that makes a pool, such as `runs.processes(2)`.
+
+    Returns:
+        Rows as `results.read` has them, one per image, downscaler and quantity, named in the column "distortion":
+        "bits" (bits per dimension, see `encode`) and "z2_1", "z2_2", ... (mean square of the latents, 1 under the
+        prior, from the finest level on). Their heat is 1.0, the one that has a likelihood.
+
+    Raises:
+        ValueError: as `load`, `datasets.load` and `adapters.resolve`; the rows there come from other weights.
+    """
+    plain = replace(experiment, heat=1.0, n_samples=1, distortion="mse", degradations=[("", None)])
+    network = load(plain.upscaler, plain.scale)
+    side = 8 * network.scale
+    quantities = ["bits", *(f"z2_{level + 1}" for level in range(len(network.latent_shapes(side, side))))]
+    keys = [(*key[:-1], quantity) for key in runs.keys(plain) for quantity in quantities]
+    rows = results.read(rows_dir, keys=keys)
+    facts = {"weights": upscalers.weights_hash(plain.upscaler, plain.scale), "version": __version__}
+    if (rows.weights != facts["weights"]).any():
+        raise ValueError(f"{rows_dir}: expected rows of weights {facts['weights']}, got {list(rows.weights.unique())}")
+    todo = list(dict.fromkeys(key[1:3] for key in results.missing(keys, rows)))
+    with executor() if executor and todo else nullcontext() as pool:
+        for values, made in (pool.map if pool else map)(_encoded, [plain] * len(todo), todo):
+            cell = made["image"], made["downscaler"]
+            named = [dict(zip(results.KEY, key, strict=True)) for key in keys if key[1:3] == cell]
+            made |= facts | dict.fromkeys(("residual", "converged", "clipped", "seconds", "lr_bits"))
+            results.append([key | made | {"value": x} for key, x in zip(named, values, strict=True)], rows_dir)
+    return results.read(rows_dir, keys=keys)
+
+
+def _encoded(experiment: runs.Experiment, cell: tuple[str, str]) -> tuple[list[float], dict]:
+    """Values of one image and downscaler in the order of the quantities, and what its rows say besides."""
+    image, name = cell
+    network = _network(experiment.upscaler, experiment.scale, experiment.device)
+    hr, lr = pair(experiment, image, name)
+    latents, bits = encode(network, hr, lr, seeded(experiment.seed, image, "dequantize"))
+    made = {"image": image, "downscaler": name, "height": hr.shape[2], "width": hr.shape[3]}
+    made |= {"device": hr.device.type, "metric": "likelihood (helpers.probes)"}
+    return [bits.item(), *(latent.square().mean().item() for latent in latents)], made
+
+
+_network = lru_cache(maxsize=1)(load)  # once a worker
+
+
+def pair(experiment: runs.Experiment, image: str, downscaler: str, degradation: str = "", level: float = 0.0):
+    """HR image and 8-bit LR image of one cell of an experiment, on its device.
+
+    Args:
+        experiment: data set, size, scale, seed and device.
+        image, downscaler: names.
+        degradation, level: applied to the LR image after downscaling, with the noise that `runs` draws; "" is none.
+
+    Returns:
+        hr (1, 3, H, W) and lr (1, 3, H / s, W / s), both in [0, 1].
+
+    Raises:
+        ValueError: as `datasets.load` and `adapters.resolve`.
+    """
+    source = experiment.dataset if isinstance(experiment.dataset, str) else experiment.dataset[1]
+    hr = datasets.load(source, image, size=experiment.size, multiple_of=2 * experiment.scale)
+    hr = hr.to(pick_device(experiment.device))
+    lr = quantize(adapters.resolve(downscaler)(hr, experiment.scale))
+    if degradation:
+        unit_noise = seeded(experiment.seed, image, "degradation")
+        lr = quantize(DEGRADATIONS[degradation](lr, level, generator=unit_noise))
+    return hr, lr
+
+
+@torch.no_grad()
+def decode_trace(network: nn.Module, lr: Tensor, generators: Sequence[Generator], heat: float = 1.0) -> pd.DataFrame:
+    """How large the tensor is after each flow step on its way from the latents to the image.
+
+    Args:
+        network: of `load`.
+        lr: one LR image, (1, 3, h, w).
+        generators: one a sample.
+        heat: standard deviation of the latents.
+
+    Returns:
+        One line per step in the order of decoding: step (0 for the last latent as drawn), level (1 is the finest),
+        rms (over all samples, channels and pixels) and largest absolute value; the last line, level 0, is the SR
+        image before clipping.
+    """
+    latents = [z.to(lr) for z in draw_latents(network.latent_shapes(*lr.shape[-2:]), generators, heat)]
+    steps = list(_steps(network))
+    tensors = [(steps[-1][0], latents[-1])]
+
+    def record(level: int, decode: Callable) -> Callable:
+        def recorded(*args):
+            out = decode(*args)
+            tensors.append((level, out[0]))
+            return out
+
+        return recorded
+
+    try:
+        for level, step in steps:
+            step.decode = record(level, step.decode)
+        sr = network.decode(lr.expand(len(generators), -1, -1, -1), latents)[0]
+    finally:
+        for _, step in steps:
+            del step.decode  # the method of its class is back
+    lines = [
+        {"step": k, "level": level, "rms": z.square().mean().sqrt().item(), "largest": z.abs().max().item()}
+        for k, (level, z) in enumerate([*tensors, (0, sr)])
+    ]
+    return pd.DataFrame(lines)
+
+
+def _steps(network: nn.Module) -> Iterator[tuple[int, nn.Module]]:
+    """The flow steps with their levels."""
+    if isinstance(network, CompactFlow):
+        return ((level + 1, step) for level, steps in enumerate(network.levels) for step in steps)
+    flow = network.flowUpsamplerNet
+    pairs = zip(flow.levels, flow.layers, strict=True)
+    return ((level, layer) for level, layer in pairs if isinstance(layer, srflow.FlowStep))
+
+
+@torch.no_grad()
+def extremes(network: nn.Module, lrs: Mapping[str, Tensor], heats: Sequence[float], key: tuple) -> pd.DataFrame:
+    """How far samples leave [0, 1] before they are clipped.
+
+    Args:
+        network: of `load`.
+        lrs: LR images by the name of their condition, (1, 3, h, w) each.
+        heats: standard deviations of the latents.
+        key: of the one draw, shared by all conditions and heats.
+
+    Returns:
+        One line per condition and heat: condition, heat, largest (absolute value among the finite ones), outside
+        (share of values outside [-0.25, 1.25]; what is not finite counts) and finite (is the sample?).
+    """
+    lines = []
+    for name, lr in lrs.items():
+        unit = draw_latents(network.latent_shapes(*lr.shape[-2:]), [seeded(*key)], 1.0)
+        latents = [torch.cat([heat * z for heat in heats]).to(lr) for z in unit]
+        decoded = network.decode(lr.expand(len(heats), -1, -1, -1), latents)[0]
+        for heat, sr in zip(heats, decoded, strict=True):
+            finite = sr.isfinite()
+            outside = ~((sr >= -0.25) & (sr <= 1.25))
+            largest = sr.where(finite, 0).abs().max().item()
+            line = {"condition": name, "heat": heat, "largest": largest, "outside": outside.float().mean().item()}
+            lines.append(line | {"finite": bool(finite.all())})
+    return pd.DataFrame(lines)
+
+
+@torch.no_grad()
+def draw(network: nn.Module, lr: Tensor, generators: Sequence[Generator], heat: float = 1.0) -> Tensor:
+    """Draws of one LR image, rounded to 8 bits as the measure sees them.
+
+    Args:
+        network: of `load`.
+        lr: (1, 3, h, w) in [0, 1].
+        generators: one a draw.
+        heat: standard deviation of the latents.
+
+    Returns:
+        (Q, 3, s h, s w) in [0, 1]; NaN stays NaN.
+    """
+    latents = [z.to(lr) for z in draw_latents(network.latent_shapes(*lr.shape[-2:]), generators, heat)]
+    return quantize(network.decode(lr.expand(len(generators), -1, -1, -1), latents)[0])

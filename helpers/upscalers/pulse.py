@@ -1,0 +1,377 @@
+"""PULSE: HR images of a generator that downscale to the given LR image, found by a search on a sphere.
+
+f_us(I_LR, i) = G(z_i*), z_i* = argmin || I_LR - f_ds(G(z_i)) || over the sphere, from the random start z_i
+(Liang et al., CVPR 2024, Eq. 4; Menon et al., CVPR 2020; github.com/adamian98/pulse, commit 40cacb97, whose
+lines are quoted below). All starts of all images are searched as one batch: losses are summed over samples and
+everything else acts on each sample alone, so a sample does not depend on its companions. None is dropped: each
+carries its residual and whether it converged.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from helpers import generators
+from helpers.images import check_images
+from helpers.upscalers.pulse_losses import SCHEDULES, bicubic_proxy, losses, parse_loss
+
+PRESETS = {  # options of `search`
+    "ida_rd": {  # the paper, section 4.1; what it does not state is PULSE's
+        "loss": "100*L2+0.05*GEOCROSS",
+        "learning_rate": 0.4,
+        "steps": 200,
+        "schedule": "linear1cycledrop",
+        "optimizer": "adam",
+        "noise": "fixed",
+        "tile_latent": False,
+        "eps": 2e-3,
+    },
+    "pulse": {  # run.py:30-48
+        "loss": "100*L2+0.05*GEOCROSS",
+        "learning_rate": 0.4,
+        "steps": 100,
+        "schedule": "linear1cycledrop",
+        "optimizer": "adam",
+        "noise": "trainable",
+        "trainable_noise": 5,
+        "tile_latent": False,
+        "eps": 2e-3,
+    },
+}
+
+
+class State(NamedTuple):
+    """One point of the path: what is known before step `step` changes the latents."""
+
+    step: int
+    learning_rate: float
+    latents: Tensor  # on the sphere, (N, L, D), or (N, 1, D) if tiled
+    noise: list[Tensor | None]  # a map per layer
+    sr: Tensor  # (N, 3, R, R), not clipped
+    lr: Tensor  # f_ds of it
+    residual: Tensor  # mean squared difference to the LR image, (N,)
+    terms: dict[str, Tensor]  # the losses by name, without weights, (N,) each
+    total: Tensor  # their weighted sum, (N,)
+    gradient: list[Tensor]  # of the sum of `total`: with respect to `latents`, then to the trainable noise maps
+
+
+class Result(NamedTuple):
+    """Samples and how well each of them answers the LR image."""
+
+    sr: Tensor  # (N, 3, R, R) in [0, 1]; NaN only where the generator gave no number
+    residual: Tensor  # mean squared difference between f_ds of the sample and the LR image, (N,)
+    converged: Tensor  # whether it came down to eps somewhere on the path, as PULSE tests, (N,)
+    latents: Tensor  # of these samples, on the sphere, (N, L, D) or (N, 1, D)
+    steps: Tensor  # steps from the start to these samples, (N,)
+
+
+OPTIMIZERS: dict[str, Callable] = {  # PULSE.py:107-112
+    "adam": torch.optim.Adam,
+    "adamax": torch.optim.Adamax,
+    "sgd": torch.optim.SGD,
+    "sgdm": partial(torch.optim.SGD, momentum=0.9),
+}
+CHOICES = {
+    "schedule": SCHEDULES,
+    "optimizer": OPTIMIZERS,
+    "noise": ("fixed", "zero", "trainable"),
+    "select": ("last", "best"),
+}
+
+
+def norms(points: Tensor) -> Tensor:
+    """Radii of the spheres of a variable (N, L, ...): one for each sample and layer, (N, L, 1, ...)."""
+    return (points.square().sum(tuple(range(2, points.ndim)), keepdim=True) + 1e-9).sqrt()
+
+
+def spherical_step(optimizer: torch.optim.Optimizer, variables: list[Tensor], radii: list[Tensor]) -> None:
+    """A step of the optimizer in the space around the spheres, then back onto them (SphericalOptimizer.py:12-26).
+
+    Args:
+        optimizer: over `variables`, whose gradients are set.
+        variables: changed in place, (N, L, ...).
+        radii: their `norms` at the start.
+    """
+    optimizer.step()
+    with torch.no_grad():
+        for variable, radius in zip(variables, radii, strict=True):
+            variable.div_(norms(variable)).mul_(radius)
+
+
+def draw_starts(
+    network: generators.StyleGenerator,
+    generators: Sequence[torch.Generator],
+    *,
+    noise: str = "fixed",
+    tile_latent: bool = False,
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Random latents and noise maps, each sample's from its own CPU generator, in PULSE's order (PULSE.py:64-95).
+
+    Args:
+        network: the generator.
+        generators: one a sample; sample q depends on generator q alone.
+        noise: "fixed" or "trainable" draws a map for each layer but the last; "zero" draws none.
+        tile_latent: one latent for all layers instead of one each.
+
+    Returns:
+        Latents (N, L, D), or (N, 1, D) if tiled, N(0, 1); and per layer a map (N, 1, r, r), or None for zeros.
+
+    Raises:
+        ValueError: unknown noise.
+    """
+    check_options(noise=noise)
+    layers = len(network.noise_shapes)
+    shapes = [(1 if tile_latent else layers, len(network.mean))]
+    shapes += [] if noise == "zero" else network.noise_shapes[:-1]  # bad_noise_layers of run.py: the last
+    samples = [[torch.randn(shape, generator=generator) for shape in shapes] for generator in generators]
+    latents, *maps = [torch.stack(drawn).to(network.mean) for drawn in zip(*samples, strict=True)]
+    return latents, [*maps, *[None] * (layers - len(maps))]
+
+
+def path(
+    lr: Tensor,
+    network: generators.StyleGenerator,
+    latents: Tensor,
+    noise: list[Tensor | None],
+    *,
+    f_ds: Callable[[Tensor, int], Tensor] | None = None,
+    loss: str = "100*L2+0.05*GEOCROSS",
+    learning_rate: float = 0.4,
+    steps: int = 200,
+    schedule: str = "linear1cycledrop",
+    optimizer: str = "adam",
+    trainable_noise: int = 0,
+    eps: float = 2e-3,
+) -> Iterator[State]:
+    """The search from given starts, one state after the other (PULSE.py:97-176).
+
+    There is no early stop, as in PULSE. What is done between two states costs nothing here and may be plotted.
+
+    Args:
+        lr: LR images in [0, 1], (N, 3, h, h).
+        network: the generator.
+        latents: starts; the norm of each is the radius of its sphere, (N, L, D) or (N, 1, D) for all layers.
+        noise: as `draw_starts` returns.
+        f_ds: f_ds of Eq. 4, `f_ds(hr, scale)`, differentiable; it is given the sample as a file would keep it,
+            clipped to [0, 1], and the gradient passes the clip unchanged; pixels where it has no derivative get
+            none. None is `bicubic_proxy` of the sample before clipping, whatever made `lr`: PULSE itself.
+        loss: weighted terms, as `parse_loss`.
+        learning_rate, steps, schedule, optimizer: of the search; keys of `SCHEDULES` and `OPTIMIZERS`.
+        trainable_noise: the maps of that many layers, from the first on, are optimised as well, each on its sphere.
+        eps: floor of the LR terms of the loss, and the residual that counts as converged.
+
+    Yields:
+        `steps` states; tensors of a state are not changed later.
+
+    Raises:
+        ValueError: an option is not as described, sizes that do not fit, or f_ds without a gradient.
+    """
+    weight_of, side = parse_loss(loss), _check_search(lr, network, learning_rate, steps, schedule, optimizer, eps)
+    scale, layers = side // lr.shape[2], len(network.noise_shapes)
+    if latents.ndim != 3 or latents.shape[1] not in (1, layers) or len(latents) != len(lr):
+        raise ValueError(f"latents: expected shape ({len(lr)}, {layers} or 1, D), got {tuple(latents.shape)}")
+    if not 0 <= trainable_noise <= layers or (trainable_noise and any(map is None for map in noise[:trainable_noise])):
+        maps = sum(map is not None for map in noise)
+        raise ValueError(f"trainable_noise: expected 0 to {maps}, the number of noise maps, got {trainable_noise}")
+    lr, latents = lr.to(network.mean), latents.to(network.mean).clone()
+    noise = [map if map is None else map.to(network.mean) for map in noise]
+    noise[:trainable_noise] = [map.clone() for map in noise[:trainable_noise]]
+    variables = [variable.requires_grad_() for variable in (latents, *noise[:trainable_noise])]
+    radii = [norms(variable).detach() for variable in variables]
+    walker = OPTIMIZERS[optimizer](variables, lr=learning_rate)
+    for step in range(steps):
+        rate = walker.param_groups[0]["lr"] = learning_rate * SCHEDULES[schedule](step, steps)
+        with torch.enable_grad():
+            styles = F.leaky_relu(latents * network.std + network.mean, network.slope).expand(-1, layers, -1)
+            sr = (network.synthesis(styles, noise) + 1) / 2
+            down = bicubic_proxy(sr, scale) if f_ds is None else _as_a_file(sr, f_ds, scale, lr.shape, step == 0)
+            terms = losses(down, lr, styles, weight_of, eps)
+            total = sum(weight * terms[term] for term, weight in weight_of.items())
+            gradient = torch.autograd.grad(total.sum(), variables)
+        kept = [map if map is None else map.detach().clone() if map.requires_grad else map for map in noise]
+        residual = (down.detach() - lr).square().mean((1, 2, 3))
+        yield State(
+            step,
+            rate,
+            latents.detach().clone(),
+            kept,
+            sr.detach(),
+            down.detach(),
+            residual,
+            {term: value.detach() for term, value in terms.items()},
+            total.detach(),
+            list(gradient),
+        )
+        for variable, slope in zip(variables, gradient, strict=True):
+            variable.grad = slope
+        spherical_step(walker, variables, radii)
+
+
+def _as_a_file(sr: Tensor, f_ds: Callable, scale: int, shape: torch.Size, first: bool) -> Tensor:
+    """f_ds of the samples clipped to [0, 1], through which the gradient passes unchanged.
+
+    A sample that is not finite is black for f_ds and comes back as NaN: what refuses it would lose the others too.
+    Pixels where f_ds has no derivative (DPID on a flat cell) get none. `first` looks whether there is any at all.
+    """
+    whole = sr.isfinite().flatten(1).all(1).view(-1, 1, 1, 1)
+    hr = torch.where(whole, sr.detach().clamp(0, 1) + (sr - sr.detach()), 0.0)  # plus zero
+    hr.register_hook(lambda slope: slope.nan_to_num(0, 0, 0))
+    down = f_ds(hr, scale)
+    got = ""
+    if down.shape != shape or not down.requires_grad:
+        got = f"{tuple(down.shape)} {'with' if down.requires_grad else 'without'} gradient"
+    elif first:
+        (slope,) = torch.autograd.grad(down.sum(), hr, retain_graph=True, allow_unused=True)
+        got = "" if slope is not None and slope.any() else "one that is zero everywhere, as of rounding"
+    if got:
+        expected = f"f_ds, {getattr(f_ds, '__name__', 'function')}: expected {tuple(shape)} with gradient"
+        raise ValueError(f"{expected}, got {got}; straight_through (f_ds=straight-through) lends it the proxy's")
+    return torch.where(whole, down, torch.nan)
+
+
+def _check_search(
+    lr: Tensor,
+    network: generators.StyleGenerator,
+    learning_rate: float,
+    steps: int,
+    schedule: str,
+    optimizer: str,
+    eps: float,
+) -> int:
+    """Raise ValueError unless the search can be done; returns the side of the HR images."""
+    check_images(lr, name="lr")
+    side, (height, width) = network.noise_shapes[-1][-1], lr.shape[2:]
+    if height != width or side % height or not 1 < height < side:
+        raise ValueError(
+            f"lr: expected square images whose side divides {side}, 2 to {side // 2}, got {height}x{width}"
+        )
+    check_options(learning_rate=learning_rate, steps=steps, eps=eps, schedule=schedule, optimizer=optimizer)
+    return side
+
+
+def check_options(*, learning_rate: float = 1.0, steps: int = 1, eps: float = 0.0, **names: str) -> None:
+    """Raise ValueError unless options of `search` are possible; `names` are those in `CHOICES`."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps: expected an integer of at least 1, got {steps!r}")
+    if not 0 < learning_rate < float("inf"):
+        raise ValueError(f"learning_rate: expected a number above 0, got {learning_rate!r}")
+    if not 0 <= eps < float("inf"):
+        raise ValueError(f"eps: expected a number of at least 0, got {eps!r}")
+    for option, name in names.items():
+        if name not in CHOICES[option]:
+            raise ValueError(f"{option}: expected one of {', '.join(CHOICES[option])}, got {name!r}")
+
+
+def search(
+    lr: Tensor,
+    network: generators.StyleGenerator,
+    generators: torch.Generator | Sequence[torch.Generator],
+    *,
+    f_ds: Callable[[Tensor, int], Tensor] | None = None,
+    loss: str = "100*L2+0.05*GEOCROSS",
+    learning_rate: float = 0.4,
+    steps: int = 200,
+    schedule: str = "linear1cycledrop",
+    optimizer: str = "adam",
+    noise: str = "fixed",
+    trainable_noise: int = 5,
+    tile_latent: bool = False,
+    eps: float = 2e-3,
+    select: str = "last",
+) -> Result:
+    """Samples of HR images that downscale to the LR images: PULSE from random starts, all in one batch.
+
+    The defaults are `PRESETS["ida_rd"]`; `search(..., **PRESETS["pulse"])` is PULSE's own command line.
+
+    Args:
+        lr: LR images in [0, 1], (N, 3, h, h), h a divisor of the side R of HR images; or one for all generators.
+        network: the generator.
+        generators: CPU generators, one a sample; sample q depends on LR image q and generator q alone.
+        f_ds, loss, learning_rate, steps, schedule, optimizer, eps: as `path`.
+        noise: "fixed" (drawn once), "zero", or "trainable" (drawn, then optimised as well).
+        trainable_noise: how many layers' maps are optimised if `noise` is "trainable".
+        tile_latent: one latent for all layers, so that the sample stays among the images of one style.
+        select: "last" state of the path, as PULSE returns, or the "best": the one of the lowest loss.
+
+    Returns:
+        All samples, those that did not converge too.
+
+    Raises:
+        ValueError: an option is not as described, or sizes that do not fit.
+    """
+    check_options(select=select)
+    generators = [generators] if isinstance(generators, torch.Generator) else list(generators)
+    _check_search(lr, network, learning_rate, steps, schedule, optimizer, eps)
+    if not generators or len(lr) not in (1, len(generators)):
+        raise ValueError(f"lr: expected one LR image, or one for each of {len(generators)} draws, got {len(lr)}")
+    latents, maps = draw_starts(network, generators, noise=noise, tile_latent=tile_latent)
+    chosen = lowest = None
+    for state in path(
+        lr.expand(len(generators), -1, -1, -1),
+        network,
+        latents,
+        maps,
+        f_ds=f_ds,
+        loss=loss,
+        learning_rate=learning_rate,
+        steps=steps,
+        schedule=schedule,
+        optimizer=optimizer,
+        trainable_noise=trainable_noise if noise == "trainable" else 0,
+        eps=eps,
+    ):
+        lowest = state.residual if lowest is None else torch.fmin(lowest, state.residual)
+        if select == "best":
+            chosen = state if chosen is None else _better(chosen, state)
+        elif state.step == steps - 1:
+            chosen = state
+    taken = torch.as_tensor(chosen.step, device=lowest.device).expand(len(lowest))
+    return Result(chosen.sr.clamp(0, 1), chosen.residual, lowest <= eps, chosen.latents, taken)
+
+
+def _better(one: State, other: State) -> State:
+    """For each sample the state of lower loss; `step` becomes a tensor (N,)."""
+    lower = other.total < one.total
+    pairs = {name: (getattr(one, name), getattr(other, name)) for name in ("sr", "residual", "latents", "total")}
+    steps = [torch.as_tensor(step, device=lower.device).expand(len(lower)) for step in (one.step, other.step)]
+    pairs["step"] = tuple(steps)
+    picked = {name: torch.where(lower.view(-1, *[1] * (a.ndim - 1)), b, a) for name, (a, b) in pairs.items()}
+    return one._replace(**picked)
+
+
+def upscaler(
+    network: generators.StyleGenerator, *, scale: int, on_result: Callable[[Result], None] | None = None, **options
+) -> Callable:
+    """f_us: `search`, with the signature of `helpers.upscalers`.
+
+    Args:
+        network: the generator; it decides the device.
+        scale: s.
+        on_result: is called with every `Result`: the only place to read residuals and what converged.
+        options: of `search`.
+
+    Returns:
+        `upscale(lr, generators)`: lr (1, 3, h, h) in [0, 1], or one LR image per generator, (Q, 3, h, h), and Q
+        generators to (Q, 3, s h, s h) in [0, 1]; samples that did not converge are kept.
+
+    Raises:
+        ValueError: the scale does not divide the generator's size.
+    """
+    side = network.noise_shapes[-1][-1]
+    if not 1 < scale < side or side % scale:
+        raise ValueError(f"scale: expected a divisor of {side} from 2 to {side // 2}, got {scale}")
+
+    def upscale(lr: Tensor, generators: torch.Generator | Sequence[torch.Generator]) -> Tensor:
+        if lr.ndim == 4 and (lr.shape[2] * scale, lr.shape[3] * scale) != (side, side):
+            got = f"{lr.shape[2] * scale}x{lr.shape[3] * scale} (LR {lr.shape[2]}x{lr.shape[3]}, x{scale})"
+            raise ValueError(f"expected HR images of {side}x{side} pixels, what the generator draws, got {got}")
+        result = search(lr, network, generators, **options)
+        if on_result is not None:
+            on_result(result)
+        return result.sr
+
+    return upscale

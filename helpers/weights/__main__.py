@@ -1,0 +1,109 @@
+"""`python -m helpers.weights`: the list of checkpoints, the download, the check, and the path of one."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from helpers import files, weights
+from helpers.weights.table import Entry
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m helpers.weights list | fetch NAME ... | verify | path NAME`; returns the exit code.
+
+    Args:
+        arguments: those of the command line by default.
+    """
+    parser = argparse.ArgumentParser("python -m helpers.weights", description="Checkpoints that the project can use.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="every file: where it is, its size, which notebooks need it, its licence")
+    fetching = commands.add_parser("fetch", help="download what is missing; 1 if anything stays missing")
+    fetching.add_argument("names", nargs="+", metavar="NAME")
+    commands.add_parser("verify", help="hash every file that is here anew; 1 if one is wrong")
+    commands.add_parser("path", help="where one file is; 1 if it is missing").add_argument(
+        "names", nargs=1, metavar="NAME"
+    )
+    given = parser.parse_args(arguments)
+    if given.command == "list":
+        sys.stdout.write(_table())
+        return 0
+    if given.command == "verify":
+        return _verify()
+    found = [_bring(name, fetching=given.command == "fetch") for name in given.names]
+    return 0 if all(found) else 1
+
+
+def _bring(name: str, fetching: bool) -> bool:
+    """Write the path of `name`, or to standard error what to do about it; whether it is here."""
+    try:
+        if name not in weights.WEIGHTS and name in _names():
+            path = weights.embedded(name)
+        elif fetching:
+            path = weights.fetch(name, patience=30)
+        elif (path := weights.locate(name)) is None:
+            raise ValueError(weights.missing(name))
+    except ValueError as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        return False
+    sys.stdout.write(f"{path}\n")
+    return True
+
+
+def _table() -> str:
+    """What `list` writes; "other file": that of the entry that will do instead. Every hash is compared."""
+    rows = [("name", "where", "size", "notebooks", "file", "licence")]
+    for name in _names():
+        entry = weights.WEIGHTS.get(name) or Entry(f"{name}.safetensors", (), "", None, "see data/weights/README.md")
+        where, path = _taken(_found(name)) or ("missing", None)
+        if path is None and entry.instead and (other := _taken(_found(entry.instead))) and other[0] != "wrong":
+            where = "other file"
+        size = path.stat().st_size if path else entry.bytes
+        text = "?" if size is None else f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+        notebooks = " ".join(entry.needed) or ("default" if where == "embedded" else "-")
+        rows.append((name, where, text, notebooks, entry.file, entry.licence))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1] + [0]
+    return "".join("  ".join(map(str.ljust, row, widths)).rstrip() + "\n" for row in rows)
+
+
+def _verify() -> int:
+    """Write a line for each file that is here, hashed anew; 1 if one is wrong."""
+    files.forget_hashes()
+    found = [(path, wrong) for name in _names() for _, path, wrong in _found(name)]
+    for folder in weights.cache_folders():
+        for path in sorted(folder.glob("converted/*.safetensors")):
+            found.append((path, "" if weights.is_sound(path) else f"{path}: its SHA-256 is not the one beside it"))
+    sys.stdout.writelines(f"WRONG  {wrong}\n" if wrong else f"right  {path}\n" for path, wrong in found)
+    return 1 if any(wrong for _, wrong in found) else 0
+
+
+def _names() -> list[str]:
+    return [*sorted(path.stem for path in weights.EMBEDDED.glob("*.safetensors")), *weights.WEIGHTS]
+
+
+def _found(name: str) -> list[tuple[str, Path, str]]:
+    """Where each file of `name` is, its path, and what is wrong with it or ""."""
+    if name not in weights.WEIGHTS:
+        try:
+            return [("embedded", weights.embedded(name), "")]
+        except ValueError as error:
+            return [("embedded", weights.EMBEDDED / f"{name}.safetensors", str(error))]
+    return [(where, path, _wrong(name, path)) for where, path in weights.places(name)]
+
+
+def _taken(found: list[tuple[str, Path, str]]) -> tuple[str, Path] | None:
+    """Which file `locate` takes, or would if it were not wrong."""
+    right = [(where, path) for where, path, wrong in found if not wrong]
+    if found and (not right or (found[0][0] == weights.BY_HAND and found[0][2])):
+        return "wrong", found[0][1]
+    return right[0] if right else None
+
+
+def _wrong(name: str, path: Path) -> str:
+    try:
+        return weights.problem(path, weights.WEIGHTS[name]) or ""
+    except ValueError as error:  # the hash of a first use cannot be recorded
+        return str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""One file from one address: asked with patience, taken up where it was cut, and no web page in its place."""
+
+import html
+import http.client
+import re
+import socket
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+from zipfile import is_zipfile
+
+from tqdm.auto import tqdm
+
+CHUNK = 1 << 20
+SILENCE = 60  # seconds without a byte after which a transfer counts as cut
+
+
+class Cut(ValueError):
+    """The transfer ended before the file did; what came is kept."""
+
+
+def download(url: str, part: Path, *, resume: bool, size: int | None, patience: float, label: str) -> None:
+    """Bring the content of `url` into `part`, or the rest of it where `part` has its beginning.
+
+    A server that does not know ranges answers with the whole file, which then replaces the beginning. Whether the
+    bytes are the right ones is not known here: take up only what is compared with a hash afterwards.
+
+    Args:
+        url: http or https.
+        part: grows; nobody else may write to it meanwhile (see `files.alone`).
+        resume: ask for what `part` lacks instead of all.
+        size: bytes of the whole file where they are known; believed before what the server announces.
+        patience: seconds within which the server has to accept the connection.
+        label: of the progress bar.
+
+    Raises:
+        TimeoutError: the server did not accept the connection in time.
+        Cut: fewer bytes than `size`, or than announced.
+        ValueError: a web page, which is removed, or another range than the one asked for.
+        OSError: everything else that a network or a disk can refuse.
+    """
+    knock(url, patience)
+    start = part.stat().st_size if resume and part.is_file() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=SILENCE)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and start:
+            part.unlink()
+            raise ValueError(f"has no byte after {start}: what was here is thrown away") from error
+        raise
+    except http.client.HTTPException as error:
+        raise OSError(f"expected an answer in HTTP, got {type(error).__name__} {error}") from error
+    with answer:
+        if getattr(answer, "status", None) != 206:
+            start = 0
+        elif not (answer.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
+            raise ValueError(f"expected the bytes from {start} on, got {answer.headers.get('Content-Range')}")
+        announced = int(answer.headers.get("Content-Length") or 0)
+        total = size or (start + announced if announced else None)
+        broken = _copy(answer, part, start, total, label)
+    if problem := web_page(part):
+        part.unlink()
+        advice = "open the address in a browser and put the file itself there by hand, or try again another day"
+        raise ValueError(f"expected a checkpoint, got {problem}; {advice}")
+    got = part.stat().st_size
+    if (total and got < total) or (broken and not total):
+        raise Cut(f"cut after {got} of {total or 'an unknown number of'} bytes{f' ({broken})' if broken else ''}")
+
+
+def _copy(answer, part: Path, start: int, total: int | None, label: str) -> Exception | None:
+    """Append what comes, at `start`; returns what ended it early, if anything did."""
+    bar = tqdm(total=total, initial=start, desc=label, unit="B", unit_scale=True, leave=False)
+    with open(part, "ab" if start else "wb") as stream, bar:
+        while True:
+            try:
+                chunk = answer.read1(CHUNK)
+            except (OSError, http.client.HTTPException) as error:  # not of the disk: those are raised
+                return error
+            if not chunk:
+                return None
+            bar.update(stream.write(chunk))
+
+
+def web_page(path: Path) -> str | None:
+    """What to say of a file that is a web page (a quota, a confirmation, a login), with its title; else None."""
+    with open(path, "rb") as stream:
+        head = stream.read(1 << 16)
+    # a whole word: a safetensors file begins with the length of its header, which may read " <"
+    if not re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml|!--)", head, re.I):
+        return None
+    found = re.search(rb"<title[^>]*>(.*?)</title>", head, re.S | re.I)
+    title = " ".join(html.unescape(found[1].decode(errors="replace")).split()) if found else ""
+    return "a web page: a failed download?" + (f" Its title: {title[:80]}" if title else "")
+
+
+def not_a_checkpoint(path: Path) -> str | None:
+    """Why a file cannot be a checkpoint: empty, a web page, or a zip archive cut short; None where it may be one."""
+    if path.stat().st_size == 0:
+        return "expected a checkpoint, got an empty file (zero bytes)"
+    if page := web_page(path):
+        return f"expected a checkpoint, got {page}"
+    with open(path, "rb") as stream:
+        packed = stream.read(4) == b"PK\3\4"
+    return "truncated, no checkpoint: a zip archive without its end" if packed and not is_zipfile(path) else None
+
+
+def knock(url: str, patience: float) -> None:
+    """Connect to the server of `url` (or the proxy) within `patience` seconds, name look-up included.
+
+    Raises:
+        TimeoutError: it took longer.
+        OSError: refused, or no such name.
+    """
+    parts, proxies = urlsplit(url), urllib.request.getproxies()
+    if parts.scheme in proxies and not urllib.request.proxy_bypass(parts.hostname or ""):
+        proxy = proxies[parts.scheme]
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    failure: list[OSError | None] = [
+        TimeoutError(f"{parts.hostname} did not answer within {patience:g} s; fetch(..., patience=30) waits longer")
+    ]
+
+    def connect() -> None:
+        try:
+            socket.create_connection((parts.hostname, port), timeout=patience).close()
+            failure[0] = None
+        except OSError as error:
+            failure[0] = error
+
+    thread = threading.Thread(target=connect, daemon=True)  # a look-up has no time limit of its own
+    thread.start()
+    thread.join(patience)
+    if failure[0] is not None:
+        raise failure[0]

@@ -1,0 +1,230 @@
+"""Checkpoints: where each is found, that it is the right file, and how a missing one is fetched.
+
+`table.WEIGHTS` says what they are; `python -m helpers.weights` lists, fetches, verifies and names them.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from helpers import files
+from helpers.weights import downloads
+from helpers.weights.table import WEIGHTS, Entry
+
+EMBEDDED = Path(__file__).parents[2] / "data" / "weights"
+BY_HAND = "IDA_RD_WEIGHTS"  # names a folder, as the next one does
+SHARED = "IDA_RD_SHARED_CACHE"
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: `IDA_RD_CACHE`, else ~/.cache/ida-rd."""
+    return Path(os.environ.get("IDA_RD_CACHE") or Path.home() / ".cache" / "ida-rd")
+
+
+def cache_folders() -> list[Path]:
+    """The folder `IDA_RD_SHARED_CACHE`, never written to, where one is named; then `cache_folder()`."""
+    shared = os.environ.get(SHARED)
+    return [Path(shared), cache_folder()] if shared else [cache_folder()]
+
+
+def places(name: str) -> Iterator[tuple[str, Path]]:
+    """Files of `name` on this machine, in the order in which they are taken, right or wrong.
+
+    Yields:
+        "IDA_RD_WEIGHTS" (put there by hand), "shared folder" (`IDA_RD_SHARED_CACHE`), "cache" (`cache_folder`) or
+        "torch.hub", and the path. Only the cache is ever written to. Each file may have its own name or that of
+        another program's cache (`Entry.also`).
+
+    Raises:
+        ValueError: unknown name.
+    """
+    entry = _entry(name)
+    folders = (
+        (BY_HAND, os.environ.get(BY_HAND)),
+        ("shared folder", os.environ.get(SHARED)),
+        ("cache", cache_folder()),
+        ("torch.hub", _hub_folder()),
+    )
+    for where, folder in folders:
+        for file in (entry.file, *entry.also) if folder else ():
+            if (path := Path(folder) / file).is_file():
+                yield where, path
+
+
+def problem(path: Path, entry: Entry) -> str | None:
+    """Why `path` is not the file of `entry`, or None; records the hash where none is known yet.
+
+    Raises:
+        ValueError: there is no hash to compare with, and the cache cannot be written.
+    """
+    if wrong := downloads.not_a_checkpoint(path):
+        return f"{path}: {wrong}"
+    found = files.sha256_of(path)
+    if (entry.sha256 and found.startswith(entry.sha256)) or (entry.git and files.git_hash_of(path) == entry.git):
+        return None
+    size = f", {path.stat().st_size} of {entry.bytes} bytes" if entry.bytes else ""
+    if entry.sha256:
+        return f"{path}: SHA-256 expected {entry.sha256}, found {found}{size}"
+    if entry.git:
+        return f"{path}: git hash expected {entry.git}, found {files.git_hash_of(path)}{size}"
+    note = cache_folder() / f"{entry.file}.sha256"
+    beside = path.with_name(note.name)  # who filled a shared folder has recorded it there
+    if not note.is_file() and not beside.is_file():
+        try:
+            files.replace(note, found.encode())
+        except OSError as error:
+            raise ValueError(f"{note}: expected a writable cache to record the hash of {path}") from error
+    note = note if note.is_file() else beside
+    if (recorded := note.read_text().strip()) == found:
+        return None
+    return (
+        f"{path}: SHA-256 recorded at first use (delete {note} if the change is meant) {recorded}, found {found}{size}"
+    )
+
+
+def locate(name: str) -> Path | None:
+    """The verified file of `name` on this machine, or None; never downloads.
+
+    The first right one of `places`; then the same for the entry that will do `instead`.
+
+    Raises:
+        ValueError: unknown name, or the file in `IDA_RD_WEIGHTS` is not the right one. A wrong file in a
+            cache counts as missing: `fetch` replaces that of `cache_folder()`.
+    """
+    entry = _entry(name)
+    for where, path in places(name):
+        wrong = problem(path, entry)
+        if wrong is None:
+            return path
+        if where == BY_HAND:
+            raise ValueError(wrong)
+    return locate(entry.instead) if entry.instead else None
+
+
+def fetch(name: str, *, offline: bool = False, patience: float = 0.9) -> Path:
+    """Path of the verified file of `name`; downloads it into `cache_folder()` when it is nowhere here.
+
+    A wrong file in the cache is renamed to *.broken and fetched again. A download goes to a temporary name,
+    is checked, and only then takes the final name, so a cut never leaves a file that looks whole. The next address,
+    and the next call, take up a cut download where a hash proves the result, else they start again. Of several
+    processes one downloads and the others wait for it. Where no address serves, the entry `instead` is fetched.
+
+    Args:
+        name: a key of `WEIGHTS`.
+        offline: never use the network; so does a non-empty `IDA_RD_OFFLINE`.
+        patience: seconds within which a server has to accept the connection, so that a machine without
+            network says so at once.
+
+    Returns:
+        Path to a file whose hash was compared in this process.
+
+    Raises:
+        ValueError: names the file, where it may be put, its address, and what went wrong.
+    """
+    if (path := locate(name)) is not None:
+        return path
+    entry = _entry(name)
+    problems = [str(problem(path, entry)) for _, path in places(name)]
+    target = cache_folder() / entry.file
+    offline = offline or bool(os.environ.get("IDA_RD_OFFLINE"))
+    if entry.urls and not offline:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with files.alone(target.with_name(f"{entry.file}.lock")):
+                if (path := locate(name)) is not None:  # another process was faster
+                    return path
+                if target.is_file():
+                    problems.append(f"renamed to {target.name}.broken")
+                    os.replace(target, target.with_name(target.name + ".broken"))
+                if _download(entry, target, patience, problems):
+                    return target
+        except OSError as error:
+            problems.append(f"expected a cache that can be written, got {error}; IDA_RD_CACHE may name another")
+    if offline:
+        problems.append("the network is switched off")
+    elif entry.instead:
+        try:
+            return fetch(entry.instead, patience=patience)
+        except ValueError as error:
+            problems.append(f"nor is what would do instead: {error}")
+    raise ValueError("; ".join([missing(name), *dict.fromkeys(problems)]))
+
+
+def missing(name: str) -> str:
+    """One line for the reader: which file is missing, where it may be put, where it comes from."""
+    entry = _entry(name)
+    shared = f"{os.environ[SHARED]}, " if os.environ.get(SHARED) else ""
+    places = f"the folder named by {BY_HAND}, {shared}{cache_folder()}, or {_hub_folder()}"
+    places = places.replace(str(Path.home()), "~")  # committed notebooks print this
+    source = " or ".join(entry.urls) or "no address"
+    known = f"SHA-256 {entry.sha256}" if entry.sha256 else f"git hash {entry.git}" if entry.git else "no published hash"
+    return f"{entry.file} is missing: put it into {places} (source: {source}; {known}); {entry.note}"
+
+
+def needed_by(notebook: str) -> list[str]:
+    """Names in `WEIGHTS` that a notebook opens in the paper's setting.
+
+    Args:
+        notebook: its stem or number, for example "03_synthetic_degradations" or "03".
+    """
+    return [name for name, entry in WEIGHTS.items() if notebook[:2] in entry.needed]
+
+
+def embedded(name: str) -> Path:
+    """A checkpoint that comes with this repository, `data/weights/<name>.safetensors`, hash compared.
+
+    Raises:
+        ValueError: no such file; or it is not the one that `data/weights/SHA256SUMS` lists (written with
+            `sha256sum *.safetensors > SHA256SUMS` in that folder).
+    """
+    path = EMBEDDED / f"{name}.safetensors"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in EMBEDDED.glob("*.safetensors"))) or "none"
+        raise ValueError(f"no embedded checkpoint {name!r}: expected one of {known} in {EMBEDDED}")
+    sums = EMBEDDED / "SHA256SUMS"
+    lines = sums.read_text().splitlines() if sums.is_file() else []
+    listed = {file.lstrip("*"): digest for digest, file in (line.split(maxsplit=1) for line in lines if line.strip())}
+    if listed.get(path.name) != files.sha256_of(path):
+        raise ValueError(
+            f"{path}: expected SHA-256 {listed.get(path.name, 'in ' + str(sums))}, got {files.sha256_of(path)}"
+        )
+    return path
+
+
+def _entry(name: str) -> Entry:
+    if name not in WEIGHTS:
+        raise ValueError(f"expected a checkpoint of {', '.join(WEIGHTS)}, got {name!r}")
+    return WEIGHTS[name]
+
+
+def _hub_folder() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _download(entry: Entry, target: Path, patience: float, problems: list[str]) -> bool:
+    """Bring the file of `entry` to `target` from the first address that serves it; adds what went wrong."""
+    part = target.with_name(f"{target.name}.part")
+    proven = bool(entry.sha256 or entry.git)  # else nothing would notice halves of two versions put together
+    sources = [*entry.urls, *entry.urls]  # each once more
+    try:
+        while sources:
+            url, before = sources.pop(0), part.stat().st_size if part.is_file() else 0
+            try:
+                downloads.download(url, part, resume=proven, size=entry.bytes, patience=patience, label=entry.file)
+                if wrong := problem(part, entry):
+                    part.unlink()
+                    raise ValueError(wrong.replace(str(part), "the answer"))
+                os.replace(part, target)
+                return True
+            except (OSError, ValueError) as error:  # URLError and HTTPError are OSErrors
+                problems.append(f"{url}: {error}")
+                if isinstance(error, downloads.Cut) and proven and part.stat().st_size > before:
+                    sources.insert(0, url)  # as long as it goes on
+                if isinstance(error, TimeoutError):
+                    sources = [each for each in sources if each != url]
+        return False
+    finally:
+        if not proven:
+            part.unlink(missing_ok=True)

@@ -1,0 +1,390 @@
+"""Figures: unchanged files, nothing cut off or overlapping, and what is drawn is what the tables say."""
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
+from PIL import Image
+
+from helpers import figures
+from helpers.downscalers import DOWNSCALERS
+from helpers.figures import rankings as plots
+from helpers.stats import rankings
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+GAPS = {
+    "bicubic": 0.0,
+    "lanczos": 0.001,
+    "dpid": 0.03,
+    "l0": 0.07,
+    "nearest": 0.15,
+    "a/path/to/my_tool.py:down": 0.012,
+}
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with matplotlib.rc_context():
+        figures.use_style()
+        yield
+    plt.close("all")
+
+
+def make_rows(n: int = 36, gaps: dict = GAPS, key: int = 0, **columns) -> pd.DataFrame:
+    rng = np.random.default_rng(key)
+    base = 0.3 + 0.05 * rng.standard_normal(n)
+    lines = [
+        {
+            "image": f"i{i}",
+            "downscaler": name,
+            "sample": q,
+            "value": base[i] + gap + 0.02 * rng.standard_normal(),
+        }
+        for (name, gap), i, q in itertools.product(gaps.items(), range(n), range(2))
+    ]
+    return pd.DataFrame(lines).assign(distortion="lpips", seed=0, **columns)
+
+
+def degraded() -> pd.DataFrame:
+    levels = {"blur": (1, 2, 4), "contrast": (0.25, 0.5, 0.75, 1.5, 2, 2.5), "otsu": (5, 10, 15)}
+    return pd.concat(
+        make_rows(12, {name: gap + 0.05 * k for name, gap in GAPS.items()}, degradation=name, level=float(level))
+        for name, all_levels in levels.items()
+        for k, level in enumerate(all_levels)
+    )
+
+
+def picture(height: int = 32, width: int = 32, key: int = 0) -> torch.Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(key))
+
+
+def ranking(paired_with: str | None, n: int = 36) -> plt.Figure:
+    fig, ax = plt.subplots(figsize=figures.size(1, 0.85))
+    rows = make_rows(n)
+    pairs = {"all": rankings.paired(rows), "one": rankings.paired(rows, "bicubic"), None: None}[paired_with]
+    figures.plot_ranking(ax, rankings.scores(rows), pairs)
+    return fig
+
+
+def forest(baseline: str | None) -> plt.Figure:
+    fig, ax = plt.subplots(figsize=figures.size(1, 1.2))
+    figures.plot_paired(ax, rankings.paired(make_rows(), baseline))
+    return fig
+
+
+def monotonicity() -> plt.Figure:
+    fig, axes = plt.subplots(1, 4, figsize=figures.size(2, 0.32), sharey=True)
+    figures.plot_monotonicity(axes, degraded())
+    return fig
+
+
+def crops() -> plt.Figure:
+    images = [picture(), picture(8, 8), picture(key=1)]
+    titles = ["HR", "LR", "a very long name of some method that never fits"]
+    return figures.panels(images, titles, scores=[None, 0.41234, "LPIPS 0.3"], crop=(4, 8, 16, 16))
+
+
+def maps() -> plt.Figure:
+    return figures.difference_maps(picture(), {name: picture(key=k) for k, name in enumerate(GAPS)}, columns=3)
+
+
+def scored_maps() -> plt.Figure:
+    draws = {name: picture(key=k) for k, name in enumerate(GAPS)}
+    return figures.difference_maps(picture(), draws, scores=dict.fromkeys(GAPS, 0.1234), columns=3)
+
+
+def rank_ranges() -> plt.Figure:
+    fig, ax = plt.subplots(figsize=figures.size(1, 0.8))
+    figures.plot_ranks(ax, {f"x{s}": rankings.ranks(make_rows(12 * s, key=s)) for s in (2, 4)})
+    return fig
+
+
+ALL = {
+    "ranking": lambda: ranking(None),
+    "ranking_groups": lambda: ranking("all"),
+    "ranking_baseline": lambda: ranking("one"),
+    "ranking_few": lambda: ranking("one", 24),
+    "forest": lambda: forest("bicubic"),
+    "forest_all": lambda: forest(None),
+    "monotonicity": monotonicity,
+    "panels": crops,
+    "maps": maps,
+    "maps_scored": scored_maps,
+    "ranks": rank_ranges,
+}
+
+
+# all figures
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_text_is_inside_readable_and_does_not_overlap(name):
+    fig = ALL[name]()
+    fig.draw_without_rendering()
+    whole = fig.bbox
+    axis_of = [axis for ax in fig.axes for axis in (ax.xaxis, ax.yaxis)]
+    ticks = [(tick, *sorted(axis.get_view_interval())) for axis in axis_of for tick in axis.get_major_ticks()]
+    hidden = {tick.label1 for tick, low, high in ticks if not low <= tick.get_loc() <= high}  # never drawn
+    boxes = []
+    for text in set(fig.findobj(Text)) - hidden:
+        if not text.get_visible() or not text.get_text().strip():
+            continue
+        box = text.get_window_extent()
+        assert text.get_fontsize() >= 7, text
+        assert box.x0 >= whole.x0 - 1 and box.x1 <= whole.x1 + 1, text
+        assert box.y0 >= whole.y0 - 1 and box.y1 <= whole.y1 + 1, text
+        boxes.append((text.get_text(), box.padded(-0.1 * box.height)))
+    assert len(boxes) > 3
+    for (a, box), (b, other) in itertools.combinations(boxes, 2):
+        assert not box.overlaps(other), f"{a!r} overlaps {b!r}"
+
+
+def test_files_have_the_venue_width_embedded_fonts_and_no_date(tmp_path):
+    pdf, png = figures.save(ranking(None), "00_ranking", tmp_path / "new")
+    assert (pdf.name, png.name) == ("00_ranking.pdf", "00_ranking.png")
+    with Image.open(png) as image:
+        assert image.width == int(3.25 * 300) and "Software" not in image.info
+        assert image.info["dpi"][0] == pytest.approx(300, abs=0.1)
+    data = pdf.read_bytes()
+    assert b"/MediaBox [ 0 0 234" in data  # 3.25 in = 234 pt
+    assert b"CIDFontType2" in data and b"/Type3" not in data  # TrueType, as venues ask (fonttype 42)
+    assert b"CreationDate" not in data and b"atplotlib" not in data
+    for bad in ("a/b", "a.pdf", "", "a b"):
+        with pytest.raises(ValueError, match="expected a name"):
+            figures.save(plt.figure(), bad, tmp_path)
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = [".", "tests"]
+import test_figures as t
+t.figures.use_style()
+for name in ("ranking_groups", "panels"):
+    t.figures.save(t.ALL[name](), name, sys.argv[1])
+"""
+
+
+def test_an_unchanged_figure_is_an_unchanged_file(tmp_path, monkeypatch):
+    """Another process, another hash seed, another day: the same bytes."""
+    root = Path(__file__).parent.parent
+    there = {"PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "86400", "MPLBACKEND": "Agg"}
+    subprocess.run([sys.executable, "-c", SCRIPT, tmp_path / "a"], check=True, cwd=root, env=os.environ | there)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    for name in ("ranking_groups", "panels"):
+        for path in figures.save(ALL[name](), name, tmp_path / "b"):
+            assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes(), path.name
+
+
+# colours and sizes
+
+
+def test_every_downscaler_has_its_own_look():
+    assert set(DOWNSCALERS) <= set(plots.COLOURS) == set(plots.MARKERS)
+    looks = [tuple(figures.look(name).values()) for name in DOWNSCALERS]
+    assert len(set(looks)) == len(looks)
+    plain = ["nearest", "bilinear", "bicubic", "lanczos", "dpid", "perceptual", "l0"]
+    assert len({plots.COLOURS[name] for name in plain}) == len(plain)
+    mine = figures.look("my own")
+    assert mine == figures.look("my own") and mine["color"] not in plots.COLOURS.values()
+
+
+def test_sizes():
+    assert figures.size() == (3.25, pytest.approx(0.62 * 3.25))
+    assert figures.size(2, 0.5, "ieee") == (7.16, 3.58)
+    for arguments in ((3,), (1, 0.5, "nowhere")):
+        with pytest.raises(ValueError, match="expected a venue"):
+            figures.size(*arguments)
+
+
+# what is drawn
+
+
+def points(ax: plt.Axes) -> list:
+    return [line for line in ax.lines if line.get_marker() not in ("None", None, "") and len(line.get_xdata()) == 1]
+
+
+def test_ranking_draws_the_table_best_on_top():
+    rows = make_rows()
+    table = rankings.scores(rows)
+    fig, ax = plt.subplots()
+    figures.plot_ranking(ax, table)
+    np.testing.assert_allclose([line.get_xdata()[0] for line in points(ax)], table["mean"])
+    bars = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2]
+    np.testing.assert_allclose(bars, table[["low", "high"]])
+    bottom, top = ax.get_ylim()
+    assert bottom > top and [line.get_ydata()[0] for line in points(ax)] == list(range(6))
+    assert {text.get_text() for text in ax.texts} == {f"{mean:.3f}" for mean in table["mean"]}
+    assert "LPIPS, lower is better" in ax.get_xlabel() and "36 images" in ax.get_xlabel()
+    assert to_rgb(points(ax)[0].get_color()) == to_rgb(figures.look(table.downscaler[0])["color"])
+
+
+def test_ranking_says_higher_where_higher_is_better_and_indicative_where_few():
+    rows = make_rows(12).assign(distortion="psnr")
+    fig, ax = plt.subplots()
+    figures.plot_ranking(ax, rankings.scores(rows))
+    assert "PSNR (dB), higher is better" in ax.get_xlabel() and "12 images, indicative" in ax.get_xlabel()
+    assert ax.get_yticklabels()[0].get_text() == "nearest"
+    figures.plot_ranking(ax, rankings.scores(rows.assign(distortion="1-ms_ssim")))
+    assert "1 \N{MINUS SIGN} MS-SSIM, lower is better" in ax.get_xlabel()
+    figures.plot_ranking(ax, rankings.scores(rows.assign(distortion="lpips_embedded")))
+    assert "lpips_embedded, lower is better" in ax.get_xlabel()  # never called LPIPS
+
+
+def test_hollow_dots_are_those_that_the_test_does_not_separate():
+    rows = make_rows()
+    pairs = rankings.paired(rows, "bicubic").set_index("f")
+    assert pairs.p_holm["lanczos"] > 0.05 > pairs.p_holm["dpid"]  # both kinds occur
+    for draw in (ranking("one"), forest("bicubic")):
+        ax = draw.axes[0]
+        names = [text.get_text() for text in ax.get_yticklabels()]
+        assert len(names) == len(points(ax))
+        for name, line in zip(names, points(ax), strict=True):
+            hollow = name != "bicubic" and name in pairs.index and pairs.p_holm[name] >= 0.05
+            assert (line.get_markerfacecolor() == "white") == hollow, name
+
+
+def test_bars_of_the_groups_stand_between_axes_and_values():
+    fig = ranking("all")
+    fig.draw_without_rendering()
+    ax = fig.axes[0]
+    bars = [line.get_window_extent() for line in ax.lines if not line.get_clip_on()]
+    assert bars  # bicubic and lanczos are not told apart
+    assert all(ax.bbox.x1 < bar.x0 and bar.x1 < ax.texts[0].get_window_extent().x0 for bar in bars)
+
+
+def test_groups_are_the_longest_runs_without_a_difference():
+    names = ["a", "b", "c", "d", "e"]
+    same = {("a", "b"), ("b", "c"), ("a", "c"), ("c", "d"), ("d", "e")}
+    apart = {frozenset(pair): pair not in same for pair in itertools.combinations(names, 2)}
+    assert plots._groups(names, apart) == [(0, 2), (2, 3), (3, 4)]
+    assert plots._lanes([(0, 2), (2, 3), (3, 4)]) == [[(0, 2), (3, 4)], [(2, 3)]]
+    assert plots._groups(names, dict.fromkeys(apart, True)) == []
+    assert plots._groups(names, dict.fromkeys(apart, False)) == [(0, 4)]
+
+
+def test_forest_is_sorted_and_marks_identical_pairs():
+    rows = make_rows(30, {"bicubic": 0.0, "dpid": -0.05, "box": 0.1})
+    rows = pd.concat([rows, rows[rows.downscaler == "bicubic"].assign(downscaler="same")])
+    fig, ax = plt.subplots()
+    figures.plot_paired(ax, rankings.paired(rows, "bicubic"))
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["dpid", "same", "box"]
+    notes = [text.get_text() for text in ax.texts]
+    assert notes[1] == "identical" and notes[0].startswith("\N{MINUS SIGN}0.05") and "p < 0.001" in notes[0]
+    assert "difference to bicubic" in ax.get_xlabel() and "Holm over 3" in ax.get_xlabel()
+
+
+def test_ranks_draws_every_rank_with_its_interval_and_names_in_the_last_order():
+    rows = {f"x{s}": make_rows(12 * s, key=s) for s in (2, 4)}
+    tables = {title: rankings.ranks(part) for title, part in rows.items()}
+    fig, ax = plt.subplots()
+    figures.plot_ranks(ax, tables)
+    last = tables["x4"].set_index("downscaler")
+    assert [text.get_text()[-8:] for text in ax.texts] == [name[-8:] for name in last.index]
+    lines = [line for line in ax.lines if line.get_marker() not in ("None", None, "")]
+    np.testing.assert_allclose([line.get_ydata()[-1] for line in lines], last["rank"])
+    first = tables["x2"].set_index("downscaler").loc[last.index]
+    np.testing.assert_allclose([line.get_ydata()[0] for line in lines], first["rank"])
+    bars = [tuple(line.get_ydata()) for line in ax.lines if line not in lines]
+    ends = [[tuple(table.loc[name, ["rank_low", "rank_high"]]) for table in (first, last)] for name in last.index]
+    assert bars == [pair for both in ends for pair in both]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["x2\n24 images", "x4\n48 images"]
+    bottom, top = ax.get_ylim()
+    assert bottom > top  # the best on top
+    for bad in ({}, {"a": tables["x2"], "b": tables["x4"].iloc[1:]}):
+        with pytest.raises(ValueError, match="the same methods"):
+            figures.plot_ranks(ax, bad)
+
+
+def test_monotonicity_draws_the_scores_and_splits_contrast():
+    rows = degraded()
+    assert list(figures.degradation_panels(rows)) == [
+        "blur",
+        "contrast decrease",
+        "contrast increase",
+        "otsu",
+    ]
+    fig = monotonicity()
+    titles = [ax.get_title() for ax in fig.axes]
+    assert titles[0] == "blur\n$\\rho$ = 1" and titles[1].startswith("contrast decrease")
+    blur = rows[(rows.degradation == "blur") & (rows.downscaler == "dpid")]
+    want = rankings.scores(blur, "level").sort_values("level")
+    drawn = next(box for box in fig.axes[0].containers if box.get_label() == "dpid")
+    np.testing.assert_allclose(drawn.lines[0].get_ydata().astype(float), want["mean"])
+    middle = [box.lines[0].get_xdata().astype(float) for box in fig.axes[0].containers]
+    np.testing.assert_allclose(np.mean(middle, axis=0), [1, 2, 4])  # moved aside, evenly
+    with pytest.raises(ValueError, match="expected 4 axes"):
+        figures.plot_monotonicity(plt.figure().add_subplot(), rows)
+    with pytest.raises(ValueError, match="two or more levels"):
+        figures.degradation_panels(make_rows(degradation="", level=np.nan))
+
+
+def test_panels_show_pixels_as_squares_over_the_same_crop(tmp_path):
+    """Two by two LR pixels under a crop: four flat quarters in the file, each in its colour."""
+    hr = torch.zeros(1, 3, 8, 8)
+    lr = torch.tensor([[0.0, 1.0], [0.5, 0.25]])[None, None].expand(1, 3, 2, 2)
+    fig = figures.panels([hr, lr], ["HR", "LR"], crop=(2, 2, 4, 4), overview=False, columns=2, width=3.25)
+    _, png = figures.save(fig, "x", tmp_path)
+    with Image.open(png) as image:
+        pixels = np.asarray(image.convert("L")).astype(int)
+    box = fig.axes[1].get_window_extent()
+    x = [round(300 / fig.dpi * (box.x0 + share * box.width)) for share in (0.1, 0.4, 0.6, 0.9)]
+    y = [pixels.shape[0] - round(300 / fig.dpi * (box.y1 - share * box.height)) for share in (0.1, 0.4, 0.6, 0.9)]
+    drawn = pixels[np.ix_(y, x)]
+    np.testing.assert_allclose(drawn, np.kron([[0, 255], [128, 64]], np.ones((2, 2))), atol=1)
+
+
+def test_panels_overview_marks_the_crop_and_scores_stand_in_the_corner():
+    fig = crops()
+    assert [ax.get_title() for ax in fig.axes][:3] == ["HR, whole", "HR", "LR"] and len(fig.axes) == 4
+    (mark,) = fig.axes[0].patches
+    assert (mark.get_xy(), mark.get_width(), mark.get_height()) == ((8, 4), 16, 16)
+    for ax in fig.axes[1:]:
+        assert (ax.get_xlim(), ax.get_ylim()) == ((8, 24), (20, 4))
+    assert [[text.get_text() for text in ax.texts] for ax in fig.axes] == [[], [], ["0.412"], ["LPIPS 0.3"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"titles": ["HR"]}, "as many titles"),
+        ({"scores": [1.0]}, "as many titles"),
+        ({"crop": (20, 0, 16, 16)}, "inside 32x32"),
+        ({"crop": (0, 0, 0, 4)}, "inside 32x32"),
+        ({"images": [picture(), 2 * picture()]}, "SR: expected finite values"),
+        ({"images": [], "titles": []}, "as many titles"),
+    ],
+)
+def test_panels_refuse(change, message):
+    with pytest.raises(ValueError, match=message):
+        figures.panels(**({"images": [picture(), picture()], "titles": ["HR", "SR"]} | change))
+
+
+def test_difference_maps_share_one_scale_in_levels():
+    hr = torch.full((1, 3, 8, 8), 0.5)
+    sr = {"off by 10": hr + 10 / 255, "off by 2": hr - 2 / 255}
+    fig = figures.difference_maps(hr, sr)
+    shown = [ax.images[0] for ax in fig.axes[:2]]
+    np.testing.assert_allclose(shown[0].get_array(), 10, atol=1e-4)
+    assert shown[0].get_clim() == shown[1].get_clim() == (0, pytest.approx(10, abs=1e-4))
+    assert [ax.get_title() for ax in fig.axes[:2]] == ["off by 10\nmean 10.0", "off by 2\nmean 2.0"]
+    assert len(fig.axes) == 3 and "255" in fig.axes[2].get_ylabel()
+    scored = figures.difference_maps(hr, sr, scores={"off by 2": 0.25, "off by 10": "D = 1"})
+    assert [[text.get_text() for text in ax.texts] for ax in scored.axes[:2]] == [["D = 1"], ["0.250"]]
+    assert not fig.axes[0].texts
+    with pytest.raises(ValueError, match="a score for each"):
+        figures.difference_maps(hr, sr, scores={"off by 2": 0.25})
+    with pytest.raises(ValueError, match="small: expected shape"):
+        figures.difference_maps(hr, {"small": hr[..., :4]})
+    with pytest.raises(ValueError, match="one SR image or more"):
+        figures.difference_maps(hr, {})

@@ -1,0 +1,73 @@
+"""What the card of a generator is made of, on sets whose answer is known."""
+
+import math
+
+import pytest
+import torch
+
+from helpers import generators
+from helpers.iqa import kid
+from helpers.runtime import seeded
+
+
+def normal(count: int, shift: float = 0.0, key: str = "a") -> torch.Tensor:
+    return torch.randn(count, 20, generator=seeded(key)).double() + shift
+
+
+def test_two_halves_of_one_set_are_near_and_another_set_is_far():
+    same = kid.distances(normal(400), normal(400, key="b"))
+    near, far = (kid.distances(normal(400, shift), normal(400, key="b")) for shift in (0.3, 1.0))
+    assert abs(same["kid"]) < 0.05 < near["kid"] < far["kid"]
+    assert same["fid"] < near["fid"] < far["fid"]
+
+
+def test_no_unit_of_a_feature_decides():
+    units = 10.0 ** torch.arange(-10, 10).double()
+    plain = kid.distances(normal(300, 0.4), normal(300, key="b"))
+    scaled = kid.distances(normal(300, 0.4)[:, 9:] * units[9:], normal(300, key="b")[:, 9:] * units[9:])
+    same = kid.distances(normal(300, 0.4)[:, 9:], normal(300, key="b")[:, 9:])
+    assert scaled["kid"] == pytest.approx(same["kid"], rel=1e-6) and plain["kid"] > 0
+
+
+def test_spread_by_hand():
+    images = torch.stack([torch.full((3, 4, 4), value) for value in (0.0, 0.3, 0.9)])
+    assert kid.spread(images) == pytest.approx((0.3 + 0.9 + 0.6) / 3)
+
+
+def test_a_mirrored_copy_is_found():
+    faces = torch.randint(0, 256, (1500, 3, 8, 8), generator=seeded("faces")).byte()
+    images = torch.stack([faces[1203].flip(2) / 255, faces[4] / 255, torch.zeros(3, 8, 8)])
+    found = kid.nearest(images, faces)
+    assert found[:2].max() < 1e-3 and found[2] > 0.4
+
+
+def test_features_tell_blur_and_need_alexnet(shared, monkeypatch):
+    monkeypatch.setenv("IDA_RD_WEIGHTS", str(shared / "data" / "weights"))
+    images = torch.rand(6, 3, 64, 64, generator=seeded("images"))
+    found = kid.features(images)
+    assert found.shape == (6, 256) and found.dtype == torch.float64 and found.min() >= 0
+    torch.testing.assert_close(kid.features(images[2:3])[0], found[2], rtol=1e-4, atol=1e-5)
+    blurred = kid.features(torch.nn.functional.avg_pool2d(images, 5, 1, 2))
+    assert (blurred - found).abs().mean() > 0.1 * found.std()
+
+
+def test_features_without_alexnet_say_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("IDA_RD_OFFLINE", "1")
+    monkeypatch.setenv("IDA_RD_CACHE", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.delenv("IDA_RD_WEIGHTS", raising=False)
+    with pytest.raises(ValueError, match="alexnet"):
+        kid.features(torch.rand(1, 3, 64, 64))
+
+
+def test_a_perfect_search_is_told_as_such():
+    from helpers.networks import stylegan
+
+    torch.manual_seed(0)
+    synthesis = stylegan.Synthesis(16, 16, 8, 8)
+    network = generators.style_generator(synthesis, torch.zeros(8), torch.ones(8))
+    flat = [("grey", torch.full((1, 3, 16, 16), 0.5))]
+    table = kid.inversion(network, flat, 4, n_samples=2, steps=3, eps=10.0)
+    row = table.iloc[0]
+    assert row.converged == 1 and row.psnr_bicubic > 40 > row.psnr
+    assert row.lr_psnr == pytest.approx(-10 * math.log10(row.residual), abs=3)

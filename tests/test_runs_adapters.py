@@ -1,0 +1,395 @@
+"""The user's own downscaler: how it is named, what it may return, and what goes wrong outside (B30-B35)."""
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from helpers.downscalers import DOWNSCALERS, bicubic
+from helpers.downscalers.filters import box
+from helpers.images import from_uint8
+from helpers.runs.adapters import check_downscaler, check_folder, resolve
+
+TOOL = """
+import pathlib, sys, time
+from PIL import Image
+source, target, flag, scale, behaviour = sys.argv[1:]
+image = Image.open(source)
+size = (image.width // int(scale), image.height // int(scale))
+small = image.resize(size, Image.BICUBIC)
+if behaviour == "ok":
+    small.save(target)
+elif behaviour == "code":
+    print("lens cap is on", file=sys.stderr)
+    small.save(target)
+    sys.exit(3)
+elif behaviour == "says":
+    print("words on stdout")
+elif behaviour == "jpeg":
+    small.save(target, format="JPEG", quality=95)
+elif behaviour == "size":
+    image.resize((size[0] + 1, size[1])).save(target)
+elif behaviour == "deep":
+    Image.fromarray(__import__("numpy").full(size[::-1], 40000, "uint16")).save(target)
+elif behaviour == "torn":
+    small.save(target)
+    whole = pathlib.Path(target).read_bytes()
+    pathlib.Path(target).write_bytes(whole[: len(whole) // 2])
+elif behaviour == "child":  # a grandchild keeps the output open for a minute
+    import subprocess
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    pathlib.Path(source).parent.parent.joinpath("child.pid").write_text(str(child.pid))
+    time.sleep(60)
+"""
+
+
+def picture(n=1, height=24, width=32, seed=0):
+    levels = torch.randint(0, 256, (n, 3, height, width), generator=torch.Generator().manual_seed(seed))
+    return from_uint8(levels)
+
+
+def save(images, path, **options):
+    Image.fromarray((images[0] * 255).round().byte().permute(1, 2, 0).numpy()).save(path, **options)
+
+
+@pytest.fixture
+def tool(tmp_path, monkeypatch):
+    """Specification of a command whose own path and temporary folder are full of odd characters."""
+    folder = tmp_path / "my tools é {0}"
+    folder.mkdir()
+    (folder / "shrink it.py").write_text(TOOL)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    script = str(folder / "shrink it.py").replace("{", "{{").replace("}", "}}")
+    return lambda behaviour: (
+        f'command: "{sys.executable}" "{script}" {{input}} {{output}} --scale {{scale}} {behaviour}'
+    )
+
+
+# --- what a specification may be ----------------------------------------------------------------
+
+
+def test_names_and_functions():
+    assert resolve("bicubic") is DOWNSCALERS["bicubic"]
+    assert resolve(bicubic) is bicubic
+    assert resolve("helpers.downscalers:box") is box
+    assert not hasattr(resolve("bicubic"), "needs_name")
+
+
+def test_story_1_a_function_in_a_file(tmp_path):
+    (tmp_path / "neighbour.py").write_text("FACTOR = 0.5\n")
+    (tmp_path / "mine.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "import neighbour\n"
+        "@dataclass\n"
+        "class Options:\n"
+        "    factor: float = neighbour.FACTOR\n"
+        "def mine(hr, scale):\n"
+        "    return hr[..., ::scale, ::scale] * Options().factor\n"
+    )
+    path = list(sys.path)
+    mine = resolve(f"{tmp_path / 'mine.py'}:mine")
+    assert sys.path == path
+    assert torch.equal(mine(picture(), 4), picture()[..., ::4, ::4] * 0.5)
+    with pytest.raises(ValueError, match="expected a function 'other', found mine"):
+        resolve(f"{tmp_path / 'mine.py'}:other")
+
+
+@pytest.mark.parametrize(
+    "spec, message",
+    [
+        ("bicubix", "did you mean 'bicubic'"),
+        ("", "expected one of nearest"),
+        (7, "got 7"),
+        ("no_such_module:f", "No module named 'no_such_module'"),
+        ("helpers.downscalers:no_such", "expected a function 'no_such'"),
+        ("no/such/file.py:f", "found none at"),
+        (lambda hr: hr, r"function of \(hr, scale\)"),
+        ("helpers.images:check_images", r"function of \(hr, scale\)"),
+        ("command: true {input}", "{output}"),
+        ("command: true {input} {output} {quality}", "{output}"),
+        ("command: true {input} {output} {}", "{output}"),
+        ("command:", "{output}"),
+        ("command: no-such-program-here {input} {output}", "found no 'no-such-program-here'"),
+        ("folder: no/such/folder", "found none at"),
+    ],
+)
+def test_bad_specifications(spec, message):
+    with pytest.raises(ValueError, match=message):
+        resolve(spec)
+    with pytest.raises(ValueError, match="timeout"):
+        resolve(f'command: "{sys.executable}" {{input}} {{output}}', timeout=0)
+
+
+# --- B30 to B33: what a function may return -----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", DOWNSCALERS)
+def test_our_own_pass(name):
+    hr = picture(2)
+    lr, clipped, deterministic = check_downscaler(DOWNSCALERS[name], name, hr, 4, twice=True)
+    assert torch.equal(lr, DOWNSCALERS[name](hr, 4)) and 0 <= clipped < 0.2 and deterministic
+
+
+@pytest.mark.parametrize(
+    "f, expected, got",
+    [
+        (lambda hr, s: hr, r"shape \(1, 3, 6, 8\)", r"\(1, 3, 24, 32\)"),
+        (lambda hr, s: box(hr, s)[0], "shape", r"\(3, 6, 8\)"),
+        (lambda hr, s: box(hr, s)[:, :1], "shape", r"\(1, 1, 6, 8\)"),
+        (lambda hr, s: box(hr, s).permute(0, 2, 3, 1), "shape", r"\(1, 6, 8, 3\)"),
+        (lambda hr, s: box(hr, s).double(), "dtype torch.float32", "torch.float64"),
+        (lambda hr, s: (box(hr, s) * 255).byte(), "dtype torch.float32", "torch.uint8"),
+        (lambda hr, s: box(hr, s).to("meta"), "device cpu", "meta"),
+        (lambda hr, s: box(hr, s).tolist(), "torch.Tensor", "list"),
+        (lambda hr, s: box(hr, s).numpy(), "torch.Tensor", "ndarray"),
+        (lambda hr, s: None, "torch.Tensor", "NoneType"),
+        (lambda hr, s: box(hr, s) * 255, "values in", "divide 8-bit levels by 255"),
+    ],
+)
+def test_b30_wrong_results_name_everything(f, expected, got):
+    with pytest.raises(ValueError, match=f"downscaler 'mine', image 'lake': expected .*{expected}.* got .*{got}"):
+        check_downscaler(f, "mine", picture(), 4, image="lake")
+
+
+def test_b31_nan_stops_and_overshoot_is_counted():
+    for bad in (torch.nan, torch.inf):
+        lr = torch.full((1, 3, 6, 8), 0.5)
+        lr[0, 1, 2, 3] = bad
+        with pytest.raises(ValueError, match="image 'lake': expected finite values, got 1 values"):
+            check_downscaler(lambda hr, s, lr=lr: lr, "mine", picture(), 4, image="lake")
+    over = torch.full((1, 3, 6, 8), 0.5)
+    over[:, 0], over[0, 1, 0, :2] = 1.25, torch.tensor([-0.2, 1 + 1e-7])  # the last is rounding
+    checked = check_downscaler(lambda hr, s: over, "mine", picture(), 4)
+    assert checked.clipped == 49 / 144 and torch.equal(checked.lr, over)
+
+
+def test_b32_the_input_is_a_copy_and_gradients_are_off():
+    hr, graded = picture(), []
+
+    def vandal(images, scale):
+        graded.append(torch.is_grad_enabled())
+        torch.set_grad_enabled(True)
+        small = F.avg_pool2d(images, scale) * torch.ones(1, requires_grad=True)
+        images.zero_()
+        return small
+
+    lr = check_downscaler(vandal, "mine", hr, 4, twice=True).lr
+    assert torch.equal(hr, picture()) and torch.equal(lr, F.avg_pool2d(hr, 4))
+    assert graded == [False, False] and not lr.requires_grad
+
+
+def test_b33_a_second_call_tells():
+    draws = torch.Generator().manual_seed(0)
+    noisy = lambda hr, s: (box(hr, s) + 0.01 * torch.rand(1, generator=draws)).clamp(0, 1)  # noqa: E731
+    assert check_downscaler(noisy, "mine", picture(), 4, twice=True).deterministic is False
+    assert check_downscaler(box, "box", picture(), 4, twice=True).deterministic is True
+    assert check_downscaler(noisy, "mine", picture(), 4).deterministic is None
+    buffer = torch.empty(1, 3, 6, 8)  # the same tensor each time, filled anew
+    reused = lambda hr, s: buffer.copy_(noisy(hr, s))  # noqa: E731
+    assert check_downscaler(reused, "mine", picture(), 4, twice=True).deterministic is False
+
+
+def test_bad_hr_is_refused_before_the_call():
+    with pytest.raises(ValueError, match="multiples of 5"):
+        check_downscaler(lambda hr, s: pytest.fail("was called"), "mine", picture(), 5)
+
+
+# --- B34: a command -----------------------------------------------------------------------------
+
+
+def test_story_2_a_command(tool):
+    hr = picture(2)
+    f = resolve(tool("ok"))
+    assert torch.equal(f(hr, 4), bicubic(hr, 4))
+    assert check_downscaler(f, "mine", hr, 4).clipped == 0
+    assert not list(Path(tempfile.gettempdir()).glob("downscaler-*"))  # its folders are gone
+
+
+@pytest.mark.parametrize(
+    "behaviour, message",
+    [
+        ("code", "got exit code 3; its last words: lens cap is on"),
+        ("says", "got no file .*words on stdout"),
+        ("jpeg", "expected a PNG.* got JPEG"),
+        ("size", "expected an LR image of 6x8, got 6x9"),
+        ("deep", "expected 8-bit RGB or grey, got mode I;16, 16 bits"),
+        ("torn", "can be decoded"),
+    ],
+)
+def test_b34_a_command_that_fails(tool, behaviour, message):
+    with pytest.raises(ValueError, match=message):
+        resolve(tool(behaviour))(picture(), 4)
+    assert not list(Path(tempfile.gettempdir()).glob("downscaler-*"))
+
+
+def test_b34_lossy_on_request(tool):
+    lr = resolve(tool("jpeg"), allow_lossy=True)(picture(), 4)
+    assert lr.shape == (1, 3, 6, 8) and not torch.equal(lr, bicubic(picture(), 4))
+
+
+def test_b34_a_command_that_hangs(tool):
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="got no end after 1.5 s"):
+        resolve(tool("child"), timeout=1.5)(picture(), 4)
+    assert time.monotonic() - start < 20
+    if os.name == "posix":  # what it had started is gone too
+        child = int(Path(tempfile.gettempdir(), "child.pid").read_text())
+        deadline = time.monotonic() + 5
+        while running(child) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not running(child)
+
+
+def running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")  # where nobody buries the dead, a killed process stays as a zombie
+    return not (status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+
+
+# --- B35: a folder of LR images -----------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """LR images of three HR images, beside files that any folder has."""
+    folder = tmp_path / "LR ü {x}"
+    folder.mkdir()
+    for seed, name in enumerate(("lake", "a.b c", "{tree}")):
+        save(bicubic(picture(seed=seed), 4), folder / f"{name}.png")
+    for junk in (".DS_Store", "Thumbs.db", "._lake.png", "notes.txt"):
+        (folder / junk).write_bytes(b"\0")
+    (folder / "album.png").mkdir()
+    if os.name == "posix":  # elsewhere links need a privilege
+        (folder / "broken link.png").symlink_to(folder / "gone.png")
+    return folder
+
+
+NAMES = ("lake", "a.b c", "{tree}")
+
+
+def test_story_3_a_folder(folder):
+    f = resolve(f"folder: {folder}", names=NAMES)
+    assert f.needs_name
+    for seed, name in enumerate(NAMES):
+        hr = picture(seed=seed)
+        assert torch.equal(f(hr, 4, name=name), bicubic(hr, 4))
+        assert torch.equal(check_downscaler(f, "mine", hr, 4, image=name).lr, bicubic(hr, 4))
+    assert check_folder(folder, NAMES, lr_sizes=dict.fromkeys(NAMES, (6, 8)))["lake"] == folder / "lake.png"
+    with pytest.raises(ValueError, match="expected one file for 'sea', got none"):
+        f(picture(), 4, name="sea")
+    with pytest.raises(ValueError, match="one image at a time"):
+        f(picture(2), 4, name="lake")
+
+
+def test_b25_missing_extra_and_double_all_at_once(folder):
+    save(picture(), folder / "Lake.bmp")
+    save(picture(), folder / "extra.png")
+    (folder / "{tree}.png").unlink()
+    with pytest.raises(ValueError) as error:
+        resolve(f"folder: {folder}", names=NAMES)
+    assert "no file for '{tree}'" in str(error.value)
+    assert "no HR image for 'extra.png'" in str(error.value)
+    assert "more than one file: Lake.bmp, lake.png" in str(error.value)
+    save(picture(), folder / "lake.jpg")
+    with pytest.raises(ValueError, match="expected one file for 'lake', got lake.jpg, lake.png"):
+        resolve(f"folder: {folder}")(picture(), 4, name="lake")
+
+
+def damage(path, kind):
+    grey = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    whole = path.read_bytes()
+    if kind == "16-bit":
+        Image.fromarray(grey.astype(np.uint16) * 257).save(path)
+    elif kind == "16-bit RGB":  # Pillow writes none: a PNG by hand
+        import struct
+        import zlib
+
+        chunk = lambda tag, data: (  # noqa: E731
+            struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data))
+        )
+        header = struct.pack(">IIBBBBB", 8, 6, 16, 2, 0, 0, 0)
+        rows = b"".join(b"\0" + bytes(48) for _ in range(6))
+        path.write_bytes(
+            b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        )
+    elif kind == "jpeg":
+        Image.fromarray(grey).save(path, format="JPEG")
+    elif kind == "scale":
+        Image.fromarray(grey[:3, :4]).save(path)
+    elif kind == "alpha":
+        Image.fromarray(np.full((6, 8, 4), 100, np.uint8)).save(path)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "web page":
+        path.write_bytes(b"<!DOCTYPE html><title>quota exceeded</title>")
+    elif kind == "truncated":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "flipped":
+        path.write_bytes(whole[:60] + bytes([whole[60] ^ 1]) + whole[61:])
+    elif kind == "animated":
+        Image.fromarray(grey).save(path, save_all=True, append_images=[Image.fromarray(grey[::-1])])
+    elif kind == "cmyk":
+        Image.new("CMYK", (8, 6)).save(path, format="TIFF")
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ("16-bit", "expected 8-bit RGB or grey, got mode I;16, 16 bits"),
+        ("16-bit RGB", "expected 8-bit RGB or grey, got mode RGB, 16 bits"),
+        ("jpeg", "expected a PNG.*got JPEG"),
+        ("scale", "expected an LR image of 6x8, got 3x4"),
+        ("alpha", "expected an opaque image"),
+        ("empty", "got an empty file"),
+        ("web page", "failed download?"),
+        ("truncated", "can be decoded"),
+        ("flipped", "can be decoded"),
+        ("animated", "got 2 frames"),
+        ("cmyk", "got TIFF"),
+    ],
+)
+def test_b35_bad_lr_files(folder, kind, message):
+    damage(folder / "lake.png", kind)
+    with pytest.raises(ValueError, match=f"1 problems: lake.png: .*{message}"):
+        check_folder(folder, NAMES, lr_sizes=dict.fromkeys(NAMES, (6, 8)))
+    with pytest.raises(ValueError, match=f"lake.png: .*{message}"):
+        resolve(f"folder: {folder}")(picture(), 4, name="lake")
+
+
+def test_b35_lossy_on_request(folder):
+    damage(folder / "lake.png", "jpeg")
+    f = resolve(f"folder: {folder}", names=NAMES, allow_lossy=True)
+    assert f(picture(), 4, name="lake").shape == (1, 3, 6, 8)
+    damage(folder / "lake.png", "cmyk")
+    with pytest.raises(ValueError, match="got mode CMYK"):
+        f(picture(), 4, name="lake")
+
+
+def test_grey_palette_and_turned_lr_files(folder):
+    levels = (bicubic(picture(), 4)[0, 0] * 255).round().byte().numpy()
+    Image.fromarray(levels).save(folder / "lake.png")
+    turned = Image.fromarray(np.rot90(levels, 1).copy())  # stored 90 degrees to the left
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(folder / "a.b c.png", exif=exif)
+    Image.fromarray(levels).convert("P").save(folder / "{tree}.png")
+    f = resolve(f"folder: {folder}", names=NAMES)
+    expected = from_uint8(torch.from_numpy(levels)).expand(1, 3, 6, 8)
+    for name in NAMES:
+        assert torch.equal(f(picture(), 4, name=name), expected), name
+
+
+def test_b01_empty_folder(tmp_path):
+    with pytest.raises(ValueError, match="found no picture"):
+        resolve(f"folder: {tmp_path}")

@@ -1,0 +1,696 @@
+import math
+import os
+import pickle
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from helpers import degradations, distortions, generators, results
+from helpers.downscalers import filters
+from helpers.images import quantize
+from helpers.measure import score_image
+from helpers.runs import driver
+from helpers.runs.driver import Experiment
+from helpers.runtime import seeded
+from helpers.upscalers import pulse, pulse_losses, registry
+from tests.test_upscalers_registry import embed_small_generator
+
+# ---- upscalers that are easy to follow, or that fail; workers of other processes register them by `register`
+
+
+def noisy(lr, generators, heat=1.0):
+    big = lr.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    return torch.cat([big + 0.1 * heat * torch.randn(big.shape, generator=g) for g in generators])
+
+
+def first_time(name):
+    """True once per folder FAKES and name, in whatever process."""
+    path = Path(os.environ["FAKES"], name)
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def is_black(lr):
+    return lr.max() == 0
+
+
+def slow(lr, generators):
+    time.sleep(0.03)
+    return noisy(lr, generators)
+
+
+def non_finite(lr, generators):
+    sr = noisy(lr, generators)
+    for sample, generator in zip(sr, generators, strict=True):
+        if torch.rand(1, generator=generator) < 0.3:
+            sample[0, 0, 0] = torch.nan
+    return sr
+
+
+def poison(lr, generators):
+    """Kills its worker on a black image, if it can while a neighbour is at work in the same pool."""
+    folder, end = Path(os.environ["FAKES"]), time.monotonic() + 0.5
+    if is_black(lr):
+        while not list(folder.glob("at work *")) and time.monotonic() < end:
+            time.sleep(0.005)
+        (folder / f"death {time.monotonic_ns()}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    trace = folder / f"at work {time.monotonic_ns()}"
+    trace.touch()
+    time.sleep(0.8)
+    trace.unlink()
+    return noisy(lr, generators)
+
+
+def naps(lr, generators):
+    time.sleep(1.5 if is_black(lr) else 2.8)
+    Path(os.environ["FAKES"], f"end {time.monotonic_ns()}").touch()
+    return noisy(lr, generators)
+
+
+def dies_once(lr, generators):
+    if is_black(lr) and first_time("died"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return slow(lr, generators)
+
+
+def hangs_once(lr, generators):
+    if is_black(lr) and first_time("hung"):
+        Path(os.environ["FAKES"], "pid").write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return slow(lr, generators)
+
+
+def hangs(lr, generators):
+    if is_black(lr):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return slow(lr, generators)
+
+
+def hungry(lr, generators):
+    if len(generators) > 2:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    return noisy(lr, generators)
+
+
+def starved(lr, generators):
+    if is_black(lr):
+        Path(os.environ["FAKES"], f"try {time.monotonic_ns()}").touch()
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+    return noisy(lr, generators)
+
+
+def flaky(lr, generators):
+    if is_black(lr) and first_time("failed"):
+        raise OSError(5, "Input/output error")
+    return noisy(lr, generators)
+
+
+def refuses(lr, generators):
+    if is_black(lr):
+        Path(os.environ["FAKES"], f"try {time.monotonic_ns()}").touch()
+        raise ValueError("nothing to see")
+    return noisy(lr, generators)
+
+
+def broken(lr, generators):
+    raise ValueError("always")
+
+
+def interrupted(lr, generators):
+    if is_black(lr):
+        raise KeyboardInterrupt
+    return noisy(lr, generators)
+
+
+FAKES = [slow, non_finite, poison, dies_once, hangs_once, hangs, naps, hungry, starved]
+FAKES += [flaky, refuses, broken, interrupted]
+FACTORIES = {f"fake_{f.__name__}": lambda *, scale, heat, device, f=f: f for f in FAKES}
+FACTORIES["fake"] = lambda *, scale, heat, device: lambda lr, generators: noisy(lr, generators, heat)
+
+
+def register(folder):
+    """Make this process know the fakes, and where they leave traces."""
+    os.environ["FAKES"] = str(folder)
+    registry.UPSCALERS.update(FACTORIES)
+
+
+@pytest.fixture(name="fakes")
+def fakes_fixture(monkeypatch, tmp_path):
+    """The fakes are there, with an empty folder to leave traces in."""
+    folder = tmp_path / "fakes"
+    folder.mkdir()
+    monkeypatch.setenv("FAKES", str(folder))
+    for name, factory in FACTORIES.items():
+        monkeypatch.setitem(registry.UPSCALERS, name, factory)
+    driver._loaded.cache_clear()
+    yield folder
+    driver._loaded.cache_clear()
+
+
+def write_images(folder, n, black=()):
+    """n noise images 00, 01, ... of 16 x 16 pixels, some of them black instead."""
+    folder.mkdir()
+    for i in range(n):
+        levels = torch.randint(256, (16, 16, 3), generator=seeded("picture", i), dtype=torch.uint8)
+        Image.fromarray((levels * (i not in black)).numpy()).save(folder / f"{i:02d}.png")
+    return str(folder)
+
+
+def experiment(folder, **other):
+    settings = {"downscalers": ["box", "nearest"], "scale": 4, "upscaler": "fake", "n_samples": 3}
+    settings |= {"distortion": "mse", "device": "cpu", "dataset": str(folder)}
+    settings |= {"images": sorted(path.stem for path in Path(folder).glob("*.png"))}
+    return Experiment(**settings | other)
+
+
+def published(rows_dir):
+    """The bytes that `publish` makes of a folder."""
+    path = Path(rows_dir).with_suffix(".csv.gz")
+    results.publish(rows_dir, path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def images(tmp_path):
+    return write_images(tmp_path / "images", 4)
+
+
+def run(*args, **options):
+    return driver.run(*args, progress=False, **options)
+
+
+# ---- what is computed
+
+
+def test_rows_are_what_score_image_says(fakes, images, tmp_path):
+    rows = run(experiment(images, seed=7, heat=0.5), tmp_path / "rows")
+    assert len(rows) == 4 * 2 * 3 and (rows.dataset == "images").all() and (rows.heat == 0.5).all()
+    hr = driver.datasets.load(images, "02")
+    ours = rows[(rows.image == "02") & (rows.downscaler == "box")]
+    values = score_image(
+        hr,
+        lambda x: torch.nn.functional.avg_pool2d(x, 4),
+        lambda lr, g: noisy(lr, g, 0.5),
+        distortions.DISTORTIONS["mse"],
+        n_samples=3,
+        key=(7, "02"),
+    )
+    assert ours.value.tolist() == pytest.approx(values.tolist(), abs=1e-4)  # Pillow's box rounds
+    assert set(ours.height) == {16} and set(ours.metric) == {distortions.describe("mse")}
+    assert (rows.seconds > 0).all() and set(rows.version) == {driver.__version__} and set(rows.device) == {"cpu"}
+
+
+def test_a_second_run_computes_only_what_is_missing(fakes, images, tmp_path, monkeypatch):
+    two = run(experiment(images, n_samples=2), tmp_path / "rows")
+    five = run(experiment(images, n_samples=5, downscalers=["box", "nearest", "bicubic"]), tmp_path / "rows")
+    assert len(five) == 4 * 3 * 5
+    assert len((tmp_path / "rows" / "local.csv").read_text().splitlines()) == 1 + len(five)  # nothing twice
+    again = five[(five["sample"] < 2) & (five.downscaler != "bicubic")]
+    assert again.value.tolist() == two.value.tolist()
+    monkeypatch.setattr(driver, "_score", None)  # nothing is left to compute
+    results.publish(tmp_path / "rows", tmp_path / "rows.csv.gz")
+    same = run(experiment(images, n_samples=5), tmp_path / "rows.csv.gz", executor=lambda: 1 / 0)
+    assert len(same) == 4 * 2 * 5
+    other = experiment(images, seed=1)
+    assert driver.plan(other, tmp_path / "rows", calibrate=False).missing == driver.keys(other)
+
+
+def test_order_batch_and_executor_change_no_row(fakes, images, tmp_path):
+    one = experiment(images, upscaler="fake_slow")
+    run(one, tmp_path / "serial", batch=1)
+    run(driver.replace(one, images=one.images[::-1], downscalers=["nearest", "box"]), tmp_path / "back", batch=4)
+    with ThreadPoolExecutor(3) as pool:
+        run(one, tmp_path / "threads", pool)
+    assert published(tmp_path / "serial") == published(tmp_path / "back") == published(tmp_path / "threads")
+
+
+def test_spawned_processes_give_the_bytes_of_a_serial_run(images, tmp_path):
+    one = experiment(images, upscaler="bicubic", heat=0.0)
+    run(one, tmp_path / "serial")
+    run(one, tmp_path / "spawned", driver.processes(2))
+    assert published(tmp_path / "serial") == published(tmp_path / "spawned")
+
+
+def test_f17_nan_draws_are_rows_and_are_not_drawn_again(fakes, images, tmp_path):
+    one = experiment(images, upscaler="fake_non_finite", n_samples=10)
+    rows = run(one, tmp_path / "rows")
+    lost = rows.value.isna()
+    assert len(rows) == 80 and 8 <= lost.sum() <= 40
+    assert lost[rows.downscaler == "box"].tolist() == lost[rows.downscaler == "nearest"].tolist()  # shared draws
+    assert driver.plan(one, tmp_path / "rows").missing == []
+    assert ",nan," in (tmp_path / "rows" / "local.csv").read_text()
+
+
+def test_degradation_comes_after_or_before_with_one_noise_for_all_levels(fakes, images, tmp_path, monkeypatch):
+    seen = []
+
+    def spy(image, level, generator):
+        seen.append((image.shape[-1], level, generator.initial_seed()))
+        return (image + level * torch.randn(image.shape, generator=generator)).clamp(0, 1)
+
+    monkeypatch.setitem(degradations.DEGRADATIONS, "noise", spy)
+    levels = [("", None), ("noise", 0.1), ("noise", 0.2)]
+    after = run(experiment(images, degradations=levels), tmp_path / "rows")
+    before = run(experiment(images, degradations=levels, where="before"), tmp_path / "rows")
+    assert {side for side, *_ in seen[: len(seen) // 2]} == {4} and {side for side, *_ in seen[len(seen) // 2 :]} == {
+        16
+    }
+    assert len({seed for *_, seed in seen}) == 4 and {level for _, level, _ in seen} == {
+        0.1,
+        0.2,
+    }  # one an image
+    means = after.groupby(["degradation", "level", "where"], dropna=False).value.mean()
+    assert means["", :, ""].item() < means["noise", 0.1, "after"] < means["noise", 0.2, "after"]
+    assert set(before["where"]) == {"", "before"}
+    same = (after.degradation == "").tolist(), (before.degradation == "").tolist()
+    assert after.value[same[0]].tolist() == before.value[same[1]].tolist()
+    assert (after.value[~after.degradation.eq("")].values != before.value[~before.degradation.eq("")].values).all()
+
+
+def test_hr_is_read_once_and_its_features_are_computed_once(fakes, images, tmp_path, monkeypatch):
+    counts = {"load": 0, "against": 0}
+
+    def count(module, name):
+        function = getattr(module, name)
+
+        def counted(*args, **options):
+            counts[name] += 1
+            return function(*args, **options)
+
+        monkeypatch.setattr(module, name, counted)
+
+    count(driver.datasets, "load")
+    count(distortions, "against")
+    run(experiment(images, downscalers=["box", "nearest", "bicubic", "lanczos"]), tmp_path / "rows")
+    assert counts == {"load": 4, "against": 4 + 1}  # and once for nothing but its weights
+
+
+def test_a_metric_is_taken_in_its_lower_is_better_form(fakes, images, tmp_path):
+    rows = run(experiment(images, distortion="ssim"), tmp_path / "rows")
+    assert set(rows.distortion) == {"1-ssim"} and rows.value.between(0, 2).all()
+
+
+# ---- the user's own downscaler
+
+
+def test_edited_code_makes_new_rows(fakes, images, tmp_path):
+    code = tmp_path / "mine.py"
+    code.write_text("def mine(hr, scale):\n    return hr[..., ::scale, ::scale]\n")
+    one = experiment(images, downscalers=["box", f"{code}:mine"])
+    first = run(one, tmp_path / "rows")
+    code.write_text("def mine(hr, scale):\n    return hr[..., 1::scale, 1::scale]\n")
+    second = run(one, tmp_path / "rows")
+    names = [next(name for name in rows.downscaler if name.startswith("mine@")) for rows in (first, second)]
+    assert names[0] != names[1]
+    values = [rows[rows.downscaler == name].value.tolist() for rows, name in zip((first, second), names, strict=True)]
+    assert values[0] != values[1]
+    named = run(experiment(images, downscalers=[("ours", f"{code}:mine")]), tmp_path / "rows")
+    assert named.value.tolist() == values[1] and set(named.downscaler) == {"ours"}
+
+
+def test_b30_b33_bad_callables_are_named_and_luck_is_remarked(fakes, images, tmp_path):
+    code = tmp_path / "mine.py"
+    code.write_text(
+        "import torch\n"
+        "def small(hr, scale):\n    return hr[..., ::8, ::8]\n"
+        "def fair(hr, scale):\n    return hr[..., ::scale, ::scale]\n"
+        "def lucky(hr, scale):\n    return torch.rand_like(hr[..., ::scale, ::scale])\n"
+    )
+    with pytest.raises(RuntimeError, match=r"downscaler 'small@\w{8}', image '0\d': expected shape"):
+        run(experiment(images, downscalers=[f"{code}:small"]), tmp_path / "rows")
+    with pytest.warns(UserWarning) as said:
+        run(experiment(images, downscalers=[f"{code}:lucky", f"{code}:fair"]), tmp_path / "rows")
+    assert [str(remark.message).partition(": two calls differ on ")[::2] for remark in said] == [
+        (f"downscaler {driver._named(f'{code}:lucky')!r} is not deterministic", image) for image in ("00", "01")
+    ]
+
+
+def test_b25_folder_of_lr_images_pairs_by_stem_or_stops_with_the_stems(fakes, images, tmp_path):
+    lr = tmp_path / "lr"
+    lr.mkdir()
+    for path in Path(images).glob("*.png"):
+        Image.open(path).resize((4, 4), Image.Resampling.BOX).save(lr / path.name)
+    rows = run(experiment(images, downscalers=["box", f"folder: {lr}"]), tmp_path / "rows")
+    assert rows[rows.downscaler == "box"].value.tolist() == rows[rows.downscaler != "box"].value.tolist()
+    run(experiment(images, images=["01"], downscalers=[f"folder: {lr}"], seed=1), tmp_path / "rows")  # a part of X
+    (lr / "02.png").rename(lr / "2.png")
+    with pytest.raises(ValueError, match="no file for '02'"):
+        run(experiment(images, downscalers=[f"folder: {lr}"], seed=2), tmp_path / "rows")
+
+
+# ---- refusals before any compute
+
+
+@pytest.mark.parametrize(
+    "bad, named",
+    [
+        ({"n_samples": 0}, "n_samples: expected an integer >= 1, got 0"),
+        ({"scale": 4.0}, "scale"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 0.0}, "seed"),
+        ({"upscaler": "srgan"}, "upscaler: expected one of .*bicubic"),
+        ({"distortion": "lpis"}, "distortion: .*lpips"),
+        ({"degradations": [("blurr", 1.0)]}, "degradation: expected one of blur"),
+        ({"degradations": [("blur", None)]}, "level of 'blur': expected a number"),
+        ({"where": "during"}, "where: expected one of after, before"),
+        ({"downscalers": []}, "downscalers: expected at least one"),
+        ({"downscalers": "bicubic"}, "downscalers: expected at least one, in a list"),
+        ({"images": ["00", "00"]}, "images: expected each once, got more of 00"),
+        ({"downscalers": ["box", ("box", "bicubic")]}, "downscalers: expected each once, got more of box"),
+    ],
+)
+def test_b41_b42_experiments_that_cannot_be(fakes, images, bad, named):
+    with pytest.raises(ValueError, match=named):
+        experiment(images, **bad)
+
+
+def test_every_problem_of_an_experiment_is_in_one_message(fakes, images):
+    with pytest.raises(ValueError, match="upscaler: .*n_samples: .*seed: "):
+        experiment(images, upscaler="x", n_samples=-1, seed=2**63)
+
+
+def test_unknown_names_stop_before_any_image(fakes, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(driver, "_score", None)
+    for bad, named in (
+        ({"images": ["00", "77"]}, "images: expected names among the 4 of .*, got 77"),
+        ({"downscalers": ["bicubik"]}, "did you mean 'bicubic'"),
+        ({"downscalers": ["no.such:mine"]}, "expected a module 'no.such'"),
+        ({"downscalers": ["nowhere.py:mine"]}, "found none at"),
+        ({"upscaler": "bicubic", "heat": 1.0}, "expected heat 0"),
+        ({"device": "cuda:99"}, "device"),
+        ({"device": "gpu"}, "device"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            run(experiment(images, **bad), tmp_path / "rows")
+    assert len(results.read(tmp_path / "rows")) == 0
+
+
+def test_b44_rows_inside_the_input_folder_are_refused(fakes, images):
+    with pytest.raises(ValueError, match="outside the input folder"):
+        run(experiment(images), Path(images) / "rows")
+    assert sorted(path.name for path in Path(images).iterdir()) == ["00.png", "01.png", "02.png", "03.png"]
+
+
+def test_seed_zero_is_a_seed(fakes, images, tmp_path):
+    zero, one = (run(experiment(images, seed=seed), tmp_path / "rows").value.tolist() for seed in (0, 1))
+    assert zero != one and zero == run(experiment(images, seed=0), tmp_path / "other").value.tolist()
+
+
+@pytest.mark.parametrize("column", ["version", "weights", "metric"])
+def test_f19_new_rows_do_not_join_rows_made_otherwise(fakes, images, tmp_path, monkeypatch, column):
+    run(experiment(images, images=["00", "01"]), tmp_path / "rows")
+    driver._loaded.cache_clear()
+    if column == "version":
+        monkeypatch.setattr(driver, "__version__", "99")
+    elif column == "weights":
+        monkeypatch.setattr(registry, "weights_hash", lambda name, scale: "ba9876543210")
+    else:
+        monkeypatch.setattr(distortions, "describe", lambda name: "mse 99")
+    assert len(run(experiment(images, images=["00", "01"]), tmp_path / "rows")) == 12  # nothing new, nothing mixed
+    with pytest.raises(ValueError, match=rf"{column} of the rows there is .*, of new rows .*mixed"):
+        run(experiment(images), tmp_path / "rows")
+    assert len(results.read(tmp_path / "rows")) == 12
+    assert len(run(experiment(images), tmp_path / "rows", mixed=(column,))) == 24
+    with pytest.raises(ValueError, match=f"column '{column}' holds"):
+        run(experiment(images), tmp_path / "rows")
+
+
+# ---- the plan
+
+
+def test_plan_says_what_is_missing_and_how_long_it_takes(fakes, images, tmp_path):
+    one = experiment(images, upscaler="fake_slow", images=["00", "01"], downscalers=["box"], n_samples=2)
+    run(one, tmp_path / "rows")
+    more = experiment(images, upscaler="fake_slow", n_samples=2)
+    plan = driver.plan(more, tmp_path / "rows")
+    assert len(plan.missing) == 16 - 4 and plan.images == ["00", "01", "02", "03"]
+    assert 12 * 0.015 <= plan.seconds < 12 * 0.1
+    assert plan.summary == "12 of 16 rows missing, about 1 seconds on cpu"
+    with ThreadPoolExecutor(2) as pool:
+        halved = driver.plan(more, tmp_path / "rows", pool)
+    assert halved.seconds == pytest.approx(plan.seconds / 2) and halved.summary.endswith("with 2 workers")
+    assert driver.plan(one, tmp_path / "rows").summary == "all 4 rows are there"
+
+
+def test_plan_without_earlier_rows_computes_one_image_and_keeps_it(fakes, images, tmp_path):
+    one = experiment(images, upscaler="fake_slow")
+    blind = driver.plan(one, tmp_path / "rows", calibrate=False)
+    assert math.isnan(blind.seconds) and blind.summary == "24 of 24 rows missing, time unknown on cpu"
+    assert not (tmp_path / "rows").exists()
+    plan = driver.plan(one, tmp_path / "rows")
+    assert plan.summary.startswith("18 of 24 rows missing, about ") and plan.images == ["01", "02", "03"]
+    assert 18 * 0.01 <= plan.seconds < 18 * 0.1
+    assert len(run(one, tmp_path / "rows")) == 24
+
+
+@pytest.mark.parametrize(
+    "seconds, words", [(0.2, "1 seconds"), (89, "89 seconds"), (200, "3 minutes"), (3e4, "8 hours")]
+)
+def test_seconds_in_words(seconds, words):
+    assert driver._about(seconds) == f"about {words}"
+
+
+def test_progress_in_a_log_is_a_few_whole_lines(fakes, images, tmp_path, capsys):
+    driver.run(experiment(images), tmp_path / "rows")
+    out, err = capsys.readouterr()
+    lines = [line for line in err.replace("\r", "").split("\n") if line.strip()]
+    assert out == "" and 1 <= len(lines) <= 3
+    assert "100 % 4/4 images" in lines[-1]
+
+
+def test_a_task_is_small_plain_values(fakes, images):
+    one = experiment(images, images=[f"{i:05d}" for i in range(900)])
+    assert len(pickle.dumps(driver.replace(one, images=["00001"]))) < 1000
+
+
+def test_datasets_and_sizes_have_their_own_names_in_the_rows(fakes, tmp_path):
+    one = Experiment("library", ["chelsea_y000_x000"], ["box"], 4, "fake", distortion="mse", size=64)
+    assert {key[0] for key in driver.keys(one)} == {"library64"}
+    assert {key[0] for key in driver.keys(driver.replace(one, dataset=("ours", "library")))} == {"ours"}
+    assert {key[0] for key in driver.keys(driver.replace(one, dataset="some/ffhq900.csv"))} == {"ffhq900"}
+
+
+# ---- several distortions, several experiments
+
+
+def test_several_distortions_are_rows_of_the_same_draws(fakes, images, tmp_path):
+    one = run(experiment(images, distortion="mse"), tmp_path / "one")
+    names = ["mse", "psnr", "mse_of_mean", "1-ssim", "lr_mse", "consistency_mse"]
+    both = experiment(images, distortion=names)
+    assert len(driver.keys(both)) == 5 * len(one)  # psnr is mse
+    rows = run(both, tmp_path / "rows")
+    assert rows[rows.distortion == "mse"].value.tolist() == one.value.tolist()
+    assert set(rows.distortion) == {"mse", "mse_of_mean", "1-ssim", "lr_mse", "consistency_mse"}
+    assert rows.groupby("distortion").metric.nunique().eq(1).all() and rows.metric.nunique() == 5
+    first = rows[rows["sample"] == 0].pivot(index=["image", "downscaler"], columns="distortion", values="value")
+    assert first.mse_of_mean.tolist() == pytest.approx(first.mse.tolist())
+
+
+def test_one_more_distortion_computes_its_rows_only(fakes, images, tmp_path):
+    run(experiment(images, distortion="mse"), tmp_path)
+    before = (tmp_path / "local.csv").read_text()
+    rows = run(experiment(images, distortion=["mse", "mse_of_mean"]), tmp_path)
+    after = (tmp_path / "local.csv").read_text()
+    assert after.startswith(before) and len(rows) == 2 * (before.count("\n") - 1)
+    whole = run(experiment(images, distortion=["mse", "mse_of_mean"]), tmp_path.with_name("whole"))
+    assert rows.value.tolist() == whole.value.tolist()
+
+
+def test_several_experiments_are_planned_and_run_together(fakes, images, tmp_path):
+    several = [experiment(images, seed=seed, distortion="mse") for seed in (0, 1, 1)]
+    planned = driver.plan(several, tmp_path, calibrate=False)
+    assert len(planned.missing) == 2 * len(driver.keys(several[0])) and len(planned.images) == 4
+    rows = run(several, tmp_path)
+    assert len(rows) == 2 * len(driver.keys(several[0])) and set(rows.seed) == {0, 1}
+    assert driver.plan(several, tmp_path).summary == f"all {len(rows)} rows are there"
+
+
+def test_several_experiments_start_their_processes_once(fakes, images, tmp_path):
+    started = []
+
+    def pool():
+        started.append(ThreadPoolExecutor(2))
+        return started[-1]
+
+    several = [experiment(images, seed=seed, distortion="mse") for seed in range(3)]
+    rows = run(several, tmp_path, pool)
+    assert len(started) == 1 and len(rows) == 3 * len(driver.keys(several[0]))
+    with pytest.raises(RuntimeError):  # closed at the end
+        started[0].submit(print)
+
+
+# ---- searches: residual and converged of each sample
+
+
+@pytest.fixture(name="faces")
+def faces_fixture(fakes, monkeypatch):
+    """The embedded generator is a small one of 16x16 images."""
+    yield embed_small_generator(monkeypatch, fakes)
+    generators.networks.cache_clear()
+
+
+def searched(folder, **other):
+    settings = {"upscaler": "embedded_pulse(steps=3, eps=0.02)", "downscalers": ["bicubic_float", "nearest"]}
+    return experiment(folder, **settings | {"n_samples": 5} | other)
+
+
+def answer(images, image, name, n_samples, f_ds=None, lr=None, eps=0.02):
+    """What the search says of one image when it is called by hand."""
+    hr = driver.datasets.load(images, image)
+    lr = quantize(filters.DOWNSCALERS[name](hr, 4)) if lr is None else lr
+    keys = [seeded(0, image, q) for q in range(n_samples)]
+    return pulse.search(lr, generators.embedded_generator(), keys, steps=3, eps=eps, f_ds=f_ds)
+
+
+def cell(rows, image, name):
+    return rows[(rows.image == image) & (rows.downscaler == name)].sort_values("sample")
+
+
+def agrees(rows, expected):
+    """Whether residuals are those of the samples, to rounding, and `converged` to the letter."""
+    same = rows.residual.tolist() == pytest.approx(expected.residual.tolist(), rel=1e-3)
+    return same and rows.converged.tolist() == expected.converged.double().tolist()
+
+
+def test_rows_of_a_search_say_how_well_each_sample_agrees(faces, images, tmp_path):
+    one = searched(images)
+    assert one.upscaler == "embedded_pulse(eps=0.02,steps=3)"
+    rows = run(one, tmp_path / "rows")
+    assert len(rows) == 4 * 2 * 5 and set(rows.upscaler) == {one.upscaler} and rows.heat.eq(1).all()
+    for image in one.images:
+        for name in one.downscalers:
+            assert agrees(cell(rows, image, name), answer(images, image, name, 5))
+    assert rows.residual.nunique() > 30 and set(rows.converged) == {0.0, 1.0}
+    stored = results.read(tmp_path / "rows")
+    assert stored.residual.tolist() == rows.residual.tolist()
+    assert (stored.converged[stored.residual <= 0.02] == 1).all()
+    assert driver.plan(one, tmp_path / "rows").missing == []
+    plain = run(experiment(images, upscaler="bicubic", heat=0.0), tmp_path / "plain")
+    assert plain.residual.isna().all() and plain.converged.isna().all()
+
+
+def test_every_distortion_of_a_sample_has_its_residual(faces, images, tmp_path):
+    rows = run(searched(images, distortion=["mse", "mse_of_mean"], images=["00"]), tmp_path / "rows")
+    for _, both in rows.groupby(["downscaler", "sample"]):
+        assert len(both) == 2 and both.residual.nunique() == both.converged.nunique() == 1
+    assert rows.groupby("downscaler").residual.nunique().tolist() == [5, 5]
+
+
+def test_residuals_stay_with_their_samples_in_batches_and_where_memory_runs_out(faces, images, tmp_path, monkeypatch):
+    sizes, search = [], pulse.search
+
+    def hungry(lr, network, generators, **options):
+        sizes.append(len(generators))
+        if len(sizes) == 2:  # when two samples are already there
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return search(lr, network, generators, **options)
+
+    monkeypatch.setattr(pulse, "search", hungry)
+    with pytest.warns(UserWarning, match="out of memory, went on with 1 samples"):
+        rows = run(searched(images, images=["01"]), tmp_path / "rows", batch=2)
+    assert sizes == [2, 2] + [1] * 10
+    monkeypatch.setattr(pulse, "search", search)
+    for name in ("bicubic_float", "nearest"):
+        assert agrees(cell(rows, "01", name), answer(images, "01", name, 5))
+
+
+def test_five_starts_are_searched_in_one_batch(faces, images, tmp_path, monkeypatch):
+    sizes, search = [], pulse.search
+    monkeypatch.setattr(pulse, "search", lambda *args, **kw: sizes.append(len(args[2])) or search(*args, **kw))
+    run(searched(images), tmp_path / "rows")
+    assert sizes == [5] * 8
+
+
+def test_a_stopped_search_goes_on_to_the_same_bytes(faces, images, tmp_path, monkeypatch):
+    one, calls, search = searched(images), [], pulse.search
+    run(one, tmp_path / "whole")
+
+    def stopped(*args, **options):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return search(*args, **options)
+
+    monkeypatch.setattr(pulse, "search", stopped)
+    with pytest.raises(KeyboardInterrupt, match="2 of 4 images done"):
+        run(one, tmp_path / "rows")
+    local = tmp_path / "rows" / "local.csv"
+    local.write_bytes(local.read_bytes()[:-20])  # and its last line is torn
+    assert len(results.read(tmp_path / "rows")) == 19
+    run(one, tmp_path / "rows")
+    assert published(tmp_path / "rows") == published(tmp_path / "whole")
+    more = run(driver.replace(one, n_samples=6), tmp_path / "rows")
+    assert agrees(cell(more, "03", "nearest"), answer(images, "03", "nearest", 6))
+
+
+def test_a_broken_sample_is_a_nan_draw_that_did_not_converge(faces, images, tmp_path, monkeypatch):
+    draw_starts = pulse.draw_starts
+
+    def broken_start(*args, **options):
+        latents, noise = draw_starts(*args, **options)
+        latents[1] = torch.nan
+        return latents, noise
+
+    monkeypatch.setattr(pulse, "draw_starts", broken_start)
+    other = "embedded_pulse(f_ds=true,steps=3,eps=0.02)"
+    for upscaler in ("embedded_pulse(steps=3,eps=0.02)", other):
+        rows = run(searched(images, upscaler=upscaler, downscalers=["bicubic_float"]), tmp_path / "rows")
+        lost = rows["sample"] == 1
+        assert rows.value.isna().tolist() == rows.residual.isna().tolist() == lost.tolist()
+        assert (rows.converged[lost] == 0).all() and rows.converged.notna().all()
+
+
+def test_the_search_looks_through_the_downscaler_and_what_follows_it(faces, images, tmp_path):
+    levels = [("", None), ("noise", 0.1)]
+    options = {"images": ["00"], "downscalers": ["bicubic_float"], "degradations": levels}
+
+    def by_hand(hr, scale):
+        lr = filters.bicubic_float(hr, scale)
+        lr = quantize(lr.detach()) + (lr - lr.detach())
+        noises = [seeded(0, "00", "degradation") for _ in hr]
+        lr = degradations.noise(lr, 0.1, noises)
+        return quantize(lr.detach()) + (lr - lr.detach())
+
+    lr = quantize(by_hand(driver.datasets.load(images, "00"), 4))
+    found = {}
+    for f_ds in ("bicubic", "true", "straight-through"):
+        name = f"embedded_pulse(f_ds={f_ds},steps=3,eps=0)"
+        rows = run(searched(images, upscaler=name, **options), tmp_path / "rows")
+        found[f_ds] = rows[rows.degradation == "noise"].sort_values("sample")
+    inside = {"bicubic": None, "true": by_hand, "straight-through": pulse_losses.straight_through(by_hand)}
+    for f_ds, rows in found.items():
+        assert agrees(rows, answer(images, "00", "bicubic_float", 5, inside[f_ds], lr, eps=0.0)), f_ds
+    assert len({tuple(each.value) for each in found.values()}) == 3
+
+
+def test_a_downscaler_without_a_gradient_is_named(faces, images, tmp_path):
+    one = searched(images, upscaler="embedded_pulse(f_ds=true)", downscalers=["box"])
+    with pytest.raises(ValueError, match="f_ds, box: .* zero everywhere, .*straight-through"):
+        run(one, tmp_path / "rows", strict=True)
+    after = driver.replace(one, downscalers=["bicubic_float"], degradations=[("otsu", 5)])
+    with pytest.raises(ValueError, match="f_ds, bicubic_float otsu: .* without gradient"):
+        run(after, tmp_path / "rows", strict=True)
+    lr = tmp_path / "lr"
+    lr.mkdir()
+    for path in Path(images).glob("*.png"):
+        Image.open(path).resize((4, 4), Image.Resampling.BOX).save(lr / path.name)
+    folder = driver.replace(one, downscalers=[("mine", f"folder: {lr}")])
+    with pytest.raises(ValueError, match="downscaler 'mine': expected one that can be called on samples, got LR files"):
+        run(folder, tmp_path / "rows", strict=True)
+    assert len(run(driver.replace(folder, upscaler="embedded_pulse(steps=1)"), tmp_path / "rows")) == 20
+
+
+def test_images_of_another_size_are_refused_with_the_right_one(faces, images, tmp_path):
+    for path in Path(images).glob("*.png"):
+        Image.open(path).resize((24, 24)).save(path)
+    with pytest.raises(RuntimeError, match="expected HR images of 16x16 pixels, what the generator draws, got 24x24"):
+        run(searched(images), tmp_path / "rows")

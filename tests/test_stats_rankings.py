@@ -1,0 +1,512 @@
+"""Statistics against hand computations, SciPy, and simulated data with known answers."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from helpers.stats import rankings as st
+from helpers.stats import tables
+
+
+def make_rows(values: dict, distortion: str = "lpips", **columns) -> pd.DataFrame:
+    """Rows from {condition: (images, draws) values}; NaN stays a NaN draw."""
+    lines = [
+        {
+            "image": f"i{i:03d}",
+            "downscaler": name,
+            "seed": 0,
+            "sample": q,
+            "distortion": distortion,
+            "value": x,
+        }
+        for name, table in values.items()
+        for i, draws in enumerate(np.asarray(table, dtype=float))
+        for q, x in enumerate(draws)
+    ]
+    return pd.DataFrame(lines).assign(**columns)
+
+
+def nested(n: int, draws: int, gaps: dict, *, images=0.05, method=0.01, noise=0.02, key=0) -> pd.DataFrame:
+    """Additive model: image effect, image x method effect, draw noise."""
+    rng = np.random.default_rng(key)
+    base = 0.3 + images * rng.standard_normal((n, 1))
+    return make_rows(
+        {
+            name: base + gap + method * rng.standard_normal((n, 1)) + noise * rng.standard_normal((n, draws))
+            for name, gap in gaps.items()
+        }
+    )
+
+
+HAND = make_rows({"a": [[1, 3], [4, 6], [np.nan, 8]], "b": [[2, 4], [7, 9], [np.nan, np.nan]]})
+
+
+# per image -----------------------------------------------------------------------------------------
+
+
+def test_per_image_means_counts_and_lost_images_by_hand():
+    table = st.per_image(HAND)
+    assert table["mean"]["a"].tolist() == [2, 5, 8]
+    assert table["mean"]["b"].tolist()[:2] == [3, 8] and math.isnan(table["mean"]["b"].iloc[2])
+    assert table["variance"]["a"].tolist()[:2] == [2, 2] and math.isnan(table["variance"]["a"].iloc[2])
+    assert table["draws"]["a"].tolist() == [2, 2, 1] and table["draws"]["b"].tolist() == [2, 2, 0]
+    assert table["nan_draws"]["b"].tolist() == [0, 0, 2]
+    assert table["lost"]["b"].tolist() == [False, False, True] and not table["lost"]["a"].any()
+
+
+def test_b46_infinite_values_are_counted_apart_and_never_averaged():
+    rows = make_rows({"a": [[30, np.inf], [np.inf, np.inf], [np.nan, 20]], "b": [[1, 1]] * 3}, "psnr")
+    table = st.per_image(rows)
+    assert table["mean"]["a"].tolist()[::2] == [30, 20] and math.isnan(table["mean"]["a"].iloc[1])
+    assert table["inf_draws"]["a"].tolist() == [1, 2, 0] and table["nan_draws"]["a"].tolist() == [0, 0, 1]
+    assert table["lost"]["a"].tolist() == [False, True, False]
+    line = st.scores(rows).set_index("downscaler").loc["a"]
+    assert (line["mean"], line.inf_draws, line.nan_draws, line.images_lost, line.draws) == (25, 3, 1, 1, 2)
+
+
+def test_an_image_without_rows_is_absent_not_lost():
+    table = st.per_image(HAND[~((HAND.image == "i001") & (HAND.downscaler == "b"))])
+    assert table["draws"]["b"].tolist() == [2, 0, 0] and table["lost"]["b"].tolist() == [False, False, True]
+
+
+def test_order_of_the_rows_changes_nothing():
+    rows = nested(40, 5, {"a": 0.0, "b": 0.004, "c": 0.01})
+    shuffled = rows.sample(frac=1, random_state=1)
+    for function in (
+        st.per_image,
+        st.scores,
+        st.paired,
+        st.ranks,
+        st.variance_split,
+        st.ranking_with_failures,
+    ):
+        pd.testing.assert_frame_equal(function(rows), function(shuffled), check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (HAND.drop(columns="sample"), "sample"),
+        (HAND.iloc[:0], "0 rows"),
+        (pd.concat([HAND, HAND.iloc[:1]]), "twice.*'image': 'i000'"),
+        (HAND.assign(value="x"), "numbers"),
+        (HAND.assign(image=None), "12 images without a name"),
+        (HAND.assign(scale=[4] * 6 + [8] * 6), "one scale, got"),
+        (HAND.assign(distortion=["lpips"] * 6 + ["mse"] * 6), "one distortion"),
+        (HAND.assign(dataset=["x", "y"] * 6), "one dataset"),
+    ],
+)
+def test_bad_rows_stop_with_what_is_wrong(rows, message):
+    with pytest.raises(ValueError, match=message):
+        st.per_image(rows)
+
+
+def test_several_columns_make_one_condition():
+    rows = pd.concat([HAND.assign(upscaler="srflow"), HAND.assign(upscaler="pulse")])
+    with pytest.raises(ValueError, match="one upscaler"):
+        st.per_image(rows)
+    table = st.per_image(rows, ["upscaler", "downscaler"])
+    assert list(table["mean"]) == ["pulse + a", "pulse + b", "srflow + a", "srflow + b"]
+    assert st.scores(rows, ["upscaler", "downscaler"]).columns[0] == "upscaler + downscaler"
+    with pytest.raises(ValueError, match="by any but distortion"):
+        st.per_image(rows, "distortion")
+
+
+# intervals -----------------------------------------------------------------------------------------
+
+
+def test_bca_is_scipys_and_keyed():
+    x = np.random.default_rng(3).lognormal(size=60)
+    found = st.interval(x)
+    indices = st._generator(0).integers(0, 60, (9999, 60))  # BCa by hand from the same resamples
+    means = x[indices].mean(axis=1)
+    z0 = stats.norm.ppf(((means < x.mean()).sum() + (means <= x.mean()).sum()) / (2 * 9999))
+    jackknife = (x.sum() - x) / 59
+    u = jackknife.mean() - jackknife
+    a = (u**3).sum() / (6 * (u**2).sum() ** 1.5)
+    z = z0 + stats.norm.ppf([0.025, 0.975])
+    by_hand = np.quantile(means, stats.norm.cdf(z0 + z / (1 - a * z)))
+    assert found.kind == "BCa"
+    np.testing.assert_allclose(found[:2], by_hand, rtol=2e-3)
+    assert st.interval(x) == found and st.interval(x, seed=1) != found
+    assert st.interval(x, confidence=0.5).high < found.high
+
+
+def test_few_images_get_a_t_interval_called_indicative():
+    x = np.array([1.0, 2.0, 4.0])
+    low, high, kind = st.interval(x)
+    half = 4.302653 * math.sqrt(7 / 3) / math.sqrt(3)  # t_{0.975, 2}; variance 7 / 3
+    assert kind == "t, indicative"
+    np.testing.assert_allclose([low, high], [7 / 3 - half, 7 / 3 + half], rtol=1e-6)
+    assert st.interval(np.arange(29.0)).kind != st.interval(np.arange(30.0)).kind == "BCa"
+
+
+@pytest.mark.filterwarnings("error")  # SciPy would warn, or raise
+def test_b46_no_interval_where_there_is_none():
+    assert st.interval([]).kind == st.interval([1.0]).kind == "no interval (n<2)"
+    for n in (5, 50):
+        low, high, kind = st.interval([0.1] * n)
+        assert kind == "no interval (constant)" and math.isnan(low) and math.isnan(high)
+    with pytest.raises(ValueError, match="expected finite values, got 1"):
+        st.interval([1.0, np.inf])
+
+
+def test_coverage_is_nominal_over_images_and_not_over_draws():
+    rng, sets, n, draws = np.random.default_rng(5), 300, 60, 5
+    hits = np.zeros(2)
+    for _ in range(sets):  # intraclass correlation 0.5, true mean 0
+        values = rng.standard_normal((n, 1)) + rng.standard_normal((n, draws))
+        for k, x in enumerate((values.mean(axis=1), values.ravel())):
+            low, high, _ = st.interval(x, n_resamples=399)
+            hits[k] += low <= 0 <= high
+    images, all_draws = hits / sets
+    assert 0.91 <= images <= 0.98  # nominal 0.95, standard error 0.013
+    assert all_draws <= 0.82  # the mistake: 0.73 in a longer simulation
+
+
+# scores --------------------------------------------------------------------------------------------
+
+
+def test_scores_by_hand():
+    line = st.scores(HAND).set_index("downscaler").loc["a"]
+    assert (line["mean"], line.sd, line.n, line.draws, line.nan_draws, line.images_lost) == (5, 3, 3, 5, 1, 0)
+    assert line.se == pytest.approx(3 / math.sqrt(3))
+    assert line.sd_draws == pytest.approx(np.std([1, 3, 4, 6, 8], ddof=1))
+    assert line.mean_common == 3.5  # over the two images that b also has
+    b = st.scores(HAND).set_index("downscaler").loc["b"]
+    assert (b["mean"], b.n, b.images_lost, b.nan_draws, b["rank"]) == (5.5, 2, 1, 2, 2)
+
+
+def test_rank_uses_the_common_images():
+    """b lost the hard image: its own mean is lower, yet it is worse on every image that both have."""
+    rows = make_rows({"a": [[1], [2], [9]], "b": [[2], [3], [np.nan]]})
+    table = st.scores(rows).set_index("downscaler")
+    assert table["mean"]["b"] < table["mean"]["a"]
+    assert table["rank"].to_dict() == {"a": 1, "b": 2}
+
+
+def test_direction_follows_the_distortion():
+    values = {"a": [[1], [2]], "b": [[3], [5]]}
+    assert list(st.scores(make_rows(values)).downscaler) == ["a", "b"]
+    assert list(st.scores(make_rows(values, "psnr")).downscaler) == ["b", "a"]
+    with pytest.raises(ValueError, match="pass lower_is_better"):
+        st.scores(make_rows(values, "niqe"))
+    assert list(st.scores(make_rows(values, "niqe"), lower_is_better=False).downscaler) == ["b", "a"]
+
+
+# pairs ---------------------------------------------------------------------------------------------
+
+
+def test_paired_by_hand():
+    rows = make_rows({"f": [[1], [2], [3], [5]], "g": [[2], [4], [3], [1]]})  # d = -1, -2, 0, 4
+    line = st.paired(rows, baseline="g").iloc[0]
+    d = np.array([-1.0, -2, 0, 4])
+    assert (line.f, line.g, line.n, line.left_out) == ("f", "g", 4, 0)
+    assert line.difference == 0.25 and (line.wins, line.ties) == (0.5, 0.25)
+    assert line.d_z == pytest.approx(0.25 / d.std(ddof=1))
+
+
+def test_wilcoxon_counts_zeros_as_pratt_does_by_hand():
+    d = np.array([0.0, 0, 0, -1, -2, -3, 4])  # the zeros take ranks 1 to 3, then leave: 4, 5, 6 against 7
+    sums = [np.dot((4, 5, 6, 7), signs) for signs in itertools.product((0, 1), repeat=4)]
+    want = 2 * np.mean(np.array(sums) <= 7)  # 10 / 16; without the zeros' ranks it would be 14 / 16
+    rows = make_rows({"f": d[:, None], "g": np.zeros((7, 1))})
+    assert st.paired(rows, baseline="g").p.iloc[0] == pytest.approx(want) == pytest.approx(0.625)
+
+
+def test_differences_use_common_images_only_and_say_so():
+    rows = make_rows({"f": [[1], [2], [np.nan], [4]], "g": [[2], [4], [100], [np.nan]]})
+    line = st.paired(rows, baseline="g").iloc[0]
+    assert (line.n, line.left_out, line.difference) == (2, 2, -1.5)
+
+
+def test_holm_over_the_stated_family_by_hand():
+    rows = nested(40, 3, {"a": 0.0, "b": 0.004, "c": 0.005, "d": 0.012})
+    table = st.paired(rows)
+    assert len(table) == 6 and set(table.family) == {6} and set(table.p_missing) == {0}
+    p = np.sort(table.p)
+    by_hand = np.minimum(1, np.maximum.accumulate(p * np.arange(6, 0, -1)))
+    np.testing.assert_allclose(np.sort(table.p_holm), by_hand, rtol=1e-12)
+    against_one = st.paired(rows, baseline="a")
+    assert set(against_one.family) == {3} and set(against_one.g) == {"a"}
+    assert against_one.p_holm.sum() < table[(table.f == "a") | (table.g == "a")].p_holm.sum()
+    # all pairs: the better one comes first
+    assert (table.difference < 0).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_b47_a_missing_p_leaves_holm_first_and_equal_conditions_are_identical():
+    rows = nested(40, 2, {"a": 0.0, "b": 0.006})
+    copy = rows[rows.downscaler == "a"].assign(downscaler="same")
+    elsewhere = rows[rows.downscaler == "a"].assign(downscaler="elsewhere", image="other" + rows.image)
+    alone = st.paired(pd.concat([rows, copy]))
+    table = st.paired(pd.concat([rows, copy, elsewhere]))
+    assert set(table.family) == {3} and set(table.p_missing) == {3} and table.p_holm.isna().sum() == 3
+    np.testing.assert_array_equal(np.sort(table.p_holm.dropna()), np.sort(alone.p_holm))
+    same = table.set_index(["f", "g"]).loc[("a", "same")]
+    assert (same.note, same.p, same.difference, same.ties, same.interval) == (
+        "identical",
+        1.0,
+        0.0,
+        1.0,
+        "no interval (constant)",
+    )
+    assert math.isnan(same.d_z)
+    assert set(table[table.p.isna()].note) == {"no common image"}
+
+
+def test_paired_interval_is_scipys_paired_bootstrap():
+    rows = nested(50, 2, {"a": 0.0, "b": 0.004})
+    means = st.per_image(rows)["mean"]
+    want = stats.bootstrap(
+        (means["a"], means["b"]),
+        lambda a, b, axis=-1: (a - b).mean(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=9999,
+        method="BCa",
+        rng=st._generator(0),
+    ).confidence_interval
+    line = st.paired(rows).iloc[0]
+    np.testing.assert_allclose([line.low, line.high], want, rtol=1e-9)
+    independent = st.interval(means["a"]), st.interval(means["b"])
+    unpaired = math.hypot(*(one.high - one.low for one in independent))
+    assert line.high - line.low < 0.5 * unpaired  # what pairing buys
+
+
+def test_wrong_pairs_stop():
+    with pytest.raises(ValueError, match="baseline='z'"):
+        st.paired(HAND, baseline="z")
+    with pytest.raises(ValueError, match="two conditions"):
+        st.paired(HAND[HAND.downscaler == "a"])
+
+
+# equivalence ---------------------------------------------------------------------------------------
+
+
+def test_tost_by_hand():
+    rows = make_rows({"f": [[1.0], [2.1], [2.9], [4.2]], "g": [[1.1], [2.0], [3.0], [4.0]]})
+    d = np.array([-0.1, 0.1, -0.1, 0.2])
+    line = st.equivalence(rows, "f", "g", 0.3).iloc[0]
+    se = d.std(ddof=1) / 2
+    p = max(stats.t.sf((d.mean() + 0.3) / se, 3), stats.t.cdf((d.mean() - 0.3) / se, 3))
+    assert line.p == pytest.approx(p) and line.equivalent == (p < 0.05)
+    assert line.low == pytest.approx(d.mean() - stats.t.ppf(0.95, 3) * se)
+
+
+def test_tost_agrees_with_its_interval_and_needs_a_margin():
+    rows = nested(60, 5, {"a": 0.0, "b": 0.001})
+    for margin in (0.0005, 0.002, 0.004, 0.02):
+        line = st.equivalence(rows, "a", "b", margin).iloc[0]
+        assert line.equivalent == (-margin < line.low and line.high < margin)
+    assert not st.equivalence(rows, "a", "b", 0.0005).equivalent[0] and line.equivalent
+    for bad in (0, -1, math.nan, math.inf):
+        with pytest.raises(ValueError, match="margin > 0"):
+            st.equivalence(rows, "a", "b", bad)
+    with pytest.raises(ValueError, match="expected two of"):
+        st.equivalence(rows, "a", "z", 0.1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_tost_without_spread_has_no_p():
+    rows = make_rows({"f": [[1], [2]], "g": [[1], [2]], "h": [[2], [3]], "k": [[1], [np.nan]]})
+    same, shifted = st.equivalence(rows, "f", "g", 0.1).iloc[0], st.equivalence(rows, "f", "h", 0.1).iloc[0]
+    assert (same.note, same.equivalent) == ("identical", True) and math.isnan(same.p)
+    assert (shifted.note, shifted.equivalent) == ("constant difference", False)
+    assert st.equivalence(rows, "f", "k", 0.1).iloc[0][["note", "equivalent"]].tolist() == [
+        "no test (n<2)",
+        False,
+    ]
+
+
+def test_tost_keeps_its_level_at_the_margin():
+    rng = np.random.default_rng(2)
+    called = 0
+    for _ in range(200):
+        d = 0.1 + 0.2 * rng.standard_normal(25)
+        called += st.equivalence(make_rows({"f": d[:, None], "g": np.zeros((25, 1))}), "f", "g", 0.1).equivalent[0]
+    assert 0.01 <= called / 200 <= 0.10  # nominal 0.05
+
+
+# ranks ---------------------------------------------------------------------------------------------
+
+
+def test_p_best_is_the_normal_one_for_two():
+    rows = nested(100, 2, {"a": 0.0, "b": 0.001}, key=4)
+    means = st.per_image(rows)["mean"]
+    d = means["a"] - means["b"]
+    want = stats.norm.cdf(-d.mean() / d.sem())
+    table = st.ranks(rows).set_index("downscaler")
+    assert 0.02 < want < 0.98  # else the check says little
+    assert table.p_best["a"] == pytest.approx(want, abs=0.015) and table.p_best.sum() == pytest.approx(1)
+    assert (table.rank_low == 1).all() and (table.rank_high == 2).all()
+
+
+def test_clear_gaps_give_tight_ranks_and_ties_share():
+    rows = nested(40, 3, {"a": 0.0, "b": 0.05, "c": 0.1})
+    rows = pd.concat([rows, rows[rows.downscaler == "a"].assign(downscaler="same")])
+    table = st.ranks(rows).set_index("downscaler")
+    assert table[["rank_low", "rank_high"]].loc["c"].tolist() == [4, 4] and table["rank"]["b"] == 3
+    for name in ("a", "same"):
+        assert (table.p_best[name], table["rank"][name], table.rank_low[name]) == (0.5, 1.5, 1.5)
+    assert set(table.note) == {""}
+    few = st.ranks(nested(10, 3, {"a": 0.0, "b": 0.05}))
+    one = st.ranks(make_rows({"a": [[1]], "b": [[2]]}))
+    assert set(few.note) == {"indicative"} and set(one.note) == {"no interval (n<2)"} and one.p_best.isna().all()
+
+
+def test_equal_columns_stay_equal_when_resampled():
+    rng = np.random.default_rng(0)
+    for n, columns in rng.integers(2, 60, (40, 2)):
+        values = rng.standard_normal((n, columns))
+        values[:, -1] = values[:, 0]
+        means = st._resampled_means(values, 200, seed=0)
+        assert (means[:, 0] == means[:, -1]).all()
+        by_hand = values[np.repeat(np.arange(n), st._generator(0).multinomial(n, [1 / n] * n))].mean(axis=0)
+        np.testing.assert_allclose(means[0], by_hand, atol=1e-12)
+
+
+def test_ranks_need_a_common_image():
+    with pytest.raises(ValueError, match="finite draw in all of"):
+        st.ranks(make_rows({"a": [[1], [np.nan]], "b": [[np.nan], [2]]}))
+
+
+# variance and planning -----------------------------------------------------------------------------
+
+
+def test_variance_split_by_hand_and_recovers_the_model():
+    line = st.variance_split(make_rows({"a": [[1, 3], [5, 7], [9, 11]]})).iloc[0]
+    assert (line.s_w2, line.s_b2) == (2, 16 - 1) and line.icc == pytest.approx(15 / 17)
+    assert line.var_images + line.var_samples == pytest.approx(16 / 3)  # variance of the means / n
+    line = st.variance_split(nested(3000, 5, {"a": 0.0}, images=0.05, method=0, noise=0.1)).iloc[0]
+    assert line.s_b2 == pytest.approx(0.05**2, rel=0.1) and line.s_w2 == pytest.approx(0.1**2, rel=0.05)
+    assert line.share_samples == pytest.approx(0.01 / (5 * 0.0025 + 0.01), rel=0.1)
+
+
+def test_variance_split_says_when_it_cannot():
+    one_draw = st.variance_split(make_rows({"a": [[1], [2]]})).iloc[0]
+    assert one_draw.note.startswith("no split") and math.isnan(one_draw.s_b2)
+    below = st.variance_split(make_rows({"a": [[1, 5], [5, 1], [3, 3.1]]})).iloc[0]
+    assert (below.s_b2, below.note) == (0, "estimate of s_b2 below 0")
+
+
+def test_planning_table():
+    sizes = (50, 100, 200, 300, 900)
+    assert [round(st.smallest_effect(n), 3 if n == 900 else 2) for n in sizes] == [
+        0.40,
+        0.28,
+        0.20,
+        0.16,
+        0.093,
+    ]
+    assert [round(st.smallest_effect(n, pairs=45), 2) for n in sizes] == [0.58, 0.41, 0.29, 0.24, 0.14]
+    for n in sizes:
+        assert st.images_for(st.smallest_effect(n), wilcoxon=False) in (n, n + 1)  # rounding up
+        assert st.images_for(st.smallest_effect(n, wilcoxon=True)) in (n, n + 1)
+    assert st.images_for(0.2, wilcoxon=False) == 197 and st.images_for(0.2) == math.ceil(196.2 / 0.9549)
+
+
+@pytest.mark.parametrize("arguments", [{"n": 1}, {"n": 9, "alpha": 0}, {"n": 9, "power": 1}, {"n": 9, "pairs": 0}])
+def test_planning_refuses_nonsense(arguments):
+    with pytest.raises(ValueError, match="expected"):
+        st.smallest_effect(**arguments)
+    with pytest.raises(ValueError, match="d_z other than 0"):
+        st.images_for(0)
+
+
+def test_planned_power_is_reached():
+    rng, n = np.random.default_rng(7), st.images_for(0.4)
+    found = [stats.wilcoxon(0.4 + rng.standard_normal(n)).pvalue < 0.05 for _ in range(600)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.05)
+
+
+def test_n_needed_from_a_pilot():
+    rows = nested(50, 5, {"a": 0.0, "b": 0.004, "c": 0.01})
+    means = st.per_image(rows)["mean"]
+    sd = (means["a"] - means["b"]).std(ddof=1)
+    by_margin = st.n_needed(rows, margin=0.003).iloc[0]
+    assert by_margin.sd_difference == pytest.approx(sd) and by_margin.n == st.images_for(0.003 / sd)
+    assert by_margin.n_holm == st.images_for(0.003 / sd, pairs=3) > by_margin.n
+    by_effect = st.n_needed(rows, d_z=0.2).iloc[0]
+    assert by_effect.n == st.images_for(0.2) and by_effect.margin == pytest.approx(0.2 * sd)
+    same = pd.concat([rows, rows[rows.downscaler == "a"].assign(downscaler="same")])
+    table = st.n_needed(same, margin=0.003).set_index(["f", "g"])
+    assert pd.isna(table.n["a", "same"]) and math.isnan(table.sd_difference["a", "same"])
+    for bad in ({}, {"margin": 0.1, "d_z": 0.1}, {"margin": 0}, {"d_z": -1}):
+        with pytest.raises(ValueError, match="one of margin and d_z"):
+            st.n_needed(rows, **bad)
+
+
+# monotonicity --------------------------------------------------------------------------------------
+
+
+def graded(levels: dict, **columns) -> pd.DataFrame:
+    """Rows of one downscaler; {level: (images, draws)}."""
+    tables = [make_rows({"bicubic": values}).assign(level=level) for level, values in levels.items()]
+    return pd.concat(tables, ignore_index=True).assign(degradation="noise", **columns)
+
+
+def test_monotonicity_by_hand():
+    rows = graded({0.05: [[1], [2], [3]], 0.1: [[2], [1], [4]], 0.2: [[3], [5], [5]]})
+    line = st.monotonicity(rows, "noise").iloc[0]
+    assert (line.spearman, line.levels, line.n, line.note) == (1, 3, 3, "indicative")
+    assert line.increasing == pytest.approx(2 / 3) and line.decreasing == 0
+    level = st.monotonicity(graded({1: [[1], [1]], 2: [[1], [2]]}), "noise").iloc[0]
+    assert (level.increasing, level.decreasing) == (0.5, 0)  # strictly
+    assert line.chance == pytest.approx(1 / 6)  # P(rho = 1) for three levels
+    mixed = st.monotonicity(graded({1: [[1], [1]], 2: [[3], [3]], 4: [[2], [2]]}), "noise").iloc[0]
+    assert mixed.spearman == mixed.low == mixed.high == 0.5
+    down = st.monotonicity(rows, "noise", levels=[0.05, 0.1]).iloc[0]
+    assert down.levels == 2 and down.increasing == pytest.approx(2 / 3) and down.decreasing == pytest.approx(1 / 3)
+
+
+def test_spearman_is_scipys_and_its_interval_sees_noise():
+    rng = np.random.default_rng(1)
+    means = rng.integers(0, 4, (50, 6)).astype(float)
+    want = [stats.spearmanr(np.arange(6), line).statistic for line in means]
+    np.testing.assert_allclose(st._spearman(means), want, atol=1e-12)
+    assert math.isnan(st._spearman(np.ones((1, 4)))[0])
+    noise = {level: rng.standard_normal((40, 2)) for level in range(6)}
+    line = st.monotonicity(graded(noise), "noise").iloc[0]
+    assert line.low < 0.3 and line.high > line.low + 0.5 and line.note == ""
+    clear = {level: level + 0.1 * rng.standard_normal((40, 2)) for level in range(6)}
+    assert st.monotonicity(graded(clear), "noise").iloc[0][["spearman", "low", "high"]].tolist() == [1, 1, 1]
+
+
+def test_monotonicity_one_line_per_downscaler_on_images_with_all_levels():
+    rows = graded({1: [[1], [2]], 2: [[2], [np.nan]]})
+    both = pd.concat([rows, rows.assign(downscaler="dpid", value=-rows.value)])
+    table = st.monotonicity(both, "noise").set_index("downscaler")
+    assert table.n.tolist() == [1, 1] and table.spearman.to_dict() == {"bicubic": 1, "dpid": -1}
+    assert table.low.isna().all() and table.decreasing["dpid"] == 1
+
+
+@pytest.mark.parametrize("options", [{"levels": [1, 3]}, {"levels": [1]}, {"degradation": "blur"}, {"by": "level"}])
+def test_monotonicity_wants_its_levels(options):
+    rows = graded({1: [[1], [2]], 2: [[2], [3]]})
+    with pytest.raises(ValueError, match="expected"):
+        st.monotonicity(rows, **({"degradation": "noise"} | options))
+
+
+# failures ------------------------------------------------------------------------------------------
+
+
+def test_ranks_may_turn_when_failures_count():
+    values = {"stable": [[2, 2]] * 40, "breaks": [[1, 1]] * 20 + [[1, np.nan]] * 20, "worst": [[9, 3]] * 40}
+    table = st.ranking_with_failures(make_rows(values)).set_index("downscaler")
+    assert table["rank"].to_dict() == {"breaks": 1, "stable": 2, "worst": 3}
+    assert table.mean_worst["breaks"] == 3  # 20 NaN draws of 80 become 9: (20 * 1 + 20 * 5) / 40
+    assert table.rank_worst["breaks"] == 2 and table.holds.to_dict() == {
+        "breaks": False,
+        "stable": False,
+        "worst": True,
+    }
+    assert table.nan_share["breaks"] == 0.25
+    text = tables.caption(make_rows(values))
+    assert "DO NOT hold" in text and "breaks 25.0 %" in text and "20 NaN draws" in text and "2 draws each" in text
+    flipped = st.ranking_with_failures(make_rows(values, "psnr")).set_index("downscaler")
+    assert flipped.mean_worst["breaks"] == 1  # the worst PSNR is the smallest

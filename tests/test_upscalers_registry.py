@@ -1,0 +1,335 @@
+import hashlib
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from helpers import files, generators
+from helpers.downscalers.filters import bicubic, bicubic_float, box
+from helpers.images import quantize
+from helpers.networks import srflow
+from helpers.networks.compact_flow import CompactFlow
+from helpers.networks.stylegan import Mapping, Synthesis
+from helpers.runtime import seeded
+from helpers.training.flow import export
+from helpers.upscalers import pulse, pulse_options, registry
+from helpers.weights import store
+from tests.test_stylegan import fill
+
+EMBEDDED = [
+    int(path.stem.removeprefix("compact_flow_x")) for path in store.EMBEDDED.glob("compact_flow_x[0-9].safetensors")
+]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Converted files of a test stay out of the reader's cache."""
+    monkeypatch.setenv("IDA_RD_CACHE", str(tmp_path / "cache"))
+
+
+def lr_image(height=8, width=6):
+    coarse = torch.rand(1, 3, 3, 3, generator=seeded("lr", height, width))
+    return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+
+
+@pytest.mark.parametrize("scale", sorted(EMBEDDED))
+def test_embedded_flow_draws_the_same_sample_for_the_same_key(scale):
+    upscale = registry.UPSCALERS["embedded_flow"](scale=scale)
+    lr = lr_image()
+    three = upscale(lr, [seeded(0, "a", q) for q in range(3)])
+    assert three.shape == (3, 3, 8 * scale, 6 * scale) and three.isfinite().all()
+    assert torch.allclose(upscale(lr, seeded(0, "a", 1)), three[1:2], atol=1e-4)
+    assert not torch.allclose(three[0], three[1], atol=1e-3)
+    cold = registry.UPSCALERS["embedded_flow"](scale=scale, heat=0.0)
+    assert torch.allclose(cold(lr, seeded(0)), cold(lr, seeded(1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 1), (9, 4)])
+def test_embedded_flow_takes_any_lr_size(size):
+    upscale = registry.UPSCALERS["embedded_flow"](scale=4)
+    assert upscale(lr_image(*size), seeded(0)).shape == (1, 3, 4 * size[0], 4 * size[1])
+
+
+def test_latents_are_scaled_by_the_heat():
+    one, two = (registry.draw_latents([(4, 2, 2)], [seeded("z")], heat)[0] for heat in (1.0, 0.5))
+    assert torch.equal(one * 0.5, two) and one.shape == (1, 4, 2, 2)
+
+
+def test_bicubic_is_deterministic_and_takes_no_heat():
+    upscale = registry.UPSCALERS["bicubic"](scale=4)
+    sr = upscale(lr_image(), [seeded(0), seeded(1)])
+    assert sr.shape == (2, 3, 32, 24) and torch.equal(sr[0], sr[1])
+    with pytest.raises(ValueError, match="heat 0"):
+        registry.UPSCALERS["bicubic"](scale=4, heat=1.0)
+
+
+def test_unknown_scale_names_what_is_embedded():
+    with pytest.raises(ValueError, match="compact_flow_x4"):
+        registry.UPSCALERS["embedded_flow"](scale=16)
+
+
+@pytest.mark.parametrize("bad", [torch.rand(2, 3, 4, 4), torch.rand(1, 1, 4, 4), torch.full((1, 3, 4, 4), 2.0)])
+def test_bad_lr_is_refused(bad):
+    with pytest.raises(ValueError, match="lr"):
+        registry.UPSCALERS["bicubic"](scale=2)(bad, seeded(0))
+
+
+def test_official_srflow_without_its_weights_says_where_to_put_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("IDA_RD_CACHE", str(tmp_path))
+    monkeypatch.delenv("IDA_RD_WEIGHTS", raising=False)
+    monkeypatch.setenv("IDA_RD_OFFLINE", "1")
+    with pytest.raises(ValueError, match="SRFlow_DF2K_4X.pth is missing"):
+        registry.UPSCALERS["srflow_df2k_4x"](scale=4)
+    with pytest.raises(ValueError, match="expected scale 4"):
+        registry.UPSCALERS["srflow_df2k_4x"](scale=8)
+
+
+def test_official_srflow_runs_from_a_file_put_by_hand(tmp_path, monkeypatch):
+    """A small SRFlow stands in for the official network; odd LR sides are padded and cropped again."""
+    torch.manual_seed(0)
+    small = srflow.SRFlow(scale=4, nf=16, nb=2, taps=(0, 1), K=1, L=3)
+    monkeypatch.setattr(srflow, "build", lambda name: srflow.SRFlow(scale=4, nf=16, nb=2, taps=(0, 1), K=1, L=3))
+    monkeypatch.setattr(store, "fetch", lambda name: tmp_path / "small.pth")
+    torch.save({f"module.{k}": v for k, v in small.state_dict().items()}, tmp_path / "small.pth")
+    upscale = registry.UPSCALERS["srflow_df2k_4x"](scale=4, heat=0.5)
+    sr = upscale(lr_image(5, 7), [seeded(0), seeded(1)])
+    assert sr.shape == (2, 3, 20, 28)
+    assert registry.weights_hash("srflow_df2k_4x", 4) == files.sha256_of(tmp_path / "small.pth")[:12]
+
+
+def test_configuration_travels_in_the_checkpoint(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    network = CompactFlow(scale=2, width=8, blocks=1, head=6, steps=(3,), hidden=(12,), clamp=0.7, noise=1 / 32)
+    export(network.eval(), tmp_path / "compact_flow_x2.safetensors", photographs=3)
+    monkeypatch.setattr(store, "embedded", lambda name: tmp_path / f"{name}.safetensors")
+    loaded = registry.load_compact_flow(2)
+    assert loaded.config == network.config
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), network.parameters(), strict=True))
+
+
+def test_samples_agree_with_their_lr_image():
+    upscale = registry.UPSCALERS["embedded_flow"](scale=4)
+    hr = torch.nn.functional.interpolate(torch.rand(1, 3, 8, 8, generator=seeded("smooth")), size=64, mode="bicubic")
+    lr = bicubic(hr.clamp(0, 1), 4)
+    again = bicubic(upscale(lr, seeded(0)).clamp(0, 1), 4)
+    assert (again - lr).square().mean() < 10**-3.8  # 38 dB
+
+
+# ---- cascades
+
+
+def test_a_cascade_is_its_stages_with_8_bits_between():
+    lr, keys = lr_image(4, 6), [seeded(0, "a", q) for q in range(3)]
+    sr = registry.build("embedded_flow_x4+embedded_flow_x2", scale=8, heat="1.0+0.5")(lr, keys)
+    assert sr.shape == (3, 3, 32, 48)
+    for q in range(3):
+        generator = seeded(0, "a", q)
+        middle = registry.embedded_flow(scale=4, heat=1.0)(lr, generator)
+        last = registry.embedded_flow(scale=2, heat=0.5)(quantize(middle), generator)
+        assert torch.allclose(sr[q : q + 1], last, atol=1e-4)
+
+
+def test_a_cascade_passes_a_lost_draw_on_as_nan(monkeypatch):
+    def loses_the_second(*, scale, heat, device):
+        def upscale(lr, generators):
+            sr = lr.expand(len(generators), -1, -1, -1).repeat_interleave(scale, 2).repeat_interleave(scale, 3).clone()
+            sr[1, 0, 0, 0] = torch.inf
+            return sr
+
+        return upscale
+
+    monkeypatch.setitem(registry.UPSCALERS, "loses", loses_the_second)
+    sr = registry.build("loses_x2+bicubic_x2", scale=4, heat=0)(lr_image(4, 4), [seeded(q) for q in range(3)])
+    assert sr.isfinite().flatten(1).all(1).tolist() == [True, False, True] and sr[1].isnan().all()
+
+
+@pytest.mark.parametrize(
+    "name, scale, heat, stages",
+    [
+        ("embedded_flow", 4, 1.0, [("embedded_flow", 4, 1.0)]),
+        ("embedded_flow_x8+embedded_flow_x4", 32, "1.0+0.1", [("embedded_flow", 8, 1.0), ("embedded_flow", 4, 0.1)]),
+        ("srflow_celeba_8x+srflow_df2k_4x", 32, 0.9, [("srflow_celeba_8x", 8, 0.9), ("srflow_df2k_4x", 4, 0.9)]),
+        ("bicubic_x2+embedded_flow_mixed_x4", 8, "0+1", [("bicubic", 2, 0.0), ("embedded_flow_mixed", 4, 1.0)]),
+    ],
+)
+def test_what_a_name_means(name, scale, heat, stages):
+    assert registry.stages(name, scale, heat) == stages
+
+
+@pytest.mark.parametrize(
+    "name, scale, heat, message",
+    [
+        ("srgan", 4, 1.0, "expected one of embedded_flow, .*got 'srgan'"),
+        ("embedded_flow+embedded_flow_x4", 32, 1.0, "got 'embedded_flow.embedded_flow_x4'"),
+        ("embedded_flow_x8+embedded_flow_x4", 16, 1.0, "expected scale 32, got 16"),
+        ("embedded_flow_x8+embedded_flow_x4", 32, "1+1+1", "expected a number, or 2 joined"),
+        ("embedded_flow", 4, "warm", "expected a number"),
+        ("srflow_df2k_4x", 8, 1.0, "expected scale 4, got 8"),
+    ],
+)
+def test_names_that_mean_nothing_stop(name, scale, heat, message):
+    with pytest.raises(ValueError, match=message):
+        registry.stages(name, scale, heat)
+
+
+def test_weights_of_a_cascade_are_those_of_its_stages():
+    one, two = (registry.weights_hash("embedded_flow", scale) for scale in (8, 4))
+    assert registry.weights_hash("embedded_flow_x8+embedded_flow_x4", 32) == f"{one}+{two}"
+
+
+# ---- searches
+
+
+def small_networks():
+    """A generator of 16x16 images, weights by rule, and the fit of its own mapping network."""
+    mapping, synthesis = fill(Mapping(16, 16, 2)), fill(Synthesis(16, fmap_base=64, fmap_max=16, style_size=16))
+    return mapping, synthesis, *generators.gaussian_fit(mapping, [torch.randn(2000, 16, generator=seeded("fit"))])
+
+
+def embed_small_generator(monkeypatch, folder):
+    """Let it stand in for the embedded generator, in the same kind of file."""
+    mapping, synthesis, mean, std = small_networks()
+    state = {f"mapping.{name}": tensor for name, tensor in mapping.state_dict().items()}
+    state |= {f"synthesis.{name}": tensor for name, tensor in synthesis.state_dict().items()}
+    path = folder / f"{generators.NAME}.safetensors"
+    save_file(state | {"fit.mean": mean, "fit.std": std}, path, {"images": "0"})
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "SHA256SUMS").write_text(f"{digest}  {path.name}\n")
+    monkeypatch.setattr(store, "EMBEDDED", folder)
+    generators.networks.cache_clear()
+    return path
+
+
+@pytest.fixture(name="small")
+def small_fixture(monkeypatch, tmp_path):
+    yield embed_small_generator(monkeypatch, tmp_path)
+    generators.networks.cache_clear()
+
+
+def face():
+    """An LR image 4x4 of an image that the small generator draws."""
+    network = generators.embedded_generator()
+    sr = pulse.search(torch.full((1, 3, 4, 4), 0.5), network, seeded("face"), steps=1, noise="zero").sr
+    return quantize(bicubic_float(sr, 4))
+
+
+def keys(n):
+    return [seeded(0, "face", q) for q in range(n)]
+
+
+def test_embedded_pulse_is_the_search_with_its_options(small):
+    lr, found = face(), []
+    upscale = registry.build("embedded_pulse(steps=3, noise=zero)", scale=4)
+    sr = upscale(lr, keys(3), on_result=found.append)
+    expected = pulse.search(lr, generators.embedded_generator(), keys(3), steps=3, noise="zero")
+    assert torch.equal(sr, expected.sr) and torch.equal(found[0].residual, expected.residual)
+    assert sr.shape == (3, 3, 16, 16) and not torch.allclose(sr[0], sr[1], atol=1e-2)
+    assert registry.weights_hash("embedded_pulse(steps=3)", 4) == files.sha256_of(small)[:12]
+    preset = registry.build("embedded_pulse(preset=pulse,steps=3)", scale=4)(lr, keys(2))
+    options = pulse.PRESETS["pulse"] | {"steps": 3}
+    assert torch.equal(preset, pulse.search(lr, generators.embedded_generator(), keys(2), **options).sr)
+
+
+def test_what_the_samples_must_agree_through_changes_them(small):
+    lr = face()
+    built = {f_ds: registry.build(f"embedded_pulse(f_ds={f_ds},steps=4)", scale=4) for f_ds in pulse_options.F_DS}
+    draws = {f_ds: upscale(lr, keys(2), downscale=bicubic_float) for f_ds, upscale in built.items()}
+    network = generators.embedded_generator()
+    assert torch.equal(draws["bicubic"], pulse.search(lr, network, keys(2), steps=4).sr)
+    assert torch.equal(draws["true"], pulse.search(lr, network, keys(2), steps=4, f_ds=bicubic_float).sr)
+    assert not torch.equal(draws["true"], draws["straight-through"])
+    rounded = built["straight-through"](lr, keys(2), downscale=box)
+    assert rounded.isfinite().all() and not torch.equal(rounded, draws["straight-through"])
+    for f_ds in ("true", "straight-through"):
+        with pytest.raises(ValueError, match=f"embedded_pulse: f_ds={f_ds} needs the downscaler"):
+            built[f_ds](lr, keys(2))
+    with pytest.raises(ValueError, match="f_ds, box: .* zero everywhere, as of rounding; .*f_ds=straight-through"):
+        built["true"](lr, keys(2), downscale=box)
+
+
+def official_folder(folder, monkeypatch, mapping):
+    """Files such as the official ones, of the small size; `mapping` instead of the fit if it is given."""
+    network, synthesis, mean, std = small_networks()
+    torch.save(synthesis.state_dict(), folder / "pulse_synthesis")
+    torch.save(network.state_dict() if mapping else {"mean": mean, "std": std}, folder / "fit")
+    files = {"pulse_synthesis": folder / "pulse_synthesis"}
+    files |= {"pulse_mapping" if mapping else "pulse_gaussian_fit": folder / "fit"}
+    monkeypatch.setattr(store, "locate", files.get)
+    monkeypatch.setattr(store, "fetch", lambda name: files[name])
+    return folder / "pulse_synthesis", folder / "fit"
+
+
+@pytest.mark.parametrize("mapping", [False, True])
+def test_official_pulse_runs_from_its_files(tmp_path, monkeypatch, mapping):
+    files = official_folder(tmp_path, monkeypatch, mapping)
+    sr = registry.build("pulse(steps=2)", scale=4)(torch.full((1, 3, 4, 4), 0.5), keys(2))
+    assert sr.shape == (2, 3, 16, 16) and sr.isfinite().all()
+    assert registry.weights_hash("pulse", 4) == "+".join(files.sha256_of(file)[:12] for file in files)
+    _, _, mean, std = small_networks()
+    found = generators.official_generator()
+    if mapping:
+        torch.testing.assert_close((found.mean, found.std), (mean, std), rtol=0.2, atol=0.05)  # other latents
+    else:
+        assert torch.equal(found.mean, mean) and torch.equal(found.std, std)
+
+
+def test_official_pulse_without_its_files_says_which(tmp_path, monkeypatch):
+    monkeypatch.setenv("IDA_RD_CACHE", str(tmp_path))
+    monkeypatch.delenv("IDA_RD_WEIGHTS", raising=False)
+    monkeypatch.setenv("IDA_RD_OFFLINE", "1")
+    with pytest.raises(ValueError, match="is missing: put it into"):
+        registry.build("pulse", scale=8)
+
+
+@pytest.mark.parametrize(
+    "name, normalised",
+    [
+        ("embedded_pulse", "embedded_pulse"),
+        ("embedded_pulse()", "embedded_pulse"),
+        ("embedded_pulse( steps = 100, f_ds=true )", "embedded_pulse(f_ds=true,steps=100)"),
+        ("pulse(eps=2e-3,learning_rate=.40)", "pulse(eps=0.002,learning_rate=0.4)"),
+        ("pulse(tile_latent=True,steps=1)", "pulse(steps=1,tile_latent=true)"),
+        ("pulse(loss=100*L2 + 0.05*GEOCROSS)", "pulse(loss=100*L2+0.05*GEOCROSS)"),
+        ("embedded_flow_x8+embedded_flow_x4", "embedded_flow_x8+embedded_flow_x4"),
+    ],
+)
+def test_equal_options_are_equal_names(name, normalised):
+    assert registry.normalised(name) == normalised == registry.normalised(normalised)
+    assert registry.searches(name) == ("pulse" in name)
+
+
+@pytest.mark.parametrize(
+    "name, heat, message",
+    [
+        ("embedded_pulse(stepz=3)", 1.0, "expected options among .*steps.*, got 'stepz'"),
+        ("embedded_pulse(steps=many)", 1.0, "steps: expected an integer, got 'many'"),
+        ("embedded_pulse(steps=0)", 1.0, "steps: expected an integer of at least 1, got 0"),
+        ("embedded_pulse(steps=3,steps=4)", 1.0, "steps: expected once"),
+        ("embedded_pulse(eps=-1)", 1.0, "eps: expected a number of at least 0, got -1.0"),
+        ("embedded_pulse(tile_latent=1)", 1.0, "tile_latent: expected true or false, got '1'"),
+        ("embedded_pulse(noise=loud)", 1.0, "noise: expected one of fixed, zero, trainable, got 'loud'"),
+        ("embedded_pulse(trainable_noise=3)", 1.0, "at least 0 with noise=trainable, got 3, noise=fixed"),
+        ("embedded_pulse(noise=trainable,trainable_noise=-1)", 1.0, "at least 0 .*got -1"),
+        ("embedded_pulse(loss=2*L3)", 1.0, "loss: expected terms like"),
+        ("embedded_pulse(preset=paper)", 1.0, "preset: expected one of ida_rd, pulse, got 'paper'"),
+        ("embedded_pulse(f_ds=no)", 1.0, "f_ds: expected one of bicubic, true, straight-through, got 'no'"),
+        ("embedded_pulse(steps=3", 1.0, "expected options as in embedded_pulse"),
+        ("embedded_flow(steps=3)", 1.0, "expected options as in embedded_pulse"),
+        ("embedded_pulse(steps=3)+bicubic_x2", 1.0, "expected options as in embedded_pulse.*alone"),
+        ("bicubic_x2+embedded_pulse_x2", 1.0, "expected embedded_pulse alone, not as a stage"),
+        ("embedded_pulse", 0.9, "heat is the radius of the sphere of starts: expected 1.0, got 0.9"),
+        ("embedded_pulse", "1.0+1.0", "heat: expected a number, or 1 joined"),
+    ],
+)
+def test_impossible_searches_stop(name, heat, message):
+    with pytest.raises(ValueError, match=message):
+        registry.stages(name, 4, heat)
+
+
+def test_searches_of_the_wrong_size_say_which_is_right(small):
+    with pytest.raises(ValueError, match="scale: expected a divisor of 16 from 2 to 8, got 3"):
+        registry.build("embedded_pulse", scale=3)
+    with pytest.raises(ValueError, match=r"expected HR images of 16x16 pixels, .* got 32x24 \(LR 8x6, x4\)"):
+        registry.build("embedded_pulse", scale=4)(lr_image(8, 6), keys(1))
+    with pytest.raises(ValueError, match="expected 1.0, got 0.5"):
+        registry.UPSCALERS["embedded_pulse"](scale=4, heat=0.5)
