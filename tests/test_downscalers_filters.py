@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from helpers.downscalers import DOWNSCALERS, adaptive, resize
-from helpers.downscalers.filters import filters as ds
+from helpers.downscalers import filters as ds
 from helpers.images import from_uint8, quantize
 
 PILLOW = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}  # Image.Resampling
