@@ -34,11 +34,11 @@ test: $(STAMP)  ## install and run the whole suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 notebooks: $(STAMP)  ## re-execute every notebook in place and keep only what is stable
-	$(BIN)/python -m tests.execute_notebooks $(NOTEBOOKS)
-	$(BIN)/python -m tests.fill_tables
+	$(BIN)/python -m tools.execute_notebooks $(NOTEBOOKS)
+	$(BIN)/python -m tools.fill_tables
 
 figures: $(STAMP)  ## redraw the figures of every notebook from the published rows
-	$(BIN)/python -m tests.execute_notebooks --figures $(NOTEBOOKS)
+	$(BIN)/python -m tools.execute_notebooks --figures $(NOTEBOOKS)
 
 dryrun: $(STAMP)  ## what this machine lacks for the paper's setting of each notebook, and where to get it
 	$(BIN)/python -m helpers.paper.profiles
@@ -47,7 +47,7 @@ paper: $(STAMP)  ## run the paper's setting of notebooks 03, 06, 08 on what is h
 	$(BIN)/python -m helpers.paper $(PARAMETERS)
 
 bench: $(STAMP)  ## time N_Q = 5 sampling and scoring against a plain loop, one core
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tools.bench
 
 lint: $(STAMP)  ## ruff: format check and lint, modules and notebooks
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .

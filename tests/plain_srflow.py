@@ -1,7 +1,7 @@
 """The official way to sample and score: one pass of the whole network per sample, nothing shared.
 
 What SRFlow's `get_sr` and the IDA-RD notebook's loop do (andreas128/SRFlow commit 5a007ad5,
-Byronliang8/IDA-RD commit 01f335f9), written plainly over the same modules: `tests/bench.py` and the tests
+Byronliang8/IDA-RD commit 01f335f9), written plainly over the same modules: `tools/bench.py` and the tests
 compare `Sampler` with it. And the rule that fills a network with reproducible weights.
 """
 

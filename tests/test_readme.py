@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fill_tables import BLOCKS, filled
+from tools.fill_tables import BLOCKS, filled
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -21,7 +21,7 @@ def test_the_ten_lines_run():
 
 @pytest.mark.parametrize("path", BLOCKS)
 def test_tables_are_those_of_the_published_rows_and_cards(path):
-    assert filled(path) == (ROOT / path).read_text(), "python -m tests.fill_tables"
+    assert filled(path) == (ROOT / path).read_text(), "python -m tools.fill_tables"
 
 
 def test_every_link_leads_somewhere():

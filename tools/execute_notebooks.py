@@ -1,12 +1,14 @@
 """Execute notebooks with their defaults: `make notebooks` and `make figures`.
 
-Run from the repository root as `python -m tests.execute_notebooks [--figures] notebooks/00_quickstart.ipynb ...`.
+Run from the repository root as `python -m tools.execute_notebooks [--figures] notebooks/00_quickstart.ipynb ...`.
 Without the flag each notebook is executed in place and only what is stable is kept: times, progress bars and
-papermill's metadata are dropped, so an unchanged run is an unchanged file; the rows in results/<its name> are published
-to data/results/. With it the published rows are put into results/figures/<its name> and the notebook reads them from
+papermill's metadata are dropped, so an unchanged run is an unchanged file, and pictures are stored small; the rows in
+results/<its name> are published to data/results/. With it the published rows are put into results/figures/<its name> and the notebook reads them from
 there: only figures and tables are made anew, the notebook stays as it is.
 """
 
+import base64
+import io
 import shutil
 import sys
 import time
@@ -14,10 +16,12 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from PIL import Image
 
 from helpers import results
 
 PUBLISHED = Path("data/results")
+PLOT_COLOURS = 20_000  # a picture with more colours holds photographs
 
 
 def execute(path: Path, parameters: dict | None = None) -> nbformat.NotebookNode:
@@ -35,7 +39,23 @@ def stable(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         if cell.cell_type == "code":
             cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+            for data in (out["data"] for out in cell.outputs if "image/png" in out.get("data", {})):
+                shrink(data)
     return notebook
+
+
+def shrink(data: dict) -> None:
+    """Store an inline picture as 256 colours (a plot) or as JPEG (photographs), whichever is smaller than the PNG."""
+    png = base64.b64decode(data["image/png"])
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    colours = image.getcolors(PLOT_COLOURS)
+    reduced = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) if colours else image
+    kind, options = ("png", {"optimize": True}) if colours else ("jpeg", {"quality": 88, "optimize": True})
+    file = io.BytesIO()
+    reduced.save(file, kind, **options)
+    if len(file.getvalue()) < 0.9 * len(png):  # a second call leaves it as it is
+        del data["image/png"]
+        data[f"image/{kind}"] = base64.b64encode(file.getvalue()).decode() + "\n" * (kind == "png")
 
 
 def in_place(path: Path) -> None:

@@ -1,6 +1,6 @@
 """The tables of README.md and data/weights/README.md, written from published rows and card files.
 
-`python -m tests.fill_tables` (the end of `make notebooks`) rewrites what stands between `<!-- name -->` and
+`python -m tools.fill_tables` (the end of `make notebooks`) rewrites what stands between `<!-- name -->` and
 `<!-- /name -->`; a test compares.
 """
 

@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: N_Q samples of one LR image and their distortions, against a plain loop.
+"""`python -m tools.bench`: N_Q samples of one LR image and their distortions, against a plain loop.
 
 Ours is `srflow.Sampler`, with the reference features of the distortion computed once per HR image; the other
 one full pass of the network and one of LPIPS per sample (`tests/plain_srflow.py`). Same weights, same latents,
@@ -338,7 +338,7 @@ def main() -> None:
             cases += [("plain", 256, 1), ("ours", 256, 1), ("ours", 256, 3)]
         for way, lr_side, n_samples in cases:
             case = (way, name, str(lr_side), str(n_samples))
-            command = [sys.executable, "-m", "tests.bench", "--device", options.device, "--memory", *case]
+            command = [sys.executable, "-m", "tools.bench", "--device", options.device, "--memory", *case]
             root = Path(__file__).parents[1]
             out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
             size = lr_side * args[0].scale
