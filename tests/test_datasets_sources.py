@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageCms
 
 from helpers.datasets import sources
-from helpers.datasets.sources import LIBRARY, library, load, names, preflight, read_manifest
+from helpers.datasets.sources import LIBRARY, groups, library, load, names, preflight, read_manifest
 from helpers.files import check_output
 from helpers.runtime import pick_device
 
@@ -159,6 +159,25 @@ def test_load_crops_and_names_what_exists(hr):
     (hr / "d.png").write_bytes(b"")
     with pytest.raises(ValueError, match="d.png: empty file"):
         load(hr, "d")
+
+
+def test_groups_are_photographs(tmp_path, hr):
+    found = groups("library", library())
+    assert list(found) == library() and set(found.values()) == set(LIBRARY)
+    assert found["chelsea_y022_x097"] == "chelsea"
+    assert groups("generated", ["generated_003"]) == {"generated_003": "generated_003"}
+    assert groups("portrait", ["astronaut"]) == {"astronaut": "astronaut"}
+    for seed, name in enumerate(("IMG_0001", "IMG_0002", "lake_y000_x000", "lake_y000_x256")):
+        picture(tmp_path / "roll" / f"{name}.png", seed=seed)
+    roll = names(tmp_path / "roll")  # the names of a folder mean nothing
+    assert groups(tmp_path / "roll", iter(roll)) == {name: name for name in roll} and len(roll) == 4
+    (hr / "x.csv").write_text("file,group\na.png,lake\nb.png,lake\nc.png,\n")
+    assert groups(hr / "x.csv", ["c", "b", "a"]) == {"c": "c", "b": "lake", "a": "lake"}
+    (hr / "x.csv").write_text("file,gender\na.png,f\nb.png,f\n")
+    assert groups(str(hr / "x.csv"), "ab") == {"a": "a", "b": "b"}
+    for dataset in ("library", hr, hr / "x.csv"):
+        with pytest.raises(ValueError, match="images, got astronaut_y000"):
+            groups(dataset, ["astronaut_y000"])
 
 
 # ---- the matrix

@@ -5,6 +5,7 @@ import hashlib
 import os
 import unicodedata
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -107,11 +108,37 @@ def load(dataset: str | Path, name: str, *, size: int = 256, multiple_of: int = 
     return crop_to_multiple(picture.image, multiple_of)
 
 
+def groups(dataset: str | Path, names: Iterable[str], *, size: int = 256) -> dict[str, str]:
+    """The photograph that each image comes from: images of one photograph are one observation.
+
+    Args:
+        dataset, size: as in `names`.
+        names: names of its images.
+
+    Returns:
+        Image -> photograph. A crop of the library belongs to its photograph, an image of a manifest to what the
+        manifest's column `group` says (where there is one); every other image is a photograph of its own.
+
+    Raises:
+        ValueError: a name that the data set does not have.
+    """
+    names, files = list(names), _files(dataset, size)[0]
+    if unknown := [name for name in names if name not in files]:
+        raise ValueError(f"{dataset}: expected names of its {len(files)} images, got {_some(unknown)}")
+    if str(dataset) == "library":
+        return {name: name.rsplit("_", 2)[0] for name in names}
+    if Path(dataset).suffix.lower() == ".csv":
+        rows = read_manifest(dataset)
+        return {name: rows[name].get("group") or name for name in names}
+    return {name: name for name in names}
+
+
 def read_manifest(path: str | Path) -> dict[str, dict[str, str]]:
     """Rows of a manifest by image name.
 
     Args:
-        path: CSV with a column `file` (relative to the manifest), mostly `sha256`, and any labels.
+        path: CSV with a column `file` (relative to the manifest), mostly `sha256`, sometimes `group` (see `groups`),
+            and any labels.
 
     Returns:
         File stem -> its row, in the order of the file.
