@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from helpers import __version__, files, weights
+from helpers import __version__, files, results, weights
 from helpers.downscalers.filters import matlab_bicubic
 from helpers.images import check_images
 from helpers.networks.compact_lpips import CompactLPIPS
@@ -191,13 +191,11 @@ DISTORTIONS = {
     "1-ms_ssim": lambda sr, hr: 1 - ms_ssim(sr, hr),
     "1-ssim_piq_downsampled": lambda sr, hr: 1 - ssim_piq_downsampled(sr, hr),
 }
-_DISTANCES = ("lpips", "lpips_embedded", "dists", "mse")
-LOWER_IS_BETTER = {name: name.startswith("1-") or name in _DISTANCES for name in DISTORTIONS}
 MINIMUM_SIDE = {name: _SIDES[name.removeprefix("1-")] for name in DISTORTIONS}
 OF_MEAN = "_of_mean"
 OF_LR = ("lr_mse", "consistency_mse")
-LOWER_IS_BETTER |= {name + OF_MEAN: lower for name, lower in LOWER_IS_BETTER.items()} | dict.fromkeys(OF_LR, True)
 MINIMUM_SIDE |= {name + OF_MEAN: side for name, side in MINIMUM_SIDE.items()} | dict.fromkeys(OF_LR, 1)
+LOWER_IS_BETTER = {name: results.lower_is_better(name) for name in MINIMUM_SIDE}
 
 
 def as_distortion(name: str) -> str:

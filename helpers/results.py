@@ -32,10 +32,27 @@ ASIDE = ("dataset", "image", "scale", "upscaler", "reason")
 INTEGERS = {"scale", "seed", "sample", "height", "width"}
 FLOATS = {"level", "value", *SEARCH, "clipped", "seconds", "lr_bits"}  # NaN is an empty field, but for `value`: "nan"
 ONE_OF = {"weights": ["upscaler", "scale"], "metric": ["distortion"], "version": []}  # one value within these
+HIGHER_IS_BETTER = ("psnr", "ssim", "ssim_piq_downsampled", "ms_ssim")  # and their "_of_mean"
+LOWER_IS_BETTER = ("lpips", "lpips_embedded", "dists", "mse", "lr_mse", "consistency_mse")  # and "1-ssim" etc.
 
 _HEADER = ",".join(COLUMNS)
 _SCHEMA = zlib.crc32(_HEADER.encode())  # each checksum starts here, so a line also vouches for its columns
 _held: set[Path] = set()  # locks of this process
+
+
+def lower_is_better(distortion: str) -> bool | None:
+    """Direction of a distortion's values, from its name alone: True where less means closer to the HR image.
+
+    Args:
+        distortion: the name in the row: "lpips", "1-ssim", "psnr_of_mean".
+
+    Returns:
+        True or False; None for a name that is not the project's: its direction is the caller's to state.
+    """
+    name = distortion.removesuffix("_of_mean")
+    if name in LOWER_IS_BETTER or (name.startswith("1-") and name[2:] in HIGHER_IS_BETTER[1:]):  # no "1-psnr"
+        return True
+    return False if name in HIGHER_IS_BETTER else None
 
 
 def append(rows: Iterable[dict], rows_dir: str | Path) -> None:

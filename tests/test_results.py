@@ -271,3 +271,12 @@ def test_images_set_aside_are_listed_with_the_newest_reason_until_taken_back(tmp
     (tmp_path / "aside.csv").write_text("image,why\na,b\n")
     with pytest.raises(ValueError, match="expected the columns dataset,image"):
         results.aside(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "lower"),
+    [("lpips", True), ("1-ssim_of_mean", True), ("lr_mse", True), ("psnr_of_mean", False), ("ms_ssim", False),
+     ("1-psnr", None), ("mine", None)],
+)  # fmt: skip
+def test_direction_of_a_distortion_from_its_name(name, lower):
+    assert results.lower_is_better(name) is lower

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from helpers.distortions import LOWER_IS_BETTER
+from helpers import results
 from helpers.runtime import seeded
 from helpers.stats import rankings
 
@@ -192,7 +192,7 @@ def samples_or_images(
 def _means(rows: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
     """Images (index) x conditions: per-image means, lower is better, of the images that have all conditions."""
     means = rankings.per_image(rows, by)["mean"].dropna()
-    means = -means if LOWER_IS_BETTER.get(rows.distortion.iloc[0]) is False else means
+    means = -means if results.lower_is_better(rows.distortion.iloc[0]) is False else means
     if means.shape[1] < 2 or means.empty:
         got = f"{list(means)} and {len(means)} such images"
         raise ValueError(f"expected two conditions or more and an image that has all, got {got}")

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator
 
-from helpers.distortions import LOWER_IS_BETTER
+from helpers import results
 from helpers.stats import rankings
 
 DRAW = ["image", "seed", "sample"]
@@ -107,9 +107,9 @@ def differences(
     for part, by in ((plain, ["degradation"]), (damaged, ["degradation", "level"])):
         rankings.per_image(part.assign(degradation=part.degradation.fillna("")), by)  # refuses what is mixed
     metric = rows.distortion.iloc[0]
-    if lower_is_better is None and metric not in LOWER_IS_BETTER:
+    if lower_is_better is None and results.lower_is_better(metric) is None:
         raise ValueError(f"expected a distortion of known direction, got {metric!r}: pass lower_is_better")
-    sign = 1 if (LOWER_IS_BETTER[metric] if lower_is_better is None else lower_is_better) else -1
+    sign = 1 if (results.lower_is_better(metric) if lower_is_better is None else lower_is_better) else -1
     twin, lines = plain.set_index(DRAW).value, []
     undamaged = rankings.per_image(plain.assign(degradation=""), "degradation")["mean"].iloc[:, 0].mean()
     for level, group in damaged.groupby("level"):

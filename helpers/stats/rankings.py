@@ -19,14 +19,13 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
-from helpers.distortions import LOWER_IS_BETTER
-from helpers.results import KEY
+from helpers import results
 from helpers.runtime import seeded
 
 RESAMPLES = 9999
 SMALL = 30  # below this many images the bootstrap covers too rarely: t interval, called indicative
 WILCOXON_EFFICIENCY = 3 / math.pi  # 0.955 of the t test's, under normal differences
-SETTINGS = [name for name in KEY if name not in ("image", "seed", "sample")]  # constant unless compared
+SETTINGS = [name for name in results.KEY if name not in ("image", "seed", "sample")]  # constant unless compared
 COUNTS = ["draws", "nan_draws", "inf_draws"]
 
 
@@ -522,10 +521,10 @@ def _named(table: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
 def _direction(rows: pd.DataFrame, lower_is_better: bool | None) -> bool:
     if lower_is_better is not None:
         return lower_is_better
-    unknown = [name for name in rows.distortion.unique() if name not in LOWER_IS_BETTER]
+    unknown = [name for name in rows.distortion.unique() if results.lower_is_better(name) is None]
     if unknown or rows.empty:
         raise ValueError(f"expected distortions of known direction, got {unknown}: pass lower_is_better")
-    return LOWER_IS_BETTER[rows.distortion.iloc[0]]
+    return results.lower_is_better(rows.distortion.iloc[0])
 
 
 def _rank(means: pd.Series, lower: bool) -> pd.Series:
