@@ -1,14 +1,19 @@
-"""Files that are whole or not there: output folders, atomic writes, locks between processes, hashes."""
+"""Files on the disk: output folders, writes that are whole or never happen, locks between processes, hashes.
+
+Also what comes with the package (`packaged`), and answers kept while a file does not change (`cache_by_stat`).
+"""
 
 import contextlib
 import hashlib
 import io
 import os
+import secrets
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from functools import lru_cache
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache, wraps
 from pathlib import Path
 
 if sys.platform == "win32":
@@ -17,6 +22,16 @@ else:
     import fcntl
 
 _threads = threading.Lock()
+
+
+def packaged(name: str) -> Path:
+    """A folder of data that comes with the package: `helpers/data/<name>` once installed, `data/<name>` in a checkout.
+
+    Args:
+        name: "weights" or "manifests".
+    """
+    installed = Path(__file__).parent / "data" / name
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "data" / name
 
 
 def check_output(folder: str | Path, *inputs: str | Path) -> Path:
@@ -51,11 +66,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
             for good if the block raises.
 
     Yields:
-        A name that no other process or thread writes to, with the suffix of `path`.
+        A short name that no other process, thread or machine writes to, with the suffix of `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}.part{path.suffix}")
+    part = path.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
     try:
         yield part
         os.replace(part, path)
@@ -162,6 +177,26 @@ def git_hash_of(path: str | Path) -> str:
 def forget_hashes() -> None:
     """Hash every file anew from now on, even one of the same size and time of change."""
     _hash.cache_clear()
+
+
+def cache_by_stat(function: Callable) -> Callable:
+    """Decorate a function of one path: call it again only after the file or folder there has changed.
+
+    What has changed within the last two seconds is read each time: a clock may be too coarse to show the next change.
+    """
+    remembered = lru_cache(maxsize=64)(lambda path, *stamp: function(path))
+
+    @wraps(function)
+    def call(path: Path):
+        try:
+            stat = os.stat(path)
+        except OSError:
+            return function(path)
+        if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) < 2_000_000_000:
+            return function(path)
+        return remembered(path, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+    return call
 
 
 @lru_cache(maxsize=256)

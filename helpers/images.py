@@ -1,11 +1,13 @@
-"""RGB image batches: float32 in [0, 1], shape (N, 3, H, W); files of them, 8-bit levels, what is refused."""
+"""RGB images: float32 in [0, 1], shape (N, 3, H, W); their 8-bit levels, their files, and what is refused."""
 
 import hashlib
 import os
 import re
 import stat
 import threading
-from collections.abc import Collection
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +17,9 @@ import torch
 from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
+from helpers.files import replacing
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 89_478_485  # Pillow warns of a decompression bomb from here on
 ON_REQUEST = {"16-bit", "cmyk"}
 TIFF = (b"II*\0", b"MM\0*")
@@ -112,7 +117,7 @@ class Picture(NamedTuple):
     problem: str = ""
     stop: bool = False  # the problem concerns the whole data set rather than one file
     notes: tuple[str, ...] = ()  # conversions that were needed
-    format: str = ""  # by content, as Pillow names it
+    format: str = ""  # by content, as Pillow names it; "" where it is not known
     profile: str = ""  # colour profile, "" for sRGB or none
     sha256: str = ""  # of the file
 
@@ -186,7 +191,7 @@ def write_rgb(image: Tensor, path: str | Path) -> None:
 
     Args:
         image: shape (1, 3, H, W); clipped to [0, 1] and rounded to nearest.
-        path: ends in .png; its folder exists.
+        path: ends in .png; its folder is made.
 
     Raises:
         ValueError: several images, a non-finite value, or another file type (a lossy LR would change scores).
@@ -194,9 +199,62 @@ def write_rgb(image: Tensor, path: str | Path) -> None:
     if image.ndim != 4 or image.shape[:2] != (1, 3) or Path(path).suffix.lower() != ".png":
         raise ValueError(f"expected one image (1, 3, H, W) and a .png, got {tuple(image.shape)} and {path}")
     levels = to_uint8(image)[0].permute(1, 2, 0).cpu().numpy()
-    part = Path(path).with_name(f".{os.getpid()}-{threading.get_ident()}.part")
-    Image.fromarray(levels).save(part, format="PNG")
-    os.replace(part, path)
+    with replacing(path) as part:
+        Image.fromarray(levels).save(part, format="PNG")
+
+
+def list_folder(folder: str | Path, *, below: bool = False) -> tuple[list[Path], list[Path]]:
+    """Files of a folder that are pictures by their suffix, and its other entries: hidden ones, folders, other files.
+
+    Args:
+        folder: an existing folder.
+        below: its subfolders too.
+
+    Returns:
+        Both sorted. A link that leads nowhere counts by its name: reading it says what is wrong.
+    """
+    pictures, others = [], []
+    for entry in sorted(Path(folder).rglob("*") if below else Path(folder).iterdir()):
+        is_picture = entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
+        (pictures if is_picture and not os.path.isdir(entry) else others).append(entry)
+    return pictures, others
+
+
+def list_pictures(folder: str | Path) -> tuple[dict[str, Path], list[str]]:
+    """The pictures of a folder by their stem, sorted, and the names of its other entries.
+
+    Raises:
+        ValueError: no picture in it, a stem twice, or a file name that is no text.
+    """
+    files, others = list_folder(folder)
+    if not files:
+        raise ValueError(f"{folder}: expected images ({' '.join(SUFFIXES)}), got {len(others)} other entries")
+    if twice := same_stems(file.name for file in files):
+        raise ValueError(f"{folder}: expected each stem once, got {'; '.join(twice)}")
+    if bad := [repr(file.name) for file in files if not _is_text(file.name)]:
+        raise ValueError(f"{folder}: expected file names in UTF-8, got {', '.join(bad)}")
+    return {stem_of(file): file for file in files}, [entry.name for entry in others]
+
+
+def stem_of(file: str | Path) -> str:
+    """Name of an image: its file stem, composed the same way on every system (macOS splits accents off)."""
+    return unicodedata.normalize("NFC", Path(file).stem)
+
+
+def same_stems(files: Iterable[str]) -> list[str]:
+    """File names that share a stem, letter case aside: "a.jpg, A.png" for each such stem."""
+    groups = defaultdict(list)
+    for file in files:
+        groups[stem_of(file).casefold()].append(file)
+    return [", ".join(group) for group in groups.values() if len(group) > 1]
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _decode(path: Path, content: bytes, max_pixels: int, allow: Collection[str], background) -> Picture:

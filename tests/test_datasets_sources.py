@@ -1,19 +1,15 @@
-"""Data sets and their preflight: rows B01, B07, B09, B16, B17, B19 to B22, B25 to B29 and B42 to B44."""
+"""Data sets: names, images, photographs; folders and manifests."""
 
 import csv
 import hashlib
 import os
-import sys
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image
 
-from helpers.datasets import sources
-from helpers.datasets.sources import LIBRARY, groups, library, load, names, preflight, read_manifest
-from helpers.files import check_output
-from helpers.runtime import pick_device
+from helpers.datasets import LIBRARY, groups, library, load, names, preflight, read_manifest, sources
 
 
 def picture(path, height=32, width=32, seed=0, **options):
@@ -24,95 +20,16 @@ def picture(path, height=32, width=32, seed=0, **options):
     return path
 
 
+def three(folder, side):
+    """A folder of three good pictures."""
+    for seed, name in enumerate("abc"):
+        picture(folder / f"{name}.png", side, side, seed=seed)
+    return folder
+
+
 @pytest.fixture
 def hr(tmp_path):
-    """Three good pictures."""
-    for seed, name in enumerate(("a", "b", "c")):
-        picture(tmp_path / "hr" / f"{name}.png", seed=seed)
-    return tmp_path / "hr"
-
-
-@pytest.fixture
-def lr(tmp_path):
-    """Their LR images at x4."""
-    for seed, name in enumerate(("a", "b", "c")):
-        picture(tmp_path / "lr" / f"{name}.png", 8, 8, seed=seed)
-    return tmp_path / "lr"
-
-
-def stops(*args, **options):
-    """The message with which the preflight refuses."""
-    with pytest.raises(ValueError) as caught:
-        preflight(*args, **options)
-    return str(caught.value)
-
-
-# ---- the library
-
-
-def test_library_has_whole_crops_of_many_photographs():
-    found = library()
-    assert len(found) == 27 and len(set(found)) == 27
-    assert found[:10] == [name for name in found if name.rsplit("_", 2)[0] not in seen_before(found, name)]
-    assert {name.rsplit("_", 2)[0] for name in found[:10]} == set(LIBRARY)
-    images = torch.cat([load("library", name) for name in found])
-    assert images.shape == (27, 3, 256, 256) and images.dtype == torch.float32
-    assert (images.flatten(1).std(1) > 0.02).all()
-    assert len({image.numpy().tobytes() for image in images}) == 27
-
-
-def seen_before(found, name):
-    return {other.rsplit("_", 2)[0] for other in found[: found.index(name)]}
-
-
-def test_library_crops_do_not_overlap():
-    corners = {}
-    for name in library(192):
-        photograph, y, x = name.rsplit("_", 2)
-        corners.setdefault(photograph, []).append((int(y[1:]), int(x[1:])))
-    for own in corners.values():
-        assert len(own) <= sources.CROPS
-        assert all(max(abs(y - v), abs(x - w)) >= 192 for y, x in own for v, w in own if (y, x) != (v, w))
-
-
-def test_library_names_say_where_the_pixels_are():
-    import skimage.data
-
-    name = "chelsea_y022_x097"
-    assert name in library()
-    expected = skimage.data.chelsea()[22:278, 97:353]
-    np.testing.assert_array_equal((load("library", name)[0].permute(1, 2, 0) * 255).numpy(), expected)
-    load("library", name).zero_()  # a copy: the next reader sees the photograph
-    np.testing.assert_array_equal((load("library", name)[0].permute(1, 2, 0) * 255).numpy(), expected)
-
-
-def test_library_leaves_out_flat_crops(monkeypatch):
-    everything = len(library(128))
-    sources._crops.cache_clear()
-    monkeypatch.setattr(sources, "DETAIL", 0.03)
-    assert 0 < len(library(128)) < everything
-    sources._crops.cache_clear()
-
-
-def test_library_needs_no_download(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError("the network was used")
-
-    monkeypatch.setattr("socket.socket.connect", refuse)
-    sources._photograph.cache_clear()
-    sources._crops.cache_clear()
-    assert len(library(256)) == 27
-
-
-def test_library_says_what_is_missing(monkeypatch):
-    monkeypatch.setitem(LIBRARY, "moon", ("skimage", "data/no_such.png", "", ""))
-    with pytest.raises(ValueError, match="expected data/no_such.png inside the installed package skimage"):
-        library(64)
-    with pytest.raises(ValueError, match="at least 1, got 0"):
-        library(0)
-
-
-# ---- folders and manifests
+    return three(tmp_path / "hr", 32)
 
 
 def test_folder_and_manifest_give_the_same_images(hr):
@@ -180,230 +97,16 @@ def test_groups_are_photographs(tmp_path, hr):
             groups(dataset, ["astronaut_y000"])
 
 
-# ---- the matrix
-
-
-def test_preflight_reports_everything_at_once(hr, lr):
-    (hr / "empty.png").touch()
-    (hr / "page.png").write_text("<html>")
-    whole = (hr / "a.png").read_bytes()
-    (hr / "cut.png").write_bytes(whole[: len(whole) // 2])
-    picture(hr / "small.png", 20, 40, seed=7)
-    report = preflight(hr, 4, minimum_side=31)
-    assert report.names == ["a", "b", "c"]
-    assert [name for name, _ in report.aside] == ["cut", "empty", "page", "small"]
-    message = stops(hr, 4, minimum_side=31, strict=True)
-    for expected in (
-        "4 problems",
-        "cut: cannot be",
-        "empty: empty file",
-        "page: looks like a web",
-        "small: 20x40",
-    ):
-        assert expected in message
-    picture(lr / "a.png", 9, 9)
-    message = stops(hr, 3, minimum_side=31, scales=(2, 4), lr_folder=lr)
-    for expected in (
-        "scale: expected one with an upscaler, 2, 4, got 3",
-        "no LR image for 4",
-        "a: expected an LR",
-        "page",
-    ):
-        assert expected in message
-
-
-def test_b01_missing_or_empty_folder_or_wrong_extension(tmp_path):
-    assert "expected a folder of images (.bmp .gif .jpeg .jpg" in stops(tmp_path / "none", 4)
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    assert f"{empty}: expected images" in stops(empty, 4)
-    (empty / "a.txt").write_text("text")
-    assert "got 1 other entries" in stops(empty, 4)
-    (empty / "a.png").touch()
-    assert "no image of 1 is left" in stops(empty, 4) and "zero bytes" in stops(empty, 4)
-
-
-def test_b07_lossy_lr(hr, lr):
-    picture(lr / "b.png", 8, 8, format="JPEG")
-    message = stops(hr, 4, lr_folder=lr)
-    assert "1 problem before" in message and "b: expected a lossless LR file, got JPEG" in message
-    report = preflight(hr, 4, lr_folder=lr, allow_lossy_lr=True)
-    assert report.names == ["a", "b", "c"] and "LR content is JPEG, the name says .png: b" in report.notes
-
-
-def test_b09_sixteen_bit_grey_stops_or_is_taken_on_request(hr):
-    Image.fromarray(np.arange(1024, dtype=np.uint16).reshape(32, 32) * 64).save(hr / "b.png")
-    assert "b: 16-bit grey" in stops(hr, 4)
-    assert preflight(hr, 4, allow={"16-bit"}).names == ["a", "b", "c"]
-
-
-def test_b16_exif_orientation_of_hr_and_lr_alike(hr, lr):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    picture(hr / "b.png", 32, 64, exif=exif)
-    picture(lr / "b.png", 8, 16, exif=exif)
-    report = preflight(hr, 4, lr_folder=lr)
-    assert report.names == ["a", "b", "c"]
-    assert load(hr, "b").shape == (1, 3, 64, 32)
-    picture(lr / "b.png", 8, 16)
-    assert "b: expected an LR image of 16x8" in stops(hr, 4, lr_folder=lr)
-
-
-def test_b17_profiles_of_hr_and_lr_agree(hr, lr):
-    other = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
-    picture(hr / "b.png", icc_profile=other)
-    assert any("XYZ" in note and note.endswith("not applied: b") for note in preflight(hr, 4).notes)
-    assert "b: expected one colour profile, got 'XYZ" in stops(hr, 4, lr_folder=lr)
-    picture(lr / "b.png", 8, 8, icc_profile=other)
-    assert preflight(hr, 4, lr_folder=lr).names == ["a", "b", "c"]
-
-
-def test_b19_size_not_a_multiple_of_the_scale(hr, lr):
-    picture(hr / "b.png", 35, 34)
-    report = preflight(hr, 4, lr_folder=lr)  # LR is 8x8, that of the 32x32 crop
-    assert report.names == ["a", "b", "c"] and "cropped to a multiple of 4: b" in report.notes
-
-
-def test_b20_too_small(hr):
-    picture(hr / "b.png", 31, 40)
-    [(name, reason)] = preflight(hr, 4, minimum_side=31).aside  # 28 pixels after cropping to the multiple
-    assert name == "b" and "31x40 is too small at scale 4: expected sides of at least 31" in reason
-    assert preflight(hr, 1, minimum_side=31).aside == []
-    [(_, reason)] = preflight(hr, 4, minimum_lr_side=8).aside
-    assert "8 after downscaling" in reason
-    assert len(preflight(hr, 4, minimum_lr_side=7).names) == 3
-
-
-def test_b21_not_square_odd_or_very_wide(hr):
-    picture(hr / "d.png", 179, 32)
-    picture(hr / "e.png", 1, 4096)
-    report = preflight(hr, 4, minimum_side=31)
-    assert report.names == ["a", "b", "c", "d"] and report.aside[0][0] == "e"
-    assert load(hr, "d", multiple_of=4).shape == (1, 3, 176, 32)
-
-
-def test_b22_ratio_is_not_the_scale_or_has_no_upscaler(hr, lr):
-    picture(lr / "b.png", 8, 11)
-    message = stops(hr, 4, lr_folder=lr, scales=(2, 4, 8))
-    assert "b: expected an LR image of 8x8 for scale 4, got 8x11, a ratio of 4 by 2.91" in message
-    assert "scales with an upscaler: 2, 4, 8" in message
-    assert "expected one with an upscaler, 2, 4, 8, got 5" in stops(hr, 5, scales=(2, 4, 8))
-    with pytest.raises(ValueError, match="at least 1, got 0"):
-        preflight(hr, 0)
-
-
-def test_b25_pairs_by_stem(hr, lr):
-    (lr / "a.png").rename(lr / "z.png")
-    message = stops(hr, 4, lr_folder=lr)
-    assert "no LR image for 1: a" in message and "no HR image for 1 LR images: z" in message
-    (lr / "z.png").rename(lr / "a.png")
-    picture(lr / "a.jpg", 8, 8)
-    picture(lr / "B.png", 8, 8)
-    message = stops(hr, 4, lr_folder=lr)
-    assert "each stem once" in message and "a.jpg, a.png" in message and "B.png, b.png" in message
-    picture(hr / "c.bmp")
-    with pytest.raises(ValueError, match="c.bmp, c.png"):
-        names(hr)
-
-
-def test_b25_accents_composed_or_not_are_one_stem(hr, lr):
-    picture(hr / "caf\u00e9.png")
-    picture(lr / "cafe\u0301.png", 8, 8)  # as macOS writes it
-    assert "caf\u00e9" in preflight(hr, 4, lr_folder=lr).names
-    assert load(lr, "caf\u00e9").shape == (1, 3, 8, 8)
-
-
-def test_b26_hidden_files_and_folders_are_ignored_and_counted(hr):
-    for name in (".DS_Store", "Thumbs.db", "._a.png", "notes.txt"):
-        (hr / name).write_bytes(b"x")
-    (hr / "folder.png").mkdir()
-    report = preflight(hr, 4)
-    assert report.names == ["a", "b", "c"] and report.aside == []
-    [note] = report.notes
-    assert all(name in note for name in (".DS_Store", "Thumbs.db", "._a.png", "notes.txt", "folder.png"))
-
-
-@pytest.mark.skipif(os.name == "nt", reason="no links and pipes")
-def test_b27_unreadable_files_and_links(hr):
-    (hr / "loop.png").symlink_to(hr / "loop.png")
-    (hr / "gone.png").symlink_to(hr / "nowhere.png")
-    os.mkfifo(hr / "pipe.png")
-    report = preflight(hr, 4)
-    assert report.names == ["a", "b", "c"]
-    assert [name for name, _ in report.aside] == ["gone", "loop", "pipe"]
-
-
-def test_b28_odd_names(tmp_path):
-    odd = ["with space", "{x}", "new\nline", "\u00e4\u6f22", "n" * 251, "'\"$x;", "a.b", "-flag"]
-    if os.name == "nt":
-        odd = [name for name in odd if not set(name) & set('\n"')]
-    for seed, name in enumerate(odd):
-        picture(tmp_path / "odd" / f"{name}.png", seed=seed)
-    assert sorted(preflight(tmp_path / "odd", 4).names) == sorted(odd)
-    assert all(load(tmp_path / "odd", name).shape == (1, 3, 32, 32) for name in odd)
-    if sys.platform == "linux":  # elsewhere such a name cannot exist
-        path = os.fsencode(tmp_path / "odd") + b"/bad\xff.png"
-        with open(path, "wb") as stream:
-            stream.write((tmp_path / "odd" / "{x}.png").read_bytes())
-        assert "file names in UTF-8" in stops(tmp_path / "odd", 4)
-
-
-def test_b29_same_picture_twice(hr):
-    Image.open(hr / "a.png").save(hr / "d.bmp")  # other bytes, same pixels
-    report = preflight(hr, 4)
-    assert len(report.names) == 4
-    assert "the same picture twice, 3 distinct ones: a = d" in report.notes
-
-
-def test_b42_more_images_than_exist(hr):
-    assert names(hr, 3) == ["a", "b", "c"] and preflight(hr, 4, n_images=2).names == ["a", "b"]
-    for wrong in (0, -1, 4):
-        with pytest.raises(ValueError, match=f"expected 1 to 3, .* got {wrong}"):
-            names(hr, wrong)
-        assert f"got {wrong}" in stops(hr, 4, n_images=wrong)
-    with pytest.raises(ValueError, match="expected 1 to 27"):
-        names("library", 28)
-
-
-def test_b43_device_that_does_not_exist():
-    for wrong in ("cuda:99", "gpu"):
-        with pytest.raises(ValueError, match=wrong):
-            pick_device(wrong)
-    if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="has 0 CUDA devices"):
-            pick_device("cuda")
-
-
-def test_b44_output_folder(tmp_path, hr, monkeypatch):
-    assert check_output(tmp_path / "new" / "rows", hr).is_dir()
-    assert not list((tmp_path / "new" / "rows").iterdir())  # the probe is gone
-    for inside in (hr, hr / "rows", hr / ".." / "hr" / "rows"):
-        with pytest.raises(ValueError, match="outside the input folder"):
-            check_output(inside, hr)
-    (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="expected a folder to write into"):
-        check_output(tmp_path / "file")
-
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("tempfile.TemporaryFile", full)
-    with pytest.raises(ValueError, match="No space left"):
-        check_output(tmp_path / "new")
-
-
-def test_b44_read_only_folder(tmp_path):
-    path = tmp_path / "locked"
-    path.mkdir()
-    path.chmod(0o500)
-    if os.access(path, os.W_OK):  # root may write anywhere but here
-        path = "/proc/ida-rd"
-    with pytest.raises(ValueError, match="expected a folder to write into"):
-        check_output(path)
-
-
-def test_preflight_of_the_library():
-    report = preflight("library", 4, minimum_side=161, scales=(2, 4, 8))
-    assert report.names == library() and report.aside == [] and report.notes == []
-    assert len(preflight("library", 4, minimum_side=300, size=320).names) == len(library(320))
-    assert "no image of 27 is left" in stops("library", 4, minimum_side=257)
+def test_a_folder_is_listed_again_only_when_it_has_changed(hr, monkeypatch):
+    listed = []
+    monkeypatch.setattr(
+        sources, "list_pictures", lambda path, call=sources.list_pictures: listed.append(path) or call(path)
+    )
+    assert names(hr) == names(hr) and len(listed) == 2  # a new folder may change within the same tick of the clock
+    later = os.stat(hr).st_ctime_ns + 3_000_000_000
+    monkeypatch.setattr("time.time_ns", lambda: later)
+    for name in "abcab":
+        load(hr, name)
+    assert len(listed) == 3
+    picture(hr / "d.png", seed=3)
+    assert load(hr, "d").shape == (1, 3, 32, 32) and names(hr) == ["a", "b", "c", "d"]

@@ -1,7 +1,10 @@
-"""Faces of photographs, cut out upright as the training faces of a generator were; the extra `align` finds them.
+"""Cut faces out of photographs, upright and square like the faces that a generator was trained on.
 
-FFHQ images, samples of a generator and the portrait need none of this. `python -m helpers.datasets.alignment SOURCE TARGET
---side 64 --crop embedded` turns a folder of photographs into a folder of faces that every notebook takes as `dataset`.
+FFHQ images, samples of a generator and the portrait need none of this. With the extra `align`,
+
+    python -m helpers.datasets.alignment SOURCE TARGET --side 64 --crop embedded
+
+turns a folder of photographs into a folder of faces that every notebook takes as its `dataset`.
 
 The landmarks come from dlib's 68-point predictor. Its file is public domain by its author's word, but was trained on
 iBUG 300-W, whose licence excludes commercial use: the author asks to treat the file likewise.
@@ -21,8 +24,17 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from helpers import datasets, files
-from helpers.images import check_images, from_uint8, read_picture, to_uint8, write_rgb
+from helpers import files
+from helpers.images import (
+    SUFFIXES,
+    check_images,
+    from_uint8,
+    list_folder,
+    list_pictures,
+    read_picture,
+    to_uint8,
+    write_rgb,
+)
 
 SIDE = 1024  # of an FFHQ image: every face is cut at this size, then reduced
 MINIMUM = 8  # least side of the square in the photograph, in pixels; below it the recipe's borders vanish
@@ -184,10 +196,10 @@ def align_folder(source: str | Path, target: str | Path, side: int = SIDE, *, cr
         raise ValueError(f"{source}: expected a folder of photographs, found no such folder")
     if crop not in CROPS or not 1 <= side <= SIDE:
         raise ValueError(f"expected a side of 1 to {SIDE} and crop {' or '.join(CROPS)}, got {side} and {crop!r}")
-    datasets.names(source)  # refuses a stem twice, a folder without pictures
+    list_pictures(source)  # refuses a stem twice, a folder without pictures
     target = files.check_output(target, source)
-    if old := [path.name for path in target.iterdir() if path.suffix.lower() in datasets.SUFFIXES]:
-        raise ValueError(f"{target}: expected a folder without images, got {len(old)}, such as {min(old)}")
+    if old := list_folder(target)[0]:
+        raise ValueError(f"{target}: expected a folder without images, got {len(old)}, such as {old[0].name}")
     rows = []
     for path in sorted(Path(source).iterdir()):
         if not path.name.startswith("."):
@@ -201,8 +213,8 @@ def align_folder(source: str | Path, target: str | Path, side: int = SIDE, *, cr
 
 def _align_file(path: Path, target: Path, side: int, crop: str, reading: dict) -> list[dict]:
     """Rows of one entry of the folder; its faces are written."""
-    if path.suffix.lower() not in datasets.SUFFIXES:
-        return [{"file": path.name, "note": f"not read: expected {' '.join(sorted(datasets.SUFFIXES))}"}]
+    if path.suffix.lower() not in SUFFIXES:
+        return [{"file": path.name, "note": f"not read: expected {' '.join(SUFFIXES)}"}]
     picture = read_picture(path, **reading)
     if picture.image is None:
         return [{"file": path.name, "note": picture.problem}]

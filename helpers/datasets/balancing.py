@@ -4,7 +4,6 @@ Liang et al. (CVPR 2024), supplement Sec. 4. Labels are guesses of machines; the
 nobody. People are rows of a table with the columns `id`, `age`, `gender` and, where it is known, `ethnicity`.
 """
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 import torch
 from sklearn.cluster import KMeans
 
+from helpers.files import replace, sha256_of
 from helpers.runtime import seeded
 
 LEVELS = {
@@ -179,17 +179,17 @@ def write_manifest(chosen: pd.DataFrame, path: str | Path) -> Path:
         `path`. The weight of an image is n / (G n_g), G groups that have images: mean 1, and every group counts alike.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     sizes = chosen.group.astype(str).map(chosen.group.astype(str).value_counts())
     table = chosen[labels_of(chosen)].assign(weight=len(chosen) / (chosen.group.nunique() * sizes))
     if "path" in chosen:
-        files = [os.path.relpath(file, path.parent) for file in chosen.path]
-        hashes = [files.sha256_of(file) for file in chosen.path]
+        names = [os.path.relpath(file, path.parent) for file in chosen.path]
+        hashes = [sha256_of(file) for file in chosen.path]
     else:
-        files, hashes = [f"{name}.png" for name in chosen.id], ""
-    table.insert(0, "file", files)
+        names, hashes = [f"{name}.png" for name in chosen.id], ""
+    table.insert(0, "file", names)
     table.insert(1, "sha256", hashes)
-    table.to_csv(path, index=False, float_format="%.6f", quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
+    text = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    replace(path, text.encode())
     return path
 
 

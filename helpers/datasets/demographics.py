@@ -11,10 +11,11 @@ import torch
 
 from helpers import weights
 from helpers.datasets.balancing import LEVELS
-from helpers.datasets.sources import SUFFIXES
+from helpers.files import packaged
+from helpers.images import list_folder
 from helpers.runtime import seeded
 
-COUNTS = Path(__file__).parents[2] / "data" / "manifests" / "ffhq_age_gender.csv"
+COUNTS = packaged("manifests") / "ffhq_age_gender.csv"
 
 
 def drawn_population(shares: Sequence[float], seed: int = 0) -> pd.DataFrame:
@@ -114,7 +115,7 @@ def with_files(people: pd.DataFrame, folder: str | Path) -> tuple[pd.DataFrame, 
     Raises:
         ValueError: two images of one stem, or none for any of these people.
     """
-    files = sorted(file for file in Path(folder).rglob("*") if file.suffix.lower() in SUFFIXES)
+    files = list_folder(folder, below=True)[0]
     found = pd.Series(files, index=[_id(file) for file in files], dtype=object)
     if found.index.has_duplicates or not set(found.index) & set(people.id):
         twice = list(found.index[found.index.duplicated()][:3])

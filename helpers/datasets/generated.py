@@ -5,13 +5,13 @@ so the score of a perfect answer is known: zero. The portrait is Eileen Collins 
 """
 
 from functools import lru_cache
-from importlib.resources import files
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from helpers import generators
+from helpers.datasets import alignment, photographs
 from helpers.images import read_rgb
 from helpers.runtime import seeded
 
@@ -74,8 +74,6 @@ def samples(count: int, generator: torch.Generator) -> Tensor:
 @lru_cache(maxsize=1)
 def portrait() -> Tensor:
     """The astronaut's face, cut as the generator knows faces, (1, 3, R, R), 8-bit levels."""
-    from helpers.datasets import alignment  # which reads data sets, of which this is one
-
-    photograph = read_rgb(files("skimage") / "data" / "astronaut.png")
+    photograph = read_rgb(photographs.path_of(PORTRAIT))
     side = generators.networks().synthesis.resolution
     return alignment.align(photograph, PORTRAIT_POINTS, side, crop="embedded")

@@ -1,23 +1,9 @@
-"""Checkpoints: the embedded ones, and third-party files that are fetched, hashed and opened safely."""
+"""Checkpoints: those that come with the package, and third-party files that are fetched, hashed and opened safely."""
 
-from helpers.weights.store import (
-    BY_HAND,
-    EMBEDDED,
-    SHARED,
-    cache_folder,
-    cache_folders,
-    embedded,
-    fetch,
-    locate,
-    missing,
-    needed_by,
-    places,
-    problem,
-)
+from helpers.weights.store import embedded, fetch, locate, missing, needed_by
 from helpers.weights.table import WEIGHTS, Entry
-from helpers.weights.tensors import is_sound, load_into, load_once, load_state
+from helpers.weights.tensors import load_into, load_once, load_state
 
 __all__ = [
-    "BY_HAND", "EMBEDDED", "SHARED", "WEIGHTS", "Entry", "cache_folder", "cache_folders", "embedded", "fetch", "is_sound",
-    "load_into", "load_once", "load_state", "locate", "missing", "needed_by", "places", "problem",
+    "WEIGHTS", "Entry", "embedded", "fetch", "load_into", "load_once", "load_state", "locate", "missing", "needed_by",
 ]  # fmt: skip

@@ -1,11 +1,12 @@
-"""`python -m helpers.weights`: the list of checkpoints, the download, the check, and the path of one."""
+"""`python -m helpers.weights`: list the checkpoints, fetch some, verify all, or print the path of one."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from helpers import files, weights
-from helpers.weights.table import Entry
+from helpers import files
+from helpers.weights import store, tensors
+from helpers.weights.table import WEIGHTS, Entry
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,12 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _bring(name: str, fetching: bool) -> bool:
     """Write the path of `name`, or to standard error what to do about it; whether it is here."""
     try:
-        if name not in weights.WEIGHTS and name in _names():
-            path = weights.embedded(name)
+        if name not in WEIGHTS and name in _names():
+            path = store.embedded(name)
         elif fetching:
-            path = weights.fetch(name, patience=30)
-        elif (path := weights.locate(name)) is None:
-            raise ValueError(weights.missing(name))
+            path = store.fetch(name, patience=30)
+        elif (path := store.locate(name)) is None:
+            raise ValueError(store.missing(name))
     except ValueError as error:
         sys.stderr.write(f"{name}: {error}\n")
         return False
@@ -53,7 +54,7 @@ def _table() -> str:
     """What `list` writes; "other file": that of the entry that will do instead. Every hash is compared."""
     rows = [("name", "where", "size", "notebooks", "file", "licence")]
     for name in _names():
-        entry = weights.WEIGHTS.get(name) or Entry(f"{name}.safetensors", (), "", None, "see data/weights/README.md")
+        entry = WEIGHTS.get(name) or Entry(f"{name}.safetensors", (), "", None, "see data/weights/README.md")
         where, path = _taken(_found(name)) or ("missing", None)
         if path is None and entry.instead and (other := _taken(_found(entry.instead))) and other[0] != "wrong":
             where = "other file"
@@ -69,38 +70,38 @@ def _verify() -> int:
     """Write a line for each file that is here, hashed anew; 1 if one is wrong."""
     files.forget_hashes()
     found = [(path, wrong) for name in _names() for _, path, wrong in _found(name)]
-    for folder in weights.cache_folders():
+    for folder in store.cache_folders():
         for path in sorted(folder.glob("converted/*.safetensors")):
-            found.append((path, "" if weights.is_sound(path) else f"{path}: its SHA-256 is not the one beside it"))
+            found.append((path, "" if tensors.is_sound(path) else f"{path}: its SHA-256 is not the one beside it"))
     sys.stdout.writelines(f"WRONG  {wrong}\n" if wrong else f"right  {path}\n" for path, wrong in found)
     return 1 if any(wrong for _, wrong in found) else 0
 
 
 def _names() -> list[str]:
-    return [*sorted(path.stem for path in weights.EMBEDDED.glob("*.safetensors")), *weights.WEIGHTS]
+    return [*sorted(path.stem for path in store.EMBEDDED.glob("*.safetensors")), *WEIGHTS]
 
 
 def _found(name: str) -> list[tuple[str, Path, str]]:
     """Where each file of `name` is, its path, and what is wrong with it or ""."""
-    if name not in weights.WEIGHTS:
+    if name not in WEIGHTS:
         try:
-            return [("embedded", weights.embedded(name), "")]
+            return [("embedded", store.embedded(name), "")]
         except ValueError as error:
-            return [("embedded", weights.EMBEDDED / f"{name}.safetensors", str(error))]
-    return [(where, path, _wrong(name, path)) for where, path in weights.places(name)]
+            return [("embedded", store.EMBEDDED / f"{name}.safetensors", str(error))]
+    return [(where, path, _wrong(name, path)) for where, path in store.places(name)]
 
 
 def _taken(found: list[tuple[str, Path, str]]) -> tuple[str, Path] | None:
     """Which file `locate` takes, or would if it were not wrong."""
     right = [(where, path) for where, path, wrong in found if not wrong]
-    if found and (not right or (found[0][0] == weights.BY_HAND and found[0][2])):
+    if found and (not right or (found[0][0] == store.BY_HAND and found[0][2])):
         return "wrong", found[0][1]
     return right[0] if right else None
 
 
 def _wrong(name: str, path: Path) -> str:
     try:
-        return weights.problem(path, weights.WEIGHTS[name]) or ""
+        return store.problem(path, WEIGHTS[name]) or ""
     except ValueError as error:  # the hash of a first use cannot be recorded
         return str(error)
 

@@ -1,4 +1,4 @@
-"""One file from one address: asked with patience, taken up where it was cut, and no web page in its place."""
+"""Download one file from one address: wait for slow servers, resume after a cut, refuse a web page."""
 
 import html
 import http.client

@@ -1,6 +1,6 @@
-"""Checkpoints: where each is found, that it is the right file, and how a missing one is fetched.
+"""Find a checkpoint on this machine, compare its hash, and fetch it where it is missing.
 
-`table.WEIGHTS` says what they are; `python -m helpers.weights` lists, fetches, verifies and names them.
+`table.WEIGHTS` says what they are; `python -m helpers.weights` lists, fetches and verifies them.
 """
 
 import os
@@ -13,7 +13,7 @@ from helpers import files
 from helpers.weights import downloads
 from helpers.weights.table import WEIGHTS, Entry
 
-EMBEDDED = Path(__file__).parents[2] / "data" / "weights"
+EMBEDDED = files.packaged("weights")
 BY_HAND = "IDA_RD_WEIGHTS"  # names a folder, as the next one does
 SHARED = "IDA_RD_SHARED_CACHE"
 

@@ -1,4 +1,4 @@
-"""Every file of others that the project can use: names, addresses, hashes, terms, and the notebooks that need it."""
+"""The table of third-party files: names, addresses, hashes, licences, and the notebooks that need each."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Tensors of a checkpoint, opened without running code, and put into a network that they fit."""
+"""Read the tensors of a checkpoint without running code in it, and load them into a network they fit."""
 
 import contextlib
 from pathlib import Path

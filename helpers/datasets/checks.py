@@ -1,0 +1,146 @@
+"""The preflight: every input of a run is decoded in full before anything is computed, all problems at once."""
+
+import hashlib
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+from helpers.datasets.sources import list_images, look, names, shorten
+from helpers.images import Picture
+
+LOSSY = {"JPEG", "MPO", "WEBP", "JPEG2000"}  # by content, whatever the name says
+
+
+class Preflight(NamedTuple):
+    """What a run may use, and what it has to say about the rest."""
+
+    names: list[str]  # N_X = len(names)
+    aside: list[tuple[str, str]]  # image, reason
+    notes: list[str]  # conversions, ignored entries, equal pictures
+
+
+def preflight(
+    dataset: str | Path,
+    scale: int,
+    *,
+    n_images: int | None = None,
+    minimum_side: int = 1,
+    minimum_lr_side: int = 1,
+    scales: tuple[int, ...] | None = None,
+    lr_folder: str | Path | None = None,
+    allow_lossy_lr: bool = False,
+    strict: bool = False,
+    size: int = 256,
+    **reading,
+) -> Preflight:
+    """Decode every input in full before any compute, and report all problems at once.
+
+    Args:
+        dataset, n_images, size: as in `names`.
+        scale: s; HR images count as cropped to its multiple.
+        minimum_side: smallest HR side that the distortion takes (`distortions.MINIMUM_SIDE`).
+        minimum_lr_side: smallest LR side that the upscaler takes.
+        scales: those that have an upscaler; None for any.
+        lr_folder: ready LR images, paired by stem.
+        allow_lossy_lr: take JPEG and WebP as LR images.
+        strict: an image that would be left out stops the run instead.
+        reading: options of `images.read_picture`, for HR and LR alike.
+
+    Returns:
+        The names to use, the images left out with their reasons, and notes.
+
+    Raises:
+        ValueError: whatever concerns the whole set, all of it in one message; or no image is left.
+    """
+    stop: list[str] = []
+    if scale < 1:
+        raise ValueError(f"scale: expected at least 1, got {scale}")
+    if scales is not None and scale not in scales:
+        stop.append(f"scale: expected one with an upscaler, {', '.join(map(str, scales))}, got {scale}")
+    files, lr_files, ignored = {}, {}, []
+    try:
+        files, ignored = list_images(dataset, size)
+        wanted = names(dataset, n_images, size=size)
+        files = {name: files[name] for name in wanted}
+    except ValueError as error:
+        stop.append(str(error))
+    if lr_folder is not None:
+        try:
+            lr_files, more = list_images(lr_folder, size)
+            ignored += more
+            stop += _unpaired(files, lr_files, extra=n_images is None)
+        except ValueError as error:
+            stop.append(str(error))
+    accepted, aside, notes, pixels = [], [], defaultdict(list), defaultdict(list)
+    for name, source in files.items():
+        hr = look(dataset, name, source, size, **reading)
+        lr = look(lr_folder, name, lr_files[name], size, **reading) if name in lr_files else None
+        problems, stops = _size_problems(hr, scale, minimum_side, minimum_lr_side)
+        if lr is not None:
+            more, more_stops = _pair_problems(hr, lr, scale, scales, allow_lossy_lr)
+            problems, stops = problems + more, stops + more_stops
+        if strict:
+            problems, stops = [], stops + problems
+        stop += [f"{name}: {reason}" for reason in stops]
+        if problems:
+            aside.append((name, "; ".join(problems)))
+        elif not stops:
+            accepted.append(name)
+        for note in [*hr.notes, *(f"LR {note}" for note in (lr.notes if lr else ()))]:
+            notes[note].append(name)
+        if hr.image is not None:
+            if any(side % scale for side in hr.image.shape[-2:]):
+                notes[f"cropped to a multiple of {scale}"].append(name)
+            content = repr(hr.image.shape).encode() + hr.image.numpy().tobytes()
+            pixels[hashlib.sha256(content).digest()].append(name)
+    if files and not accepted and not stop:
+        stop.append(f"no image of {len(files)} is left")
+    if stop:
+        left_out = [f"(left out) {name}: {reason}" for name, reason in aside]
+        title = f"{dataset}: {len(stop)} problem{'s' * (len(stop) > 1)} before the start"
+        raise ValueError("\n- ".join([title, *stop, *left_out]))
+    lines = [f"{note}: {shorten(who)}" for note, who in notes.items()]
+    if len(pixels) < sum(map(len, pixels.values())):
+        same = "; ".join(" = ".join(who) for who in pixels.values() if len(who) > 1)
+        lines.append(f"the same picture twice, {len(pixels)} distinct ones: {same}")
+    if ignored:
+        lines.append(f"ignored, hidden or no pictures by their name: {shorten(ignored)}")
+    return Preflight(accepted, aside, lines)
+
+
+def _size_problems(hr: Picture, scale: int, minimum_side: int, minimum_lr_side: int) -> tuple[list, list]:
+    """What sets this image aside, and what stops the run."""
+    if hr.image is None:
+        return ([], [hr.problem]) if hr.stop else ([hr.problem], [])
+    height, width = hr.image.shape[-2:]
+    least = min(height, width) // scale
+    if least * scale >= minimum_side and least >= max(minimum_lr_side, 1):
+        return [], []
+    needed = f"at least {minimum_side} for the distortion and {minimum_lr_side} after downscaling"
+    return [f"{height}x{width} is too small at scale {scale}: expected sides of {needed}"], []
+
+
+def _pair_problems(hr: Picture, lr: Picture, scale: int, scales, allow_lossy_lr: bool) -> tuple[list, list]:
+    """As `_size_problems`, for a ready LR image."""
+    if lr.image is None:
+        return ([], [f"LR: {lr.problem}"]) if lr.stop else ([f"LR: {lr.problem}"], [])
+    stops = []
+    if lr.format in LOSSY and not allow_lossy_lr:
+        stops.append(f"expected a lossless LR file, got {lr.format} (allow_lossy_lr=True takes it)")
+    if hr.image is not None:
+        if lr.profile != hr.profile:
+            stops.append(f"expected one colour profile, got {hr.profile!r} for HR, {lr.profile!r} for LR")
+        (height, width), (rows, columns) = hr.image.shape[-2:], lr.image.shape[-2:]
+        if (rows, columns) != (height // scale, width // scale):
+            known = f"; scales with an upscaler: {', '.join(map(str, scales))}" if scales else ""
+            stops.append(
+                f"expected an LR image of {height // scale}x{width // scale} for scale {scale}, got "
+                f"{rows}x{columns}, a ratio of {height / rows:.3g} by {width / columns:.3g}{known}"
+            )
+    return [], stops
+
+
+def _unpaired(hr: dict, lr: dict, *, extra: bool) -> list[str]:
+    missing, more = [name for name in hr if name not in lr], [name for name in lr if name not in hr]
+    found = [f"no LR image for {len(missing)}: {shorten(missing, 20)}"] if missing else []
+    return found + ([f"no HR image for {len(more)} LR images: {shorten(more, 20)}"] if more and extra else [])
