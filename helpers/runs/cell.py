@@ -1,0 +1,254 @@
+"""The cell, one HR image under one f_ds and one degradation: its LR image, its SR draws, its rows.
+
+Nowhere else do HR, LR, draws and D meet. A task is one image with all its cells, so the HR image is read once and all
+downscalers share its latents; it may run anywhere and more than once, with the same bytes as its result.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, lru_cache, partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from helpers import __version__, datasets, degradations, distortions, results, upscalers
+from helpers.downscalers import DOWNSCALERS
+from helpers.images import quantize
+from helpers.measure import score_image
+from helpers.runs import adapters
+from helpers.runs.experiment import Experiment, row_name
+from helpers.runtime import pick_device, seeded
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, the rule for rows: sums split among threads round otherwise, in the sixth digit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def pair(
+    experiment: Experiment, image: str, downscaler: str, degradation: str = "", level: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """The HR image and the 8-bit LR image of one cell, as `run` sees them.
+
+    Args:
+        experiment: gives data set, size, scale, seed, device and where the degradation comes.
+        image: name of the image.
+        downscaler: name of one in its rows, or anything that `adapters.resolve` takes.
+        degradation, level: damage with the noise that belongs to the image; "" is none.
+
+    Returns:
+        hr (1, 3, H, W), cropped to a multiple of s, and lr (1, 3, H / s, W / s), both in [0, 1] on the experiment's
+        device.
+
+    Raises:
+        ValueError: as `datasets.load`, `adapters.resolve` and `adapters.check_downscaler`.
+    """
+    hr = _hr(experiment, image)
+    return hr, quantize(_lr(experiment, image, hr, downscaler, degradation, level).lr)
+
+
+@torch.no_grad()
+def draw(
+    experiment: Experiment, image: str, downscaler: str, degradation: str = "", level: float | None = None
+) -> Tensor:
+    """The SR draws of one cell, rounded to 8 bits as the distortion sees them; arguments as `pair`.
+
+    Returns:
+        (N_Q, 3, H, W) in [0, 1], sample q from the latents of sample q; NaN stays NaN.
+
+    Raises:
+        ValueError: as `pair` and `upscalers.build`.
+    """
+    upscale = _load(experiment)[0]
+    if upscalers.searches(experiment.upscaler):
+        upscale = partial(upscale, downscale=_f_ds(experiment, image, downscaler, degradation, level))
+    lr = pair(experiment, image, downscaler, degradation, level)[1]
+    return quantize(upscale(lr, [seeded(experiment.seed, image, q) for q in range(experiment.n_samples)]))
+
+
+def facts(experiment: Experiment) -> dict:
+    """What its rows say about how they were made: weights, metric (of each D), device, version.
+
+    Everything that can fail before the first image fails here.
+
+    Raises:
+        ValueError: an image, downscaler or folder of LR images is not there, or weights or the device are missing.
+    """
+    known = datasets.names(experiment.source, size=experiment.size)
+    if unknown := [image for image in experiment.images if image not in set(known)]:
+        listed = ", ".join(unknown)
+        raise ValueError(f"images: expected names among the {len(known)} of {experiment.source}, got {listed}")
+    for name, spec in experiment.specs.items():
+        _resolve(spec, name)
+        if spec.startswith("folder:"):  # LR images of this data set that are not asked for are no mistake
+            folder = Path(spec.removeprefix("folder:").strip()).expanduser()
+            others = {path.stem for path in folder.iterdir()} & set(known) - set(experiment.images)
+            adapters.resolve(spec, names=[*experiment.images, *sorted(others)])
+    return _load(experiment)[1]
+
+
+@one_thread()
+@torch.no_grad()
+def score(
+    experiment: Experiment, image: str, keys: Sequence[tuple], batch: int = 8, twice: bool = False
+) -> tuple[list[dict], list[str]]:
+    """Compute rows of one image.
+
+    Args:
+        experiment: as for `run`; its list of images is not looked at.
+        image: name of the image.
+        keys: of the rows, all of this image, as `Experiment.keys` gives them.
+        batch: samples drawn together; halved where memory runs out.
+        twice: call the user's own downscalers again and compare.
+
+    Returns:
+        The rows, as `results.append` takes them, and remarks to be shown to the user.
+
+    Raises:
+        ValueError: as `pair`; the upscaler refuses the image.
+        MemoryError: not even one sample fits.
+    """
+    upscale, made_by = _load(experiment)
+    hr, metrics = _hr(experiment, image), experiment.metrics
+    bases = {metric.removesuffix(distortions.OF_MEAN) for metric in metrics} - set(distortions.OF_LR)
+    plain = {base: distortions.against(base, hr) for base in bases}
+    searches, answers = upscalers.searches(experiment.upscaler), []  # residual and converged of each sample
+
+    def note(result) -> None:
+        answers.extend(zip(result.residual.tolist(), result.converged.double().tolist(), strict=True))
+
+    def distort(lr: Tensor, f_ds: Callable, **options) -> Tensor:
+        answers.clear()  # of a first try that ran out of memory
+        more = [metric for metric in metrics if metric not in plain]
+        fresh = plain | {metric: distortions.against(metric, hr, lr, plain=plain) for metric in more}  # keep a mean
+        several = {metric: lambda sr, _, f=fresh[metric]: f(sr) for metric in metrics}
+        f_us = partial(upscale, downscale=f_ds, on_result=note) if searches else upscale
+        return score_image(hr, lambda _: lr, f_us, several, key=(experiment.seed, image), **options)
+
+    cells: dict[tuple, list[dict]] = {}
+    for key in keys:
+        named = dict(zip(results.KEY, key, strict=True))
+        cells.setdefault((named["downscaler"], named["degradation"], named["level"]), []).append(named)
+    what = f"{image} ({hr.shape[2]}x{hr.shape[3]}, x{experiment.scale})"
+    rows, remarks = [], []
+    for cell, wanted in cells.items():
+        start = time.perf_counter()
+        checked = _lr(experiment, image, hr, *cell, twice=twice)
+        if checked.deterministic is False:
+            remarks.append(f"downscaler {cell[0]!r} is not deterministic: two calls differ on {image}")
+        once = partial(distort, quantize(checked.lr), _f_ds(experiment, image, *cell))
+        n_samples = max(named["sample"] for named in wanted) + 1
+        values, batch = _in_batches(once, n_samples, batch, what, remarks)
+        row = made_by | {"height": hr.shape[2], "width": hr.shape[3], "clipped": checked.clipped, "lr_bits": None}
+        row["seconds"] = (time.perf_counter() - start) / len(values) / len(metrics)
+        for named in wanted:
+            sample, metric = named["sample"], named["distortion"]
+            found = answers[sample] if searches else (None, None)
+            made = dict(zip(("value", *results.SEARCH), (values[sample][metrics.index(metric)], *found), strict=True))
+            rows.append(named | row | made | {"metric": made_by["metric"][metric]})
+    return rows, remarks
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whatever device."""
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    says = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return says or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def _load(experiment: Experiment) -> tuple[Callable, dict]:
+    how = experiment.upscaler, experiment.scale, experiment.heat, experiment.device
+    return _loaded(*how, tuple(experiment.metrics))
+
+
+@lru_cache(maxsize=1)  # once a process
+def _loaded(upscaler: str, scale: int, heat: float | str, device: str, metrics: tuple) -> tuple[Callable, dict]:
+    """f_us, and what `facts` returns."""
+    upscale = upscalers.build(upscaler, scale=scale, heat=heat, device=device)
+    where = pick_device(device)
+    for metric in set(metrics) - set(distortions.OF_LR):
+        side = distortions.MINIMUM_SIDE[metric]
+        distortions.against(metric, torch.zeros(1, 3, side, side, device=where))  # its weights too are loaded now
+    return upscale, {
+        "weights": upscalers.weights_hash(upscaler, scale),
+        "metric": {metric: distortions.describe(metric) for metric in metrics},
+        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
+        "version": __version__,
+    }
+
+
+def _hr(experiment: Experiment, image: str) -> Tensor:
+    hr = datasets.load(experiment.source, image, size=experiment.size, multiple_of=experiment.scale)
+    return hr.to(pick_device(experiment.device))
+
+
+def _lr(experiment, image, hr, downscaler, degradation, level, twice=False) -> adapters.Checked:
+    """The LR image before it is rounded; clipped and deterministic are those of the downscaler alone."""
+    spec = experiment.specs.get(downscaler, downscaler)
+    if degradation and experiment.where == "before":
+        hr = quantize(_degrade(experiment, image, hr, degradation, level))
+    checked = adapters.check_downscaler(
+        _resolve(spec, row_name(spec)), downscaler, hr, experiment.scale, image=image,
+        twice=twice and spec not in DOWNSCALERS,
+    )  # fmt: skip
+    if degradation and experiment.where == "after":
+        checked = checked._replace(lr=_degrade(experiment, image, quantize(checked.lr), degradation, level))
+    return checked
+
+
+def _degrade(experiment, image, images, degradation, level) -> Tensor:
+    """Damage images with the noise that belongs to the image: the same at every level, and for each of several."""
+    noises = [seeded(experiment.seed, image, "degradation") for _ in images]
+    noise = noises[0] if len(noises) == 1 else noises
+    return degradations.DEGRADATIONS[degradation](images, level, generator=noise)
+
+
+def _f_ds(experiment, image, downscaler, degradation, level) -> Callable[[Tensor, int], Tensor]:
+    """f_ds of Eq. 4: what made the LR image of one cell, for a batch of samples; rounding passes the gradient on."""
+    spec = experiment.specs.get(downscaler, downscaler)
+    function = _resolve(spec, row_name(spec))
+
+    def as_a_file(lr: Tensor) -> Tensor:
+        return quantize(lr.detach()) + (lr - lr.detach())  # plus zero
+
+    def downscale(hr: Tensor, scale: int) -> Tensor:
+        if getattr(function, "needs_name", False):
+            raise ValueError(
+                f"downscaler {downscaler!r}: expected one that can be called on samples, got LR files; f_ds=bicubic"
+            )
+        lr = as_a_file(function(hr, scale))
+        if degradation and experiment.where == "after":
+            lr = as_a_file(_degrade(experiment, image, lr, degradation, level))
+        return lr
+
+    downscale.__name__ = " ".join(filter(None, (downscaler, degradation)))  # for its errors
+    return downscale
+
+
+def _in_batches(distort: Callable, n_samples: int, batch: int, what: str, remarks: list) -> tuple[list, int]:
+    """Distortions of the samples, in smaller batches where memory runs out, and the batch that went."""
+    while True:
+        try:
+            return distort(n_samples=n_samples, batch=batch).tolist(), batch
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            if batch == 1:
+                raise MemoryError(f"{what}, one sample at a time: {error}") from error
+        batch = min(batch, n_samples) // 2 or 1
+        remarks.append(f"{what}: out of memory, went on with {batch} samples at a time")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+@cache
+def _resolve(spec: str, name: str) -> Callable:  # the name changes with the code
+    return adapters.resolve(spec)
