@@ -4,6 +4,7 @@ Labels are estimates of others; they serve to break down results, and say nothin
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -14,8 +15,8 @@ from torch import Tensor
 from helpers import __version__, datasets, results, runs, upscalers
 from helpers.images import quantize
 from helpers.iqa import kid
+from helpers.runs import cell
 from helpers.runtime import seeded
-from helpers.studies import probes
 
 ATTRIBUTES = ("race", "gender", "age_group")
 RACES = ("White", "Black", "Asian", "Indian", "Others")  # codes of UTKFace, as its page lists them
@@ -134,6 +135,7 @@ def readouts(names: Sequence[str], features: Tensor, table: pd.DataFrame, *, fol
     return Readouts(mean, std, dict(zip(names, fold.tolist(), strict=True)), weights, classes)
 
 
+@cell.one_thread()
 @torch.no_grad()
 def seen_as(
     experiment: runs.Experiment,
@@ -161,7 +163,7 @@ def seen_as(
     """
     every = {f"{SEEN} {attribute}={each}" for attribute in ATTRIBUTES for each in sorted(table[attribute].unique())}
     whole = [("none", 0.0), *((upscalers.normalised(name), heat) for name, heat in f_us)]
-    plain = runs.replace(experiment, downscalers=experiment.downscalers[:1], n_samples=1, distortion="mse",
+    plain = replace(experiment, downscalers=experiment.downscalers[:1], n_samples=1, distortion="mse",
                          upscaler="bicubic", heat=0.0, degradations=[("", None)])  # fmt: skip
     named = [dict(zip(results.KEY, key, strict=True)) for key in runs.keys(plain)]
     keys = [
@@ -171,12 +173,11 @@ def seen_as(
     rows = results.read(rows_dir, keys=keys)
     if not results.missing(keys, rows):
         return rows
-    source = experiment.dataset if isinstance(experiment.dataset, str) else experiment.dataset[1]
     faces = list(table.index)
-    of_faces = torch.cat([kid.features(datasets.load(source, name)) for name in faces])
+    of_faces = torch.cat([kid.features(datasets.load(experiment.source, name)) for name in faces])
     fitted = readouts(faces, of_faces, table)
     images = list(experiment.images)
-    pairs = [probes.pair(plain, image, plain.downscalers[0]) for image in images]
+    pairs = [runs.pair(plain, image, next(iter(plain.specs))) for image in images]
     hr, lr = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
     for name, heat in whole:
         sr = hr

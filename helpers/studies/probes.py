@@ -1,29 +1,28 @@
-"""A look inside a conditional flow: how likely it finds an image, what its latents are, which step amplifies.
+"""Look inside a conditional flow: how likely it finds an image, what its latents are, which step amplifies.
 
-Written for both networks, the compact flow and SRFlow: each encodes (HR, LR) to latents and decodes them back.
+Works with both networks, the compact flow and SRFlow: each encodes (HR, LR) to latents and decodes them back.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 import torch
 from torch import Generator, Tensor, nn
 
-from helpers import __version__, datasets, results, runs, upscalers, weights
-from helpers.degradations import DEGRADATIONS
-from helpers.images import quantize
+from helpers import __version__, results, runs, upscalers, weights
 from helpers.networks import srflow
 from helpers.networks.compact_flow import CompactFlow
-from helpers.runs import adapters
+from helpers.runs import cell, cluster
 from helpers.runtime import pick_device, seeded
 from helpers.upscalers.registry import draw_latents
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 class Encoded(NamedTuple):
@@ -61,7 +60,8 @@ def encode(network: nn.Module, hr: Tensor, lr: Tensor, generator: Generator) -> 
     """Latents and likelihood of HR images, dequantized by the uniform noise of the network's own scale.
 
     -log2 p(x + u | lr) / (3 H W) - log2(width of u): what one colour value of x costs in bits, at the resolution of
-    the noise (1/64 for the compact flow, 1/32 for SRFlow), if the flow is the code book.
+    the noise (1/64 for the compact flow, 1/32 for SRFlow), if the flow is the code book. Where SRFlow needs even LR
+    sides, LR and HR are padded by reflection as its sampler pads LR, and the bits are those of the padded image.
 
     Args:
         network: of `load`.
@@ -75,6 +75,7 @@ def encode(network: nn.Module, hr: Tensor, lr: Tensor, generator: Generator) -> 
     if hr.shape[-2:] != tuple(network.scale * side for side in lr.shape[-2:]) or len(hr) != len(lr):
         raise ValueError(f"expected hr {network.scale} times as large as lr, got {tuple(hr.shape)}, {tuple(lr.shape)}")
     width = network.noise if isinstance(network, CompactFlow) else 1 / network.quant
+    hr, lr = _pad(network, hr, network.scale), _pad(network, lr)
     noisy = hr + (torch.rand(hr.shape, generator=generator).to(hr) - 0.5) * width
     latents, nll, _ = network.encode(noisy, lr)
     if isinstance(network, CompactFlow):
@@ -82,19 +83,24 @@ def encode(network: nn.Module, hr: Tensor, lr: Tensor, generator: Generator) -> 
     return Encoded(latents, nll / 3 - math.log2(width))  # SRFlow counts bits per pixel, and the noise once a pixel
 
 
+def _pad(network: nn.Module, images: Tensor, scale: int = 1) -> Tensor:
+    """Images at the size that the network takes; those of the right size as they are."""
+    return srflow.pad_to_multiple(images, scale * network.multiple) if hasattr(network, "multiple") else images
+
+
 def likelihood(
-    experiment: runs.Experiment, rows_dir: str | Path, executor: Callable[[], Executor] | None = None
+    experiment: runs.Experiment, rows_dir: str | Path, client: "Client | None" = None
 ) -> pd.DataFrame:
-    """How likely each HR image is given its LR image by each downscaler; computes only the rows that are missing.
+    """Compute how likely each HR image is given its LR image by each downscaler, where the rows are missing.
 
     Args:
         experiment: images, downscalers, scale, upscaler (whose network) and seed; draws, heat, distortion and
-            degradations are not looked at.
+            degradations do not matter.
         rows_dir: folder of rows.
-        executor: None computes here; or a function that makes a pool, such as `runs.processes(2)`.
+        client: as `runs.run`.
 
     Returns:
-        Rows as `results.read` has them, one per image, downscaler and quantity, named in the column "distortion":
+        Rows as `results.read` gives them, one per image, downscaler and quantity, named in the column "distortion":
         "bits" (bits per dimension, see `encode`) and "z2_1", "z2_2", ... (mean square of the latents, 1 under the
         prior, from the finest level on). Their heat is 1.0, the one that has a likelihood.
 
@@ -110,52 +116,29 @@ def likelihood(
     facts = {"weights": upscalers.weights_hash(plain.upscaler, plain.scale), "version": __version__}
     if (rows.weights != facts["weights"]).any():
         raise ValueError(f"{rows_dir}: expected rows of weights {facts['weights']}, got {list(rows.weights.unique())}")
-    todo = list(dict.fromkeys(key[1:3] for key in results.missing(keys, rows)))
-    with executor() if executor and todo else nullcontext() as pool:
-        for values, made in (pool.map if pool else map)(_encoded, [plain] * len(todo), todo):
-            cell = made["image"], made["downscaler"]
-            named = [dict(zip(results.KEY, key, strict=True)) for key in keys if key[1:3] == cell]
-            made |= facts | dict.fromkeys(("residual", "converged", "clipped", "seconds", "lr_bits"))
-            results.append([key | made | {"value": x} for key, x in zip(named, values, strict=True)], rows_dir)
+    facts |= dict.fromkeys(("residual", "converged", "clipped", "seconds", "lr_bits"))
+    todo = dict.fromkeys(key[1:3] for key in results.missing(keys, rows))
+    for where, outcome in cluster.compute(_encoded, {each: (plain, *each) for each in todo}, client):
+        if isinstance(outcome, Exception):
+            raise outcome
+        values, made = outcome
+        named = [dict(zip(results.KEY, key, strict=True)) for key in keys if key[1:3] == where]
+        results.append([key | facts | made | {"value": x} for key, x in zip(named, values, strict=True)], rows_dir)
     return results.read(rows_dir, keys=keys)
 
 
-def _encoded(experiment: runs.Experiment, cell: tuple[str, str]) -> tuple[list[float], dict]:
+@cell.one_thread()
+def _encoded(experiment: runs.Experiment, image: str, name: str) -> tuple[list[float], dict]:
     """Values of one image and downscaler in the order of the quantities, and what its rows say besides."""
-    image, name = cell
     network = _network(experiment.upscaler, experiment.scale, experiment.device)
-    hr, lr = pair(experiment, image, name)
+    hr, lr = runs.pair(experiment, image, name)
     latents, bits = encode(network, hr, lr, seeded(experiment.seed, image, "dequantize"))
-    made = {"image": image, "downscaler": name, "height": hr.shape[2], "width": hr.shape[3]}
-    made |= {"device": hr.device.type, "metric": "likelihood (helpers.probes)"}
+    made = {"height": hr.shape[2], "width": hr.shape[3], "device": hr.device.type}
+    made["metric"] = "likelihood (helpers.probes)"  # as in the published rows
     return [bits.item(), *(latent.square().mean().item() for latent in latents)], made
 
 
 _network = lru_cache(maxsize=1)(load)  # once a worker
-
-
-def pair(experiment: runs.Experiment, image: str, downscaler: str, degradation: str = "", level: float = 0.0):
-    """HR image and 8-bit LR image of one cell of an experiment, on its device.
-
-    Args:
-        experiment: data set, size, scale, seed and device.
-        image, downscaler: names.
-        degradation, level: applied to the LR image after downscaling, with the noise that `runs` draws; "" is none.
-
-    Returns:
-        hr (1, 3, H, W) and lr (1, 3, H / s, W / s), both in [0, 1].
-
-    Raises:
-        ValueError: as `datasets.load` and `adapters.resolve`.
-    """
-    source = experiment.dataset if isinstance(experiment.dataset, str) else experiment.dataset[1]
-    hr = datasets.load(source, image, size=experiment.size, multiple_of=2 * experiment.scale)
-    hr = hr.to(pick_device(experiment.device))
-    lr = quantize(adapters.resolve(downscaler)(hr, experiment.scale))
-    if degradation:
-        unit_noise = seeded(experiment.seed, image, "degradation")
-        lr = quantize(DEGRADATIONS[degradation](lr, level, generator=unit_noise))
-    return hr, lr
 
 
 @torch.no_grad()
@@ -173,6 +156,7 @@ def decode_trace(network: nn.Module, lr: Tensor, generators: Sequence[Generator]
         rms (over all samples, channels and pixels) and largest absolute value; the last line, level 0, is the SR
         image before clipping.
     """
+    lr = _pad(network, lr)
     latents = [z.to(lr) for z in draw_latents(network.latent_shapes(*lr.shape[-2:]), generators, heat)]
     steps = list(_steps(network))
     tensors = [(steps[-1][0], latents[-1])]
@@ -224,6 +208,7 @@ def extremes(network: nn.Module, lrs: Mapping[str, Tensor], heats: Sequence[floa
     """
     lines = []
     for name, lr in lrs.items():
+        lr = _pad(network, lr)
         unit = draw_latents(network.latent_shapes(*lr.shape[-2:]), [seeded(*key)], 1.0)
         latents = [torch.cat([heat * z for heat in heats]).to(lr) for z in unit]
         decoded = network.decode(lr.expand(len(heats), -1, -1, -1), latents)[0]
@@ -234,20 +219,3 @@ def extremes(network: nn.Module, lrs: Mapping[str, Tensor], heats: Sequence[floa
             line = {"condition": name, "heat": heat, "largest": largest, "outside": outside.float().mean().item()}
             lines.append(line | {"finite": bool(finite.all())})
     return pd.DataFrame(lines)
-
-
-@torch.no_grad()
-def draw(network: nn.Module, lr: Tensor, generators: Sequence[Generator], heat: float = 1.0) -> Tensor:
-    """Draws of one LR image, rounded to 8 bits as the measure sees them.
-
-    Args:
-        network: of `load`.
-        lr: (1, 3, h, w) in [0, 1].
-        generators: one a draw.
-        heat: standard deviation of the latents.
-
-    Returns:
-        (Q, 3, s h, s w) in [0, 1]; NaN stays NaN.
-    """
-    latents = [z.to(lr) for z in draw_latents(network.latent_shapes(*lr.shape[-2:]), generators, heat)]
-    return quantize(network.decode(lr.expand(len(generators), -1, -1, -1), latents)[0])
