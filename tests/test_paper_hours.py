@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import results
+from helpers import results, runs
 from helpers.paper import hours, profiles
-from helpers.runs import driver
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,7 +17,7 @@ def test_the_experiments_are_those_of_the_notebook(notebook):
     published = ROOT / "data" / "results" / f"{notebook}.csv.gz"
     wanted = hours.experiments(notebook, profiles.defaults(notebook) | {"distortion": "1-ms_ssim"})
     rows = results.read(published, mixed=tuple(results.ONE_OF))
-    keys = {key for each in wanted for key in driver.keys(each)}
+    keys = {key for each in wanted for key in runs.keys(each)}
     assert len(keys) == len(rows) and not results.missing(keys, rows)
     left, total = map(sum, zip(*hours.draws_left(wanted, published), strict=True))
     assert (left, total) == (0, (rows.distortion == "1-ms_ssim").sum())
@@ -46,7 +45,7 @@ def test_hours_grow_with_images_and_shrink_with_rows(tmp_path, monkeypatch):
     ]
 
 
-def experiment(**changes) -> driver.Experiment:
+def experiment(**changes) -> runs.Experiment:
     how = {
         "dataset": "library",
         "images": ["astronaut_y000_x000"],
@@ -55,7 +54,7 @@ def experiment(**changes) -> driver.Experiment:
         "n_samples": 2,
     }
     how |= {"upscaler": "embedded_flow", "distortion": ["mse", "lr_mse"], "device": "cpu"}
-    return driver.Experiment(**how | changes)
+    return runs.Experiment(**how | changes)
 
 
 def test_the_cost_is_taken_in_proportion_to_pixels(monkeypatch):

@@ -1,182 +1,22 @@
 import math
-import os
 import pickle
-import signal
-import time
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from helpers import degradations, distortions, generators, results
-from helpers.downscalers import filters
+from helpers import datasets, degradations, distortions, generators, results
+from helpers.downscalers import DOWNSCALERS, filters
 from helpers.images import quantize
 from helpers.measure import score_image
-from helpers.runs import driver
-from helpers.runs.driver import Experiment
+from helpers.runs import Experiment, cell, driver
+from helpers.runs.experiment import row_name
 from helpers.runtime import seeded
-from helpers.upscalers import pulse, pulse_losses, registry
+from helpers.upscalers import pulse, pulse_losses
+from tests.fakes import experiment, fakes_fixture, noisy, published, run, workers, write_images  # noqa: F401
 from tests.test_upscalers_registry import embed_small_generator
-
-# ---- upscalers that are easy to follow, or that fail; workers of other processes register them by `register`
-
-
-def noisy(lr, generators, heat=1.0):
-    big = lr.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    return torch.cat([big + 0.1 * heat * torch.randn(big.shape, generator=g) for g in generators])
-
-
-def first_time(name):
-    """True once per folder FAKES and name, in whatever process."""
-    path = Path(os.environ["FAKES"], name)
-    try:
-        path.touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    return True
-
-
-def is_black(lr):
-    return lr.max() == 0
-
-
-def slow(lr, generators):
-    time.sleep(0.03)
-    return noisy(lr, generators)
-
-
-def non_finite(lr, generators):
-    sr = noisy(lr, generators)
-    for sample, generator in zip(sr, generators, strict=True):
-        if torch.rand(1, generator=generator) < 0.3:
-            sample[0, 0, 0] = torch.nan
-    return sr
-
-
-def poison(lr, generators):
-    """Kills its worker on a black image, if it can while a neighbour is at work in the same pool."""
-    folder, end = Path(os.environ["FAKES"]), time.monotonic() + 0.5
-    if is_black(lr):
-        while not list(folder.glob("at work *")) and time.monotonic() < end:
-            time.sleep(0.005)
-        (folder / f"death {time.monotonic_ns()}").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    trace = folder / f"at work {time.monotonic_ns()}"
-    trace.touch()
-    time.sleep(0.8)
-    trace.unlink()
-    return noisy(lr, generators)
-
-
-def naps(lr, generators):
-    time.sleep(1.5 if is_black(lr) else 2.8)
-    Path(os.environ["FAKES"], f"end {time.monotonic_ns()}").touch()
-    return noisy(lr, generators)
-
-
-def dies_once(lr, generators):
-    if is_black(lr) and first_time("died"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return slow(lr, generators)
-
-
-def hangs_once(lr, generators):
-    if is_black(lr) and first_time("hung"):
-        Path(os.environ["FAKES"], "pid").write_text(str(os.getpid()))
-        os.kill(os.getpid(), signal.SIGSTOP)
-    return slow(lr, generators)
-
-
-def hangs(lr, generators):
-    if is_black(lr):
-        os.kill(os.getpid(), signal.SIGSTOP)
-    return slow(lr, generators)
-
-
-def hungry(lr, generators):
-    if len(generators) > 2:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-    return noisy(lr, generators)
-
-
-def starved(lr, generators):
-    if is_black(lr):
-        Path(os.environ["FAKES"], f"try {time.monotonic_ns()}").touch()
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
-    return noisy(lr, generators)
-
-
-def flaky(lr, generators):
-    if is_black(lr) and first_time("failed"):
-        raise OSError(5, "Input/output error")
-    return noisy(lr, generators)
-
-
-def refuses(lr, generators):
-    if is_black(lr):
-        Path(os.environ["FAKES"], f"try {time.monotonic_ns()}").touch()
-        raise ValueError("nothing to see")
-    return noisy(lr, generators)
-
-
-def broken(lr, generators):
-    raise ValueError("always")
-
-
-def interrupted(lr, generators):
-    if is_black(lr):
-        raise KeyboardInterrupt
-    return noisy(lr, generators)
-
-
-FAKES = [slow, non_finite, poison, dies_once, hangs_once, hangs, naps, hungry, starved]
-FAKES += [flaky, refuses, broken, interrupted]
-FACTORIES = {f"fake_{f.__name__}": lambda *, scale, heat, device, f=f: f for f in FAKES}
-FACTORIES["fake"] = lambda *, scale, heat, device: lambda lr, generators: noisy(lr, generators, heat)
-
-
-def register(folder):
-    """Make this process know the fakes, and where they leave traces."""
-    os.environ["FAKES"] = str(folder)
-    registry.UPSCALERS.update(FACTORIES)
-
-
-@pytest.fixture(name="fakes")
-def fakes_fixture(monkeypatch, tmp_path):
-    """The fakes are there, with an empty folder to leave traces in."""
-    folder = tmp_path / "fakes"
-    folder.mkdir()
-    monkeypatch.setenv("FAKES", str(folder))
-    for name, factory in FACTORIES.items():
-        monkeypatch.setitem(registry.UPSCALERS, name, factory)
-    driver._loaded.cache_clear()
-    yield folder
-    driver._loaded.cache_clear()
-
-
-def write_images(folder, n, black=()):
-    """n noise images 00, 01, ... of 16 x 16 pixels, some of them black instead."""
-    folder.mkdir()
-    for i in range(n):
-        levels = torch.randint(256, (16, 16, 3), generator=seeded("picture", i), dtype=torch.uint8)
-        Image.fromarray((levels * (i not in black)).numpy()).save(folder / f"{i:02d}.png")
-    return str(folder)
-
-
-def experiment(folder, **other):
-    settings = {"downscalers": ["box", "nearest"], "scale": 4, "upscaler": "fake", "n_samples": 3}
-    settings |= {"distortion": "mse", "device": "cpu", "dataset": str(folder)}
-    settings |= {"images": sorted(path.stem for path in Path(folder).glob("*.png"))}
-    return Experiment(**settings | other)
-
-
-def published(rows_dir):
-    """The bytes that `publish` makes of a folder."""
-    path = Path(rows_dir).with_suffix(".csv.gz")
-    results.publish(rows_dir, path)
-    return path.read_bytes()
 
 
 @pytest.fixture
@@ -184,8 +24,10 @@ def images(tmp_path):
     return write_images(tmp_path / "images", 4)
 
 
-def run(*args, **options):
-    return driver.run(*args, progress=False, **options)
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    with workers(folder=tmp_path_factory.mktemp("fakes")) as client:
+        yield client
 
 
 # ---- what is computed
@@ -194,7 +36,7 @@ def run(*args, **options):
 def test_rows_are_what_score_image_says(fakes, images, tmp_path):
     rows = run(experiment(images, seed=7, heat=0.5), tmp_path / "rows")
     assert len(rows) == 4 * 2 * 3 and (rows.dataset == "images").all() and (rows.heat == 0.5).all()
-    hr = driver.datasets.load(images, "02")
+    hr = cell.datasets.load(images, "02")
     ours = rows[(rows.image == "02") & (rows.downscaler == "box")]
     values = score_image(
         hr,
@@ -206,7 +48,7 @@ def test_rows_are_what_score_image_says(fakes, images, tmp_path):
     )
     assert ours.value.tolist() == pytest.approx(values.tolist(), abs=1e-4)  # Pillow's box rounds
     assert set(ours.height) == {16} and set(ours.metric) == {distortions.describe("mse")}
-    assert (rows.seconds > 0).all() and set(rows.version) == {driver.__version__} and set(rows.device) == {"cpu"}
+    assert (rows.seconds > 0).all() and set(rows.version) == {cell.__version__} and set(rows.device) == {"cpu"}
 
 
 def test_a_second_run_computes_only_what_is_missing(fakes, images, tmp_path, monkeypatch):
@@ -216,28 +58,45 @@ def test_a_second_run_computes_only_what_is_missing(fakes, images, tmp_path, mon
     assert len((tmp_path / "rows" / "local.csv").read_text().splitlines()) == 1 + len(five)  # nothing twice
     again = five[(five["sample"] < 2) & (five.downscaler != "bicubic")]
     assert again.value.tolist() == two.value.tolist()
-    monkeypatch.setattr(driver, "_score", None)  # nothing is left to compute
+    monkeypatch.setattr(cell, "score", None)  # nothing is left to compute
     results.publish(tmp_path / "rows", tmp_path / "rows.csv.gz")
-    same = run(experiment(images, n_samples=5), tmp_path / "rows.csv.gz", executor=lambda: 1 / 0)
+    same = run(experiment(images, n_samples=5), tmp_path / "rows.csv.gz")
     assert len(same) == 4 * 2 * 5
     other = experiment(images, seed=1)
-    assert driver.plan(other, tmp_path / "rows", calibrate=False).missing == driver.keys(other)
+    assert driver.plan(other, tmp_path / "rows", calibrate=False).missing == other.keys()
 
 
-def test_order_batch_and_executor_change_no_row(fakes, images, tmp_path):
+def test_order_batch_and_workers_change_no_row(fakes, images, tmp_path, client):
     one = experiment(images, upscaler="fake_slow")
     run(one, tmp_path / "serial", batch=1)
-    run(driver.replace(one, images=one.images[::-1], downscalers=["nearest", "box"]), tmp_path / "back", batch=4)
-    with ThreadPoolExecutor(3) as pool:
-        run(one, tmp_path / "threads", pool)
-    assert published(tmp_path / "serial") == published(tmp_path / "back") == published(tmp_path / "threads")
+    run(replace(one, images=one.images[::-1], downscalers=["nearest", "box"]), tmp_path / "back", batch=4)
+    run(one, tmp_path / "workers", client)
+    assert published(tmp_path / "serial") == published(tmp_path / "back") == published(tmp_path / "workers")
 
 
-def test_spawned_processes_give_the_bytes_of_a_serial_run(images, tmp_path):
-    one = experiment(images, upscaler="bicubic", heat=0.0)
-    run(one, tmp_path / "serial")
-    run(one, tmp_path / "spawned", driver.processes(2))
-    assert published(tmp_path / "serial") == published(tmp_path / "spawned")
+def test_rows_are_the_same_bytes_on_workers_as_in_a_driver_of_two_threads(tmp_path, client):
+    names = datasets.names("library", 2, size=96)
+    one = Experiment("library", names, ["bicubic"], 4, "embedded_flow", distortion="mse", device="cpu", size=96)
+    torch.set_num_threads(2)
+    try:
+        run(one, tmp_path / "serial")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    run(one, tmp_path / "workers", client)
+    assert published(tmp_path / "serial") == published(tmp_path / "workers")
+
+
+def test_rows_are_computed_by_one_thread(fakes, images, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cell, "score_image", lambda *args, **how: seen.append(torch.get_num_threads()) or 1 / 0)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(RuntimeError, match="all failed"):
+            run(experiment(images), tmp_path / "rows")
+        assert torch.get_num_threads() == 2 and set(seen) == {1}
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_f17_nan_draws_are_rows_and_are_not_drawn_again(fakes, images, tmp_path):
@@ -288,7 +147,7 @@ def test_hr_is_read_once_and_its_features_are_computed_once(fakes, images, tmp_p
 
         monkeypatch.setattr(module, name, counted)
 
-    count(driver.datasets, "load")
+    count(cell.datasets, "load")
     count(distortions, "against")
     run(experiment(images, downscalers=["box", "nearest", "bicubic", "lanczos"]), tmp_path / "rows")
     assert counts == {"load": 4, "against": 4 + 1}  # and once for nothing but its weights
@@ -330,7 +189,7 @@ def test_b30_b33_bad_callables_are_named_and_luck_is_remarked(fakes, images, tmp
     with pytest.warns(UserWarning) as said:
         run(experiment(images, downscalers=[f"{code}:lucky", f"{code}:fair"]), tmp_path / "rows")
     assert [str(remark.message).partition(": two calls differ on ")[::2] for remark in said] == [
-        (f"downscaler {driver._named(f'{code}:lucky')!r} is not deterministic", image) for image in ("00", "01")
+        (f"downscaler {row_name(f'{code}:lucky')!r} is not deterministic", image) for image in ("00", "01")
     ]
 
 
@@ -379,7 +238,7 @@ def test_every_problem_of_an_experiment_is_in_one_message(fakes, images):
 
 
 def test_unknown_names_stop_before_any_image(fakes, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(driver, "_score", None)
+    monkeypatch.setattr(cell, "score", None)
     for bad, named in (
         ({"images": ["00", "77"]}, "images: expected names among the 4 of .*, got 77"),
         ({"downscalers": ["bicubik"]}, "did you mean 'bicubic'"),
@@ -408,11 +267,11 @@ def test_seed_zero_is_a_seed(fakes, images, tmp_path):
 @pytest.mark.parametrize("column", ["version", "weights", "metric"])
 def test_f19_new_rows_do_not_join_rows_made_otherwise(fakes, images, tmp_path, monkeypatch, column):
     run(experiment(images, images=["00", "01"]), tmp_path / "rows")
-    driver._loaded.cache_clear()
+    cell._loaded.cache_clear()
     if column == "version":
-        monkeypatch.setattr(driver, "__version__", "99")
+        monkeypatch.setattr(cell, "__version__", "99")
     elif column == "weights":
-        monkeypatch.setattr(registry, "weights_hash", lambda name, scale: "ba9876543210")
+        monkeypatch.setattr(cell.upscalers, "weights_hash", lambda name, scale: "ba9876543210")
     else:
         monkeypatch.setattr(distortions, "describe", lambda name: "mse 99")
     assert len(run(experiment(images, images=["00", "01"]), tmp_path / "rows")) == 12  # nothing new, nothing mixed
@@ -427,7 +286,7 @@ def test_f19_new_rows_do_not_join_rows_made_otherwise(fakes, images, tmp_path, m
 # ---- the plan
 
 
-def test_plan_says_what_is_missing_and_how_long_it_takes(fakes, images, tmp_path):
+def test_plan_says_what_is_missing_and_how_long_it_takes(fakes, images, tmp_path, client):
     one = experiment(images, upscaler="fake_slow", images=["00", "01"], downscalers=["box"], n_samples=2)
     run(one, tmp_path / "rows")
     more = experiment(images, upscaler="fake_slow", n_samples=2)
@@ -435,8 +294,7 @@ def test_plan_says_what_is_missing_and_how_long_it_takes(fakes, images, tmp_path
     assert len(plan.missing) == 16 - 4 and plan.images == ["00", "01", "02", "03"]
     assert 12 * 0.015 <= plan.seconds < 12 * 0.1
     assert plan.summary == "12 of 16 rows missing, about 1 seconds on cpu"
-    with ThreadPoolExecutor(2) as pool:
-        halved = driver.plan(more, tmp_path / "rows", pool)
+    halved = driver.plan(more, tmp_path / "rows", client)
     assert halved.seconds == pytest.approx(plan.seconds / 2) and halved.summary.endswith("with 2 workers")
     assert driver.plan(one, tmp_path / "rows").summary == "all 4 rows are there"
 
@@ -469,14 +327,13 @@ def test_progress_in_a_log_is_a_few_whole_lines(fakes, images, tmp_path, capsys)
 
 def test_a_task_is_small_plain_values(fakes, images):
     one = experiment(images, images=[f"{i:05d}" for i in range(900)])
-    assert len(pickle.dumps(driver.replace(one, images=["00001"]))) < 1000
+    assert len(pickle.dumps(replace(one, images=["00001"]))) < 1000
 
 
 def test_datasets_and_sizes_have_their_own_names_in_the_rows(fakes, tmp_path):
     one = Experiment("library", ["chelsea_y000_x000"], ["box"], 4, "fake", distortion="mse", size=64)
-    assert {key[0] for key in driver.keys(one)} == {"library64"}
-    assert {key[0] for key in driver.keys(driver.replace(one, dataset=("ours", "library")))} == {"ours"}
-    assert {key[0] for key in driver.keys(driver.replace(one, dataset="some/ffhq900.csv"))} == {"ffhq900"}
+    named = one, replace(one, dataset=("ours", "library")), replace(one, dataset="some/ffhq900.csv")
+    assert [each.keys()[0][0] for each in named] == ["library64", "ours", "ffhq900"]
 
 
 # ---- several distortions, several experiments
@@ -486,7 +343,7 @@ def test_several_distortions_are_rows_of_the_same_draws(fakes, images, tmp_path)
     one = run(experiment(images, distortion="mse"), tmp_path / "one")
     names = ["mse", "psnr", "mse_of_mean", "1-ssim", "lr_mse", "consistency_mse"]
     both = experiment(images, distortion=names)
-    assert len(driver.keys(both)) == 5 * len(one)  # psnr is mse
+    assert len(both.keys()) == 5 * len(one)  # psnr is mse
     rows = run(both, tmp_path / "rows")
     assert rows[rows.distortion == "mse"].value.tolist() == one.value.tolist()
     assert set(rows.distortion) == {"mse", "mse_of_mean", "1-ssim", "lr_mse", "consistency_mse"}
@@ -508,24 +365,10 @@ def test_one_more_distortion_computes_its_rows_only(fakes, images, tmp_path):
 def test_several_experiments_are_planned_and_run_together(fakes, images, tmp_path):
     several = [experiment(images, seed=seed, distortion="mse") for seed in (0, 1, 1)]
     planned = driver.plan(several, tmp_path, calibrate=False)
-    assert len(planned.missing) == 2 * len(driver.keys(several[0])) and len(planned.images) == 4
+    assert len(planned.missing) == 2 * len(several[0].keys()) and len(planned.images) == 4
     rows = run(several, tmp_path)
-    assert len(rows) == 2 * len(driver.keys(several[0])) and set(rows.seed) == {0, 1}
+    assert len(rows) == 2 * len(several[0].keys()) and set(rows.seed) == {0, 1}
     assert driver.plan(several, tmp_path).summary == f"all {len(rows)} rows are there"
-
-
-def test_several_experiments_start_their_processes_once(fakes, images, tmp_path):
-    started = []
-
-    def pool():
-        started.append(ThreadPoolExecutor(2))
-        return started[-1]
-
-    several = [experiment(images, seed=seed, distortion="mse") for seed in range(3)]
-    rows = run(several, tmp_path, pool)
-    assert len(started) == 1 and len(rows) == 3 * len(driver.keys(several[0]))
-    with pytest.raises(RuntimeError):  # closed at the end
-        started[0].submit(print)
 
 
 # ---- searches: residual and converged of each sample
@@ -545,13 +388,13 @@ def searched(folder, **other):
 
 def answer(images, image, name, n_samples, f_ds=None, lr=None, eps=0.02):
     """What the search says of one image when it is called by hand."""
-    hr = driver.datasets.load(images, image)
-    lr = quantize(filters.DOWNSCALERS[name](hr, 4)) if lr is None else lr
+    hr = cell.datasets.load(images, image)
+    lr = quantize(DOWNSCALERS[name](hr, 4)) if lr is None else lr
     keys = [seeded(0, image, q) for q in range(n_samples)]
     return pulse.search(lr, generators.embedded_generator(), keys, steps=3, eps=eps, f_ds=f_ds)
 
 
-def cell(rows, image, name):
+def of_cell(rows, image, name):
     return rows[(rows.image == image) & (rows.downscaler == name)].sort_values("sample")
 
 
@@ -568,7 +411,7 @@ def test_rows_of_a_search_say_how_well_each_sample_agrees(faces, images, tmp_pat
     assert len(rows) == 4 * 2 * 5 and set(rows.upscaler) == {one.upscaler} and rows.heat.eq(1).all()
     for image in one.images:
         for name in one.downscalers:
-            assert agrees(cell(rows, image, name), answer(images, image, name, 5))
+            assert agrees(of_cell(rows, image, name), answer(images, image, name, 5))
     assert rows.residual.nunique() > 30 and set(rows.converged) == {0.0, 1.0}
     stored = results.read(tmp_path / "rows")
     assert stored.residual.tolist() == rows.residual.tolist()
@@ -600,7 +443,7 @@ def test_residuals_stay_with_their_samples_in_batches_and_where_memory_runs_out(
     assert sizes == [2, 2] + [1] * 10
     monkeypatch.setattr(pulse, "search", search)
     for name in ("bicubic_float", "nearest"):
-        assert agrees(cell(rows, "01", name), answer(images, "01", name, 5))
+        assert agrees(of_cell(rows, "01", name), answer(images, "01", name, 5))
 
 
 def test_five_starts_are_searched_in_one_batch(faces, images, tmp_path, monkeypatch):
@@ -628,8 +471,8 @@ def test_a_stopped_search_goes_on_to_the_same_bytes(faces, images, tmp_path, mon
     assert len(results.read(tmp_path / "rows")) == 19
     run(one, tmp_path / "rows")
     assert published(tmp_path / "rows") == published(tmp_path / "whole")
-    more = run(driver.replace(one, n_samples=6), tmp_path / "rows")
-    assert agrees(cell(more, "03", "nearest"), answer(images, "03", "nearest", 6))
+    more = run(replace(one, n_samples=6), tmp_path / "rows")
+    assert agrees(of_cell(more, "03", "nearest"), answer(images, "03", "nearest", 6))
 
 
 def test_a_broken_sample_is_a_nan_draw_that_did_not_converge(faces, images, tmp_path, monkeypatch):
@@ -660,7 +503,7 @@ def test_the_search_looks_through_the_downscaler_and_what_follows_it(faces, imag
         lr = degradations.noise(lr, 0.1, noises)
         return quantize(lr.detach()) + (lr - lr.detach())
 
-    lr = quantize(by_hand(driver.datasets.load(images, "00"), 4))
+    lr = quantize(by_hand(cell.datasets.load(images, "00"), 4))
     found = {}
     for f_ds in ("bicubic", "true", "straight-through"):
         name = f"embedded_pulse(f_ds={f_ds},steps=3,eps=0)"
@@ -676,17 +519,17 @@ def test_a_downscaler_without_a_gradient_is_named(faces, images, tmp_path):
     one = searched(images, upscaler="embedded_pulse(f_ds=true)", downscalers=["box"])
     with pytest.raises(ValueError, match="f_ds, box: .* zero everywhere, .*straight-through"):
         run(one, tmp_path / "rows", strict=True)
-    after = driver.replace(one, downscalers=["bicubic_float"], degradations=[("otsu", 5)])
+    after = replace(one, downscalers=["bicubic_float"], degradations=[("otsu", 5)])
     with pytest.raises(ValueError, match="f_ds, bicubic_float otsu: .* without gradient"):
         run(after, tmp_path / "rows", strict=True)
     lr = tmp_path / "lr"
     lr.mkdir()
     for path in Path(images).glob("*.png"):
         Image.open(path).resize((4, 4), Image.Resampling.BOX).save(lr / path.name)
-    folder = driver.replace(one, downscalers=[("mine", f"folder: {lr}")])
+    folder = replace(one, downscalers=[("mine", f"folder: {lr}")])
     with pytest.raises(ValueError, match="downscaler 'mine': expected one that can be called on samples, got LR files"):
         run(folder, tmp_path / "rows", strict=True)
-    assert len(run(driver.replace(folder, upscaler="embedded_pulse(steps=1)"), tmp_path / "rows")) == 20
+    assert len(run(replace(folder, upscaler="embedded_pulse(steps=1)"), tmp_path / "rows")) == 20
 
 
 def test_images_of_another_size_are_refused_with_the_right_one(faces, images, tmp_path):

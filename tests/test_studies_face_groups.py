@@ -6,10 +6,9 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import distortions, results
+from helpers import distortions, results, runs
 from helpers.images import write_rgb
 from helpers.iqa import kid
-from helpers.runs import driver
 from helpers.runtime import seeded
 from helpers.studies import face_groups
 
@@ -90,7 +89,7 @@ def test_what_faces_and_answers_look_like_is_kept_as_rows(tmp_path, monkeypatch)
     table = face_groups.labels(sorted(path.stem for path in folder.iterdir()))
     monkeypatch.setattr(kid, "features", lambda images: images[:, :, ::4, ::4].flatten(1).double()[:, :192])
     chosen = face_groups.balanced(table, 5)
-    experiment = driver.Experiment(str(folder), chosen, ["nearest", "bicubic"], 8, "bicubic", heat=0.0, device="cpu")
+    experiment = runs.Experiment(str(folder), chosen, ["nearest", "bicubic"], 8, "bicubic", heat=0.0, device="cpu")
     rows = face_groups.seen_as(experiment, [("bicubic", 0.0), ("embedded_flow", 1.0)], table, str(tmp_path / "rows"))
     groups = sum(table[each].nunique() for each in face_groups.ATTRIBUTES)
     assert len(rows) == 5 * 3 * groups and set(rows.upscaler) == {"none", "bicubic", "embedded_flow"}

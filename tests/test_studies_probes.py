@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
+from helpers import runs
 from helpers.datasets import sources
 from helpers.networks.compact_flow import CompactFlow
 from helpers.networks.srflow import SRFlow
-from helpers.runs import driver
 from helpers.runtime import seeded
 from helpers.studies import probes
 from helpers.upscalers import registry
@@ -115,13 +115,13 @@ def test_what_is_not_finite_is_counted_and_not_the_largest():
 
 def test_likelihood_rows_are_resumed_and_equal_a_direct_call(tmp_path):
     images = sources.names("library", 1, size=64)
-    experiment = driver.Experiment(
+    experiment = runs.Experiment(
         dataset="library", images=images, downscalers=["bicubic"], scale=4, upscaler="embedded_flow", device="cpu",
         size=64, heat=0.5, n_samples=3, distortion=["mse", "1-ssim"],
     )  # fmt: skip
     rows = probes.likelihood(experiment, tmp_path)
     assert rows.distortion.tolist() == ["bits", "z2_1", "z2_2"] and set(rows.heat) == {1.0}
-    hr, lr = probes.pair(experiment, images[0], "bicubic")
+    hr, lr = runs.pair(experiment, images[0], "bicubic")
     network = probes.load("embedded_flow", 4)
     latents, bits = probes.encode(network, hr, lr, seeded(0, images[0], "dequantize"))
     values = rows.set_index("distortion").value
@@ -129,7 +129,7 @@ def test_likelihood_rows_are_resumed_and_equal_a_direct_call(tmp_path):
         latents[1].square().mean().item()
     )
     before = (tmp_path / "local.csv").read_text()
-    more = driver.Experiment(
+    more = runs.Experiment(
         dataset="library", images=images, downscalers=["bicubic", "nearest"], scale=4, upscaler="embedded_flow",
         device="cpu", size=64,
     )  # fmt: skip
@@ -141,15 +141,15 @@ def test_likelihood_rows_are_resumed_and_equal_a_direct_call(tmp_path):
 
 
 def test_degraded_pairs_repeat_the_noise_of_the_runs():
-    experiment = driver.Experiment(
+    experiment = runs.Experiment(
         dataset="library", images=[sources.names("library", 1, size=64)[0]], downscalers=["bicubic"], scale=4,
         upscaler="embedded_flow", device="cpu", size=64,
     )  # fmt: skip
     image = experiment.images[0]
-    clean, noisy = (probes.pair(experiment, image, "bicubic", *how)[1] for how in ((), ("noise", 0.1)))
+    clean, noisy = (runs.pair(experiment, image, "bicubic", *how)[1] for how in ((), ("noise", 0.1)))
     assert noisy.shape == clean.shape == (1, 3, 16, 16)
     assert (noisy - clean).std() == pytest.approx(0.1, rel=0.2)
-    assert torch.equal(noisy, probes.pair(experiment, image, "bicubic", "noise", 0.1)[1])
+    assert torch.equal(noisy, runs.pair(experiment, image, "bicubic", "noise", 0.1)[1])
 
 
 def test_what_is_no_flow_is_refused():

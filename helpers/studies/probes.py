@@ -88,9 +88,7 @@ def _pad(network: nn.Module, images: Tensor, scale: int = 1) -> Tensor:
     return srflow.pad_to_multiple(images, scale * network.multiple) if hasattr(network, "multiple") else images
 
 
-def likelihood(
-    experiment: runs.Experiment, rows_dir: str | Path, client: "Client | None" = None
-) -> pd.DataFrame:
+def likelihood(experiment: runs.Experiment, rows_dir: str | Path, client: "Client | None" = None) -> pd.DataFrame:
     """Compute how likely each HR image is given its LR image by each downscaler, where the rows are missing.
 
     Args:
