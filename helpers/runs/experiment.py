@@ -99,7 +99,7 @@ class Experiment:
 
     @property
     def dataset_name(self) -> str:
-        """What rows call the data set: its name without path; the library with its size, generated faces with a hash."""
+        """What rows call the data set: its last name; the library with its size, generated faces with a hash."""
         if not isinstance(self.dataset, str):
             return self.dataset[0]
         if self.dataset == "library":
