@@ -204,14 +204,9 @@ def write_rgb(image: Tensor, path: str | Path) -> None:
 
 
 def list_folder(folder: str | Path, *, below: bool = False) -> tuple[list[Path], list[Path]]:
-    """Files of a folder that are pictures by their suffix, and its other entries: hidden ones, folders, other files.
+    """Pictures of a folder by their suffix, and its other entries (hidden ones, folders, other files), both sorted.
 
-    Args:
-        folder: an existing folder.
-        below: its subfolders too.
-
-    Returns:
-        Both sorted. A link that leads nowhere counts by its name: reading it says what is wrong.
+    A link that leads nowhere counts by its name: reading it says what is wrong. `below` adds those in subfolders.
     """
     pictures, others = [], []
     for entry in sorted(Path(folder).rglob("*") if below else Path(folder).iterdir()):
@@ -231,7 +226,7 @@ def list_pictures(folder: str | Path) -> tuple[dict[str, Path], list[str]]:
         raise ValueError(f"{folder}: expected images ({' '.join(SUFFIXES)}), got {len(others)} other entries")
     if twice := same_stems(file.name for file in files):
         raise ValueError(f"{folder}: expected each stem once, got {'; '.join(twice)}")
-    if bad := [repr(file.name) for file in files if not _is_text(file.name)]:
+    if bad := [repr(file.name) for file in files if re.search("[\ud800-\udfff]", file.name)]:
         raise ValueError(f"{folder}: expected file names in UTF-8, got {', '.join(bad)}")
     return {stem_of(file): file for file in files}, [entry.name for entry in others]
 
@@ -249,14 +244,6 @@ def same_stems(files: Iterable[str]) -> list[str]:
     return [", ".join(group) for group in groups.values() if len(group) > 1]
 
 
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _decode(path: Path, content: bytes, max_pixels: int, allow: Collection[str], background) -> Picture:
     try:
         opened = _open(content)
@@ -264,6 +251,10 @@ def _decode(path: Path, content: bytes, max_pixels: int, allow: Collection[str],
         if content[:4] not in TIFF:
             raise
         return _from_array(_deep_colours(path, content), "TIFF", allow)  # Pillow knows no float colours
+    return _convert(opened, path, content, max_pixels, allow, background)._replace(format=opened.format or "")
+
+
+def _convert(opened: Image.Image, path: Path, content: bytes, max_pixels: int, allow, background) -> Picture:
     kind, (width, height) = opened.format or "", opened.size
     if width * height > max_pixels:
         return Picture(problem=f"{width}x{height} pixels are above max_pixels={max_pixels}")
@@ -292,7 +283,7 @@ def _decode(path: Path, content: bytes, max_pixels: int, allow: Collection[str],
         notes.append(f"colour profile {profile!r} not applied")
     if path.suffix and Image.registered_extensions().get(path.suffix.lower(), kind) != kind:
         notes.append(f"content is {kind}, the name says {path.suffix}")
-    return picture._replace(image=image.contiguous(), notes=tuple(notes), format=kind, profile=profile)
+    return picture._replace(image=image.contiguous(), notes=tuple(notes), profile=profile)
 
 
 def _open(content: bytes) -> Image.Image:

@@ -1,8 +1,16 @@
-"""The user's own downscaler: a function, a command, or a folder of LR images; and the checks of each."""
+"""Turn what a user names into a downscaler: a function, a command, or a folder of LR images; check what it returns.
+
+A user's own file may stand beside a `helpers.py` or `utils.py` of his: it imports those, and they reach nobody else.
+One limit is Python's: started in a folder that has a `helpers.py`, it takes that file for this package, and
+`from helpers import ...` fails. Start it elsewhere, or rename the file.
+"""
 
 import contextlib
 import difflib
+import functools
+import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import os
@@ -13,21 +21,22 @@ import string
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from helpers.downscalers import DOWNSCALERS
-from helpers.images import check_hr, from_uint8, to_uint8
+from helpers.files import cache_by_stat
+from helpers.images import check_hr, list_folder, quantize, read_picture, same_stems, stem_of, write_rgb
 
-SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 LOSSLESS = ("PNG", "BMP")  # by content, whatever the name says
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # what Pillow calls the 8-bit kinds of picture
+_neighbours: dict[Path, dict[str, ModuleType]] = {}  # folder of a user's file -> what was imported from it
+_importing = threading.RLock()
 
 
 class Checked(NamedTuple):
@@ -136,28 +145,88 @@ def resolve(
 
 def _function(spec: str) -> Callable[..., Tensor]:
     where, _, attribute = spec.rpartition(":")  # the last colon: C:\mine.py:f
-    if where.endswith(".py"):
-        path = Path(where).expanduser().resolve()
-        if not path.is_file():
-            raise ValueError(f"downscaler {spec!r}: expected a Python file, found none at {path}")
-        source = importlib.util.spec_from_file_location(f"downscaler_{path.stem}", path)
-        module = importlib.util.module_from_spec(source)
-        sys.modules[source.name] = module  # dataclasses look their module up
-        sys.path.insert(0, str(path.parent))  # so that it may import its neighbours
-        try:
-            source.loader.exec_module(module)
-        finally:
-            sys.path.remove(str(path.parent))
-    else:
-        try:
-            module = importlib.import_module(where)
-        except ImportError as error:
-            raise ValueError(f"downscaler {spec!r}: expected a module {where!r}, got: {error}") from error
+    path = Path(where).expanduser().resolve() if where.endswith(".py") else None
+    if path is not None and not path.is_file():
+        raise ValueError(f"downscaler {spec!r}: expected a Python file, found none at {path}")
+    try:
+        module = None if path else importlib.import_module(where)
+    except ImportError as error:
+        raise ValueError(f"downscaler {spec!r}: expected a module {where!r}, got: {error}") from error
+    module = module or _run_file(path)
     if not callable(function := getattr(module, attribute, None)):
         own = [name for name, _ in inspect.getmembers(module, inspect.isfunction) if name[0] != "_"]
         found = ", ".join(name for name in own if getattr(module, name).__module__ == module.__name__) or "none"
         raise ValueError(f"downscaler {spec!r}: expected a function {attribute!r}, found {found}")
-    return _takes_hr_and_scale(function, spec)
+    function = _takes_hr_and_scale(function, spec)
+    return _call_beside(path.parent, function) if path else function
+
+
+def _run_file(path: Path) -> ModuleType:
+    """The user's file as a module of its own name: dataclasses and pickle look their module up."""
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    source = importlib.util.spec_from_file_location(f"downscaler_{path.stem}_{digest}", path)
+    module = sys.modules[source.name] = importlib.util.module_from_spec(source)
+    importlib.invalidate_caches()  # its neighbours may be younger than the last look at the folder
+    with _beside(path.parent):
+        source.loader.exec_module(module)
+    return module
+
+
+def _call_beside(folder: Path, function: Callable) -> Callable[..., Tensor]:
+    @functools.wraps(function)
+    def call(*args, **options):
+        with _beside(folder):  # it may import a neighbour only now
+            return function(*args, **options)
+
+    return call
+
+
+@contextlib.contextmanager
+def _beside(folder: Path) -> Iterator[None]:
+    """Let a user's file import the modules beside it, whatever they are called, and keep them from everybody else.
+
+    Modules already loaded under those names (our `helpers`, the `utils` of another folder) are out of `sys.modules`
+    meanwhile; those of the folder are there only inside the block, and files of one folder share them.
+    """
+    with _importing:
+        own, names, path = _neighbours.setdefault(folder, {}), _names_in(folder), list(sys.path)
+        names = {name for name in names if name not in sys.modules or not _lies_in(folder, sys.modules[name])}
+
+        def take_out() -> dict[str, ModuleType]:
+            return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in names}
+
+        hidden = take_out()
+        sys.modules.update(own)
+        sys.path.insert(0, str(folder))
+        try:
+            yield
+        finally:
+            sys.path[:] = [each for each in sys.path if each != str(folder) or each in path]
+            own.update(take_out())
+            sys.modules.update(hidden)
+
+
+@cache_by_stat
+def _names_in(folder: Path) -> set[str]:
+    """Names under which Python would import something from a folder before it looks elsewhere.
+
+    A folder without `__init__.py` loses to any package of its name; the standard library is left as it is.
+    """
+    endings, names = tuple(importlib.machinery.all_suffixes()), set()
+    for entry in os.scandir(folder):
+        if entry.is_dir() and entry.name.isidentifier():
+            found = importlib.machinery.PathFinder.find_spec(entry.name)
+            if found is None or found.origin is None or os.path.isfile(os.path.join(entry.path, "__init__.py")):
+                names.add(entry.name)
+        elif entry.name.endswith(endings):
+            names.add(entry.name.partition(".")[0])
+    return names - sys.stdlib_module_names
+
+
+def _lies_in(folder: Path, module: ModuleType) -> bool:
+    """Whether a user's file in `folder` would import this very module: `helpers`, where it lies beside that."""
+    path = Path(getattr(module, "__file__", None) or "").resolve()
+    return folder == (path.parents[1] if path.stem == "__init__" else path.parent)
 
 
 def _takes_hr_and_scale(function: Callable, spec: str) -> Callable[..., Tensor]:
@@ -199,7 +268,7 @@ def _run(words: list[str], image: Tensor, scale: int, timeout: float, allow_loss
     size = (image.shape[1] // scale, image.shape[2] // scale)
     with tempfile.TemporaryDirectory(prefix="downscaler-") as folder:  # nothing stale can be read
         values = {"input": f"{folder}/input.png", "output": f"{folder}/output.png", "scale": scale}
-        Image.fromarray(to_uint8(image).permute(1, 2, 0).cpu().numpy()).save(values["input"])
+        write_rgb(image[None], values["input"])
         argv = [word.format(**values) for word in words]
         logs = [Path(folder, name) for name in ("stderr", "stdout")]
         # Files, not pipes: a grandchild that keeps a pipe open would make us wait beyond the time-out.
@@ -260,15 +329,11 @@ def check_folder(
         ValueError: lists each stem that is missing, extra or there twice (a.png and a.jpg, or A.png), and
             each file that is no 8-bit lossless picture of the right size.
     """
-    files = _pictures(Path(folder))
-    names = list(names)
-    stems = {file.stem: file for file in files}
-    folded: dict[str, list[str]] = {}
-    for file in files:
-        folded.setdefault(file.stem.casefold(), []).append(file.name)
+    files, names = _pictures(Path(folder)), list(names)
+    stems = {stem_of(file): file for file in files}
     problems = [f"no file for {name!r}" for name in names if name not in stems]
     problems += [f"no HR image for {stems[stem].name!r}" for stem in stems if stem not in set(names)]
-    problems += [f"more than one file: {', '.join(twice)}" for twice in folded.values() if len(twice) > 1]
+    problems += [f"more than one file: {twice}" for twice in same_stems(file.name for file in files)]
     for name in names:
         if name in stems:
             try:
@@ -283,8 +348,7 @@ def check_folder(
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ValueError(f"folder: expected a folder of LR images, found none at {str(folder)!r}")
-    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES and file.is_file()]
-    files = [file for file in files if not file.name.startswith(".")]
+    files = [file for file in list_folder(folder)[0] if file.is_file()]  # no broken links
     if not files:
         raise ValueError(f"folder {folder}: expected PNG images, found no picture")
     return files
@@ -293,7 +357,7 @@ def _pictures(folder: Path) -> list[Path]:
 def _folder(folder: Path, names: Iterable[str] | None, allow_lossy: bool) -> Callable[..., Tensor]:
     files: dict[str, list[Path]] = {}
     for file in _pictures(folder):
-        files.setdefault(file.stem, []).append(file)
+        files.setdefault(stem_of(file), []).append(file)
     if names is not None:
         check_folder(folder, names, allow_lossy=allow_lossy)
 
@@ -311,35 +375,13 @@ def _folder(folder: Path, names: Iterable[str] | None, allow_lossy: bool) -> Cal
 
 def _read_lr(path: Path, size: tuple[int, int] | None, allow_lossy: bool) -> Tensor:
     """An LR image of 8-bit levels, (1, 3, h, w), exactly as the file has it."""
-
-    def refuse(expected: object, got: object) -> None:
-        raise ValueError(f"{path.name}: expected {expected}, got {got}")
-
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-        if not head:
-            refuse("an image", "an empty file")
-        if head.lstrip().startswith(b"<"):
-            refuse("an image", "what looks like a web page: failed download?")
-        with Image.open(path) as image:
-            kind, mode, frames = image.format, image.mode, getattr(image, "n_frames", 1)
-            image.load()  # decodes all of it: a truncated file stops here
-            image = ImageOps.exif_transpose(image)
-            transparent = "A" in mode or "transparency" in image.info
-            picture = image.convert("RGBA") if mode in MODES else None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # unknown, truncated or damaged
-        raise ValueError(f"{path.name}: expected an image that can be decoded, got: {error}") from error
-    if kind not in LOSSLESS and not allow_lossy:
-        refuse("a PNG, for a lossy LR image changes the score (allow_lossy=True takes it)", kind)
-    if frames > 1:
-        refuse("one picture", f"{frames} frames")
-    depth = head[24] if kind == "PNG" else 8  # in its header; Pillow opens 16-bit RGB as 8-bit without a word
-    if picture is None or depth > 8:
-        refuse("8-bit RGB or grey", f"mode {mode}, {depth} bits")
-    if transparent and picture.getchannel("A").getextrema()[0] < 255:
-        refuse("an opaque image", "transparent pixels")
-    pixels = torch.from_numpy(np.array(picture.convert("RGB")))
-    if size is not None and pixels.shape[:2] != torch.Size(size):
-        refuse(f"an LR image of {size[0]}x{size[1]}", f"{pixels.shape[0]}x{pixels.shape[1]}")
-    return from_uint8(pixels).permute(2, 0, 1)[None].contiguous()
+    picture = read_picture(path)
+    if picture.format not in ("", *LOSSLESS) and not allow_lossy:
+        expected, got = "a PNG, for a lossy LR image changes the score (allow_lossy=True takes it)", picture.format
+    elif picture.image is None or not torch.equal(picture.image, quantize(picture.image)):
+        expected, got = "an opaque image of 8-bit RGB or grey that can be decoded", picture.problem or "floats"
+    elif size is not None and picture.image.shape[2:] != torch.Size(size):
+        expected, got = "an LR image of {}x{}".format(*size), "{}x{}".format(*picture.image.shape[2:])
+    else:
+        return picture.image
+    raise ValueError(f"{path.name}: expected {expected}, got {got}")
