@@ -1,12 +1,9 @@
-"""Device, randomness, the record of a run, checkpoints, and the check of a notebook's parameters."""
+"""Device, randomness, the record of a run, and the check of a notebook's parameters."""
 
 import ast
-import csv
 import hashlib
-import os
 import platform
 import subprocess
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -83,23 +80,6 @@ def record(device: torch.device | str = "cpu") -> dict[str, str]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": str(torch.get_num_threads()),
     }
-
-
-def write_checkpoint(path: Path, state: dict, curve: Sequence[dict]) -> None:
-    """Replace the resumable state of a training in one step, then write its curve beside it as `.csv`.
-
-    Args:
-        path: of the checkpoint; a run that is killed while it writes leaves the last one whole.
-        state: what `torch.load(path, weights_only=True)` gives back.
-        curve: dicts with the same keys, one a line; at least one.
-    """
-    temporary = path.with_suffix(".part")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
-    with open(path.with_suffix(".csv"), "w", newline="") as file:
-        writer = csv.DictWriter(file, list(curve[0]))
-        writer.writeheader()
-        writer.writerows(curve)
 
 
 def check_parameters(namespace: dict, **kinds: type) -> None:

@@ -13,7 +13,7 @@ from helpers.downscalers.filters import resize
 from helpers.images import quantize
 from helpers.networks.compact_lpips import CompactLPIPS
 from helpers.runtime import seeded
-from helpers.training import metric_agreement
+from helpers.training import metric_report
 from helpers.weights import store
 
 
@@ -108,7 +108,7 @@ def damaged(name: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     hr = sources.load("library", name)
     return hr, {
         f"{kind} {level:g}": quantize(DEGRADATIONS[kind](hr, level, seeded(0, name, kind)))
-        for kind, level in metric_agreement.TEST_LEVELS
+        for kind, level in metric_report.TEST_LEVELS
     }
 
 
@@ -128,7 +128,7 @@ def test_the_card_is_that_of_this_checkpoint():
         values = distortions.lpips_embedded(torch.cat(list(variants.values())), hr)
         for variant, value in zip(variants, values.tolist(), strict=True):
             assert value == pytest.approx(stated[variant], abs=2e-3), (name, variant)  # libjpeg builds differ
-    assert facts["library"] == metric_agreement.by_kind(pairs)
+    assert facts["library"] == metric_report.by_kind(pairs)
     assert facts["summary"]["same_ranking"]
     for name, kinds in ({"library": facts["library"]} | facts["collections"]).items():
         assert kinds["all"]["spearman"] > 0.98, name  # as the README says
@@ -149,7 +149,7 @@ def test_it_follows_lpips_on_photographs_that_it_has_not_seen(shared, monkeypatc
     folder = shared / "data" / "kodak"
     rows = []
     for name in sources.names(folder, 4):
-        hr = metric_agreement.middle(sources.load(folder, name), 192)
+        hr = metric_report.crop_middle(sources.load(folder, name), 192)
         lrs = [resize(hr, (48, 48), kind) for kind in ("nearest", "box", "bicubic", "lanczos")]
         round_trips = [resize(lr, (192, 192), kind) for lr in lrs for kind in ("bicubic", "nearest")]
         damage = [quantize(DEGRADATIONS["noise"](hr, level, seeded(0, name))) for level in (0.03, 0.1, 0.2)]
@@ -157,6 +157,6 @@ def test_it_follows_lpips_on_photographs_that_it_has_not_seen(shared, monkeypatc
         variants = torch.cat(round_trips + damage)
         values = {metric: distortions.against(metric, hr)(variants).tolist() for metric in ("lpips_embedded", "lpips")}
         rows.append(pd.DataFrame(values).assign(image=name))
-    found = metric_agreement.agreement(pd.concat(rows))
+    found = metric_report.agreement(pd.concat(rows))
     assert found["spearman"] > 0.98 and found["within"] > 0.95
     assert found["relative"] < 0.2

@@ -14,7 +14,15 @@ from PIL import Image, ImageEnhance
 from torchvision import models
 
 from helpers import distortions, files
-from helpers.distortions import DISTORTIONS, LOWER_IS_BETTER, MINIMUM_SIDE, against, as_distortion, available
+from helpers.distortions import (
+    DISTORTIONS,
+    LOWER_IS_BETTER,
+    MINIMUM_SIDE,
+    against,
+    as_distortion,
+    available,
+    perceptual,
+)
 from helpers.downscalers.filters import matlab_bicubic
 from helpers.runtime import seeded
 from helpers.weights import store
@@ -49,9 +57,9 @@ def offline(monkeypatch, tmp_path):
 @pytest.fixture
 def unloaded():
     """No network built by another test, and none left for the next one."""
-    distortions._network.cache_clear()
+    distortions.network.cache_clear()
     yield
-    distortions._network.cache_clear()
+    distortions.network.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +69,7 @@ def folder(tmp_path_factory):
     generator = torch.Generator().manual_seed(1)
     states = {}
     for name in ("alexnet", "vgg16"):
-        trunk = distortions._empty(getattr(models, name)).state_dict()
+        trunk = perceptual._empty(getattr(models, name)).state_dict()
         for value in trunk.values():
             spread = 1.4 / value[0].numel() ** 0.5 if value.ndim == 4 else 0.0
             value.copy_(spread * torch.randn(value.shape, generator=generator))
@@ -193,7 +201,7 @@ def test_dists_equals_the_published_values(shared, unloaded, monkeypatch):
 def test_dists_equals_piq(untrained, unloaded, folder, monkeypatch):
     state = torch.load(folder / "dists_weights.pt")
     total = state["alpha"].sum() + state["beta"].sum()
-    trunk = distortions._trunk(distortions._empty(models.vgg16), ("vgg16",))
+    trunk = perceptual._trunk(perceptual._empty(models.vgg16), ("vgg16",))
     normalized = {key: value / total for key, value in state.items()}
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *args, **kwargs: normalized)
     monkeypatch.setattr("piq.perceptual.vgg16", lambda **kwargs: SimpleNamespace(features=trunk))
@@ -263,9 +271,9 @@ def test_lower_is_better_forms(name, untrained):
 @pytest.mark.parametrize("name", ["lpips", "lpips_embedded", "dists"])
 def test_features_of_hr_are_computed_once(name, untrained, monkeypatch):
     counted = []
-    features, distance = distortions._FEATURES[name]
+    features, distance = perceptual.FEATURES[name]
     counting = (lambda network, images: counted.append(len(images)) or features(network, images), distance)
-    monkeypatch.setitem(distortions._FEATURES, name, counting)
+    monkeypatch.setitem(perceptual.FEATURES, name, counting)
     distortion = against(name, waves(side=48))
     for _ in range(3):
         distortion(waves(2, side=48, seed=1))

@@ -13,7 +13,7 @@ from helpers.downscalers import DOWNSCALERS, bicubic
 from helpers.images import quantize
 from helpers.measure import score_image
 from helpers.runtime import seeded
-from helpers.training import flow
+from helpers.training import cards
 from helpers.upscalers.registry import UPSCALERS, draw_latents, load_compact_flow
 from helpers.weights import store
 
@@ -65,7 +65,7 @@ def test_card_numbers_are_reproduced(scale, variant):
     stated = card(scale, variant)["quality"]
     names = list(stated)[:3]
     images = [(name, sources.load("library", name, size=256)) for name in names]
-    for row in flow.quality(load_compact_flow(scale, variant=variant), images):
+    for row in cards.quality(load_compact_flow(scale, variant=variant), images):
         for key in ("bits_per_dimension", "lr_psnr", "psnr_0", "psnr_heat", "ssim_heat", "ms_ssim_heat"):
             assert row[key] == pytest.approx(stated[row["image"]][key], rel=2e-3, abs=2e-3), (
                 row["image"],
@@ -77,7 +77,7 @@ def test_card_numbers_are_reproduced(scale, variant):
 def test_no_sample_is_lost_or_explodes_whatever_the_lr_image(scale, variant):
     network = load_compact_flow(scale, variant=variant)
     levels = [("noise", 0.2), ("contrast", 2.5), ("otsu", 5), ("blur", 4), ("jpeg", 10), ("bsrgan", 5)]
-    rows = flow.stability(network, CROPS[:2], degradations=levels, n_samples=1)
+    rows = cards.stability(network, CROPS[:2], degradations=levels, n_samples=1)
     assert {row["condition"] for row in rows} >= set(DOWNSCALERS)
     assert all(row["non_finite"] == 0 for row in rows)
     largest = {row["condition"]: row["largest"] for row in rows}
@@ -99,7 +99,7 @@ def test_no_sample_is_lost_or_explodes_whatever_the_lr_image(scale, variant):
 
 def test_flow_beats_interpolation_and_its_draws_are_sharper():
     network = load_compact_flow(4)
-    rows = flow.quality(network, CROPS)
+    rows = cards.quality(network, CROPS)
     means = {key: np.mean([row[key] for row in rows]) for key in rows[0] if key != "image"}
     assert means["psnr_0"] > means["psnr_bicubic"] + 0.5
     assert means["ms_ssim_0"] > means["ms_ssim_bicubic"]

@@ -39,13 +39,6 @@ def test_patches_stay_aligned_under_flips_and_transposes():
     assert len({tuple(patch.flatten().tolist()) for patch in hr}) > 60
 
 
-def test_learning_rate_rises_stays_and_falls():
-    rates = [flow.learning_rate(i, 1000, peak=1.0) for i in range(1000)]
-    assert rates[0] == pytest.approx(0.01) and rates[99] == 1.0
-    assert set(rates[99:700]) == {1.0}
-    assert rates[-1] == pytest.approx(0.01, abs=1e-3) and sorted(rates[700:], reverse=True) == rates[700:]
-
-
 def test_a_stopped_run_resumes_to_the_same_weights(tmp_path):
     pairs = photographs()
     whole = flow.train_flow(network_of_tests(), pairs, validation(pairs), tmp_path / "whole.pt", **FAST)

@@ -2,15 +2,14 @@
 
 import pytest
 import torch
-from safetensors import safe_open
 from torch import nn
 
 from helpers.images import from_uint8
 from helpers.networks.compact_lpips import CompactLPIPS
 from helpers.runtime import seeded
-from helpers.training import metric, metric_groups
+from helpers.training import metric, metric_data
 from helpers.training.metric import disagreement, pairwise
-from tests.test_training_metric_groups import photographs, quick_flow
+from tests.test_training_metric_data import photographs, quick_flow
 
 WIDTHS, FEATURES = (4, 6, 5, 4, 4), (8, 12, 10, 8, 8)
 FAST = {
@@ -41,8 +40,8 @@ class Teacher(nn.Module):
 
 @pytest.fixture
 def data(monkeypatch):
-    monkeypatch.setattr(metric_groups.upscalers, "embedded_flow", quick_flow)
-    return metric_groups.groups(photographs(), 8, 32, 0, "test", batch=4)
+    monkeypatch.setattr(metric_data.upscalers, "embedded_flow", quick_flow)
+    return metric_data.make_groups(photographs(), 8, 32, 0, "test", batch=4)
 
 
 def student():
@@ -130,11 +129,11 @@ def test_norms_are_folded_into_the_convolutions(data):
 
 def test_heads_start_at_those_of_the_teacher():
     network, wanted = student(), metric.lpips_weights(Teacher())
-    metric._starting_heads(network, wanted)
+    metric._start_heads(network, wanted)
     for found, weight in zip(network.weights(), wanted, strict=True):
         torch.testing.assert_close(found, weight.clamp_min(1e-5))
     with pytest.raises(ValueError, match="features: expected 8 channels of a tap, got 4"):
-        metric._starting_heads(CompactLPIPS(WIDTHS, WIDTHS), wanted)
+        metric._start_heads(CompactLPIPS(WIDTHS, WIDTHS), wanted)
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
@@ -143,12 +142,13 @@ def test_a_step_changes_every_weight_or_says_why_not(channels_last):
     before = {name: value.clone() for name, value in network.state_dict().items()}
     if not channels_last:
         with pytest.raises(RuntimeError, match="channels_last"):
-            metric._Optimizers([network], 0.01)
+            metric._optimizers([network], 0.01)
         return
     network.to(memory_format=torch.channels_last)
-    optimizers = metric._Optimizers([network], 0.01)
+    optimizers = metric._optimizers([network], 0.01)
     taps = network(torch.rand(4, 3, 64, 64, generator=seeded("step")))
-    optimizers.step(network.distance([tap[:2] for tap in taps], [tap[2:] for tap in taps]).sum(), 0.01)
+    loss = network.distance([tap[:2] for tap in taps], [tap[2:] for tap in taps]).sum()
+    metric._update([network], optimizers, loss, 0.01)
     assert not any(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
@@ -175,12 +175,3 @@ def test_a_loss_that_is_not_finite_stops_it(data, tmp_path):
     network.convolutions[0].weight.data.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="iteration 0"):
         metric.train_metric(network, Teacher(), [data], [data], tmp_path / "state.pt", **FAST)
-
-
-def test_export_keeps_half_precision_and_the_facts(tmp_path):
-    network = student()
-    metric.export(network, tmp_path / "mine.safetensors", photographs=3)
-    with safe_open(tmp_path / "mine.safetensors", "pt") as file:
-        assert file.metadata() == {"widths": str(list(WIDTHS)), "features": str(list(FEATURES)), "photographs": "3"}
-        for name, value in network.state_dict().items():
-            assert torch.equal(file.get_tensor(name), value.half())

@@ -11,7 +11,7 @@ from helpers.networks import srflow
 from helpers.networks.compact_flow import CompactFlow
 from helpers.networks.stylegan import Mapping, Synthesis
 from helpers.runtime import seeded
-from helpers.training.flow import export
+from helpers.training.loop import export
 from helpers.upscalers import pulse, pulse_options, registry
 from helpers.weights import store
 from tests.test_stylegan import fill
@@ -100,7 +100,7 @@ def test_official_srflow_runs_from_a_file_put_by_hand(tmp_path, monkeypatch):
 def test_configuration_travels_in_the_checkpoint(tmp_path, monkeypatch):
     torch.manual_seed(0)
     network = CompactFlow(scale=2, width=8, blocks=1, head=6, steps=(3,), hidden=(12,), clamp=0.7, noise=1 / 32)
-    export(network.eval(), tmp_path / "compact_flow_x2.safetensors", photographs=3)
+    export(network.eval().state_dict(), tmp_path / "compact_flow_x2.safetensors", **network.config, photographs=3)
     monkeypatch.setattr(store, "embedded", lambda name: tmp_path / f"{name}.safetensors")
     loaded = registry.load_compact_flow(2)
     assert loaded.config == network.config

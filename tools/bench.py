@@ -78,7 +78,7 @@ def timed(parts: dict[str, float], part: str, device: torch.device, function: Ca
 @torch.no_grad()
 def ours(sampler, lr, hr, latents, lpips, parts) -> tuple[Tensor, Tensor]:
     """SR images and distortions of all samples; seconds go to `parts`."""
-    features, distance = distortions._FEATURES["lpips"]
+    features, distance = distortions.perceptual.FEATURES["lpips"]
     clock = partial(timed, parts, device=lr.device)
     for method, part in (("encode", "encoder"), ("condition", "features"), ("couple", "couplings")):
         setattr(sampler, method, clock(part, function=getattr(type(sampler), method).__get__(sampler)))

@@ -1,24 +1,20 @@
-"""What a card says about a face generator: distance to real faces, variety, copies, and how the search inverts it."""
+"""Distances between sets of images by features of AlexNet (KID, FID), variety of a set, copies of training faces."""
 
 from functools import partial
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from helpers import distortions, generators
-from helpers.downscalers.filters import bicubic
-from helpers.images import quantize
+from helpers import distortions
 from helpers.runtime import seeded
-from helpers.upscalers import pulse
 
 FEATURES = "AlexNet (torchvision), fifth convolution after ReLU, mean over positions, images enlarged to 128x128"
 
 
 @torch.no_grad()
 def features(images: Tensor) -> Tensor:
-    """One vector per image, see `FEATURES`.
+    """Compute one vector per image, see `FEATURES`.
 
     Args:
         images: (N, 3, R, R) in [0, 1].
@@ -37,7 +33,7 @@ def features(images: Tensor) -> Tensor:
 
 
 def distances(of: Tensor, to: Tensor) -> dict[str, float]:
-    """KID and FID with these features in place of Inception's: comparable among themselves alone.
+    """Compute KID and FID of two sets with these features; comparable among themselves, not with Inception's.
 
     Each feature is first divided by its spread in `to`, so that no few large ones decide.
 
@@ -47,7 +43,7 @@ def distances(of: Tensor, to: Tensor) -> dict[str, float]:
     Returns:
         "kid" (polynomial kernel of degree 3, unbiased, about 0 for two halves of one set) and "fid".
     """
-    import piq  # slow to import
+    import piq  # slow: it brings torchvision along
 
     count = min(len(of), len(to))
     scaled = [part / to.std(0).clamp(min=1e-6) for part in (of, to)]
@@ -56,13 +52,13 @@ def distances(of: Tensor, to: Tensor) -> dict[str, float]:
 
 
 def spread(images: Tensor) -> float:
-    """Mean root-mean-square difference between any two of the images, (N, 3, R, R): how varied they are."""
+    """Root-mean-square difference of two images of a set, (N, 3, R, R), mean over all pairs: how varied it is."""
     flat = images.flatten(1)
     return (torch.pdist(flat).mean() / flat.shape[1] ** 0.5).item()
 
 
 def nearest(images: Tensor, faces: Tensor) -> Tensor:
-    """Root-mean-square difference of each image to the face nearest to it, mirrored or not.
+    """Compute the root-mean-square difference of each image to the face nearest to it, mirrored or not.
 
     A generator that copies has samples nearer to its training faces than other people's photographs are.
 
@@ -71,7 +67,7 @@ def nearest(images: Tensor, faces: Tensor) -> Tensor:
         faces: uint8, (M, 3, R, R).
 
     Returns:
-        (N,).
+        Differences, (N,), in units of [0, 1].
     """
     flat = images.flatten(1)
     best = torch.full((len(flat),), torch.inf)
@@ -79,41 +75,3 @@ def nearest(images: Tensor, faces: Tensor) -> Tensor:
         for each in (part, part.flip(3)):
             best = torch.minimum(best, torch.cdist(flat, each.flatten(1).to(flat) / 255).amin(1))
     return best / flat.shape[1] ** 0.5
-
-
-def inversion(
-    network: generators.StyleGenerator, images: list[tuple[str, Tensor]], scale: int, *, n_samples: int = 3, seed: int = 0,
-    **options,
-) -> pd.DataFrame:  # fmt: skip
-    """How well the search answers bicubic LR images.
-
-    Args:
-        network: the generator.
-        images: names and HR images, (1, 3, R, R), none of them trained on.
-        scale: s.
-        n_samples: N_Q.
-        seed: with the name and the sample's number, the key of a start.
-        options: of `pulse.search`.
-
-    Returns:
-        Per image: residual and lr_psnr (dB; of the samples against the LR image, means over samples), converged
-        (share), psnr (dB, to the HR image), spread (between samples), psnr_bicubic (of interpolation).
-    """
-    rows = []
-    for part in [images[at : at + 8] for at in range(0, len(images), 8)]:
-        hr = torch.cat([image for _, image in part])
-        lr = quantize(bicubic(hr, scale))
-        starts = [seeded(seed, name, q) for name, _ in part for q in range(n_samples)]
-        found = pulse.search(lr.repeat_interleave(n_samples, 0), network, starts, **options)
-        each = zip(part, lr, found.sr.cpu().split(n_samples), found.residual.cpu().split(n_samples),
-                   found.converged.cpu().split(n_samples), strict=True)  # fmt: skip
-        for (name, image), low, sr, residual, converged in each:
-            plain = F.interpolate(low[None], scale_factor=scale, mode="bicubic", align_corners=False).clamp(0, 1)
-            rows.append({
-                "image": name, "residual": residual.mean().item(), "lr_psnr": (-10 * residual.log10()).mean().item(),
-                "converged": converged.double().mean().item(),
-                "psnr": distortions.DISTORTIONS["psnr"](sr, image).mean().item(),
-                "spread": spread(sr) if n_samples > 1 else float("nan"),
-                "psnr_bicubic": distortions.DISTORTIONS["psnr"](plain, image).item(),
-            })  # fmt: skip
-    return pd.DataFrame(rows)

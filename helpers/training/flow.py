@@ -1,24 +1,18 @@
 """Training of the embedded compact flow: photographs to patches, and a loop that can be stopped at any time."""
 
 import math
-import time
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from helpers.degradations import DEGRADATIONS
-from helpers.distortions import DISTORTIONS
-from helpers.downscalers import DOWNSCALERS, bicubic, lanczos
-from helpers.images import crop_to_multiple, from_uint8, quantize, to_uint8
+from helpers.downscalers import DOWNSCALERS, lanczos
+from helpers.images import crop_to_multiple, from_uint8, to_uint8
 from helpers.networks.compact_flow import CompactFlow
-from helpers.runtime import seeded, write_checkpoint
-from helpers.upscalers.registry import draw_latents
+from helpers.training.loop import follow, learning_rate, train
 
 Pair = tuple[Tensor, Tensor]  # HR and LR levels of one photograph, uint8, (3, H, W) and (3, H / s, W / s)
 
@@ -85,16 +79,6 @@ def pairs_of(
     return pairs
 
 
-def learning_rate(iteration: int, total: int, *, peak: float, warmup: int = 100, cooldown: float = 0.3) -> float:
-    """Linear warm-up, a plateau, and a cosine fall to peak / 100 over the last `cooldown` share.
-
-    The plateau is why a finished run can be lengthened: resume it with a larger total from before the fall.
-    """
-    rise = min(1.0, (iteration + 1) / warmup)
-    into = max(0.0, (iteration - total * (1 - cooldown)) / (total * cooldown))
-    return peak * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, into))))
-
-
 def dequantize(hr: Tensor, width: float, generator: torch.Generator) -> Tensor:
     """Add uniform noise of `width` around zero, drawn on the CPU."""
     return hr + ((torch.rand(hr.shape, generator=generator) - 0.5) * width).to(hr)
@@ -154,8 +138,7 @@ def train_flow(
     Raises:
         FloatingPointError: the loss is not finite.
     """
-    device = next(network.parameters()).device
-    checkpoint = Path(checkpoint)
+    device, total = next(network.parameters()).device, mean_iterations + iterations
     generator = torch.Generator().manual_seed(seed)
     encoder = list(network.encoder.parameters())
     rest = [p for name, p in network.named_parameters() if not name.startswith("encoder.")]
@@ -163,28 +146,9 @@ def train_flow(
         [{"params": rest, "share": 1.0}, {"params": encoder, "share": 0.7}], lr=peak, betas=(0.9, 0.99)
     )
     network.to(memory_format=torch.channels_last)
-    average, best, start, curve, spent = None, {"bits": math.inf, "state": None}, 0, [], 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        generator.set_state(state["generator"].cpu())
-        start, curve, spent, best = state["iteration"], state["curve"], state["seconds"], state["best"]
-        if state["average"] is not None:
-            average = deepcopy(network)
-            average.load_state_dict(state["average"])
+    average = deepcopy(network).eval()
 
-    def save(iteration: int) -> None:
-        state = {
-            "network": network.state_dict(), "optimizer": optimizer.state_dict(), "generator": generator.get_state(),
-            "iteration": iteration, "curve": curve, "seconds": spent + time.perf_counter() - began, "best": best,
-            "average": average and average.state_dict(), "config": network.config,
-        }  # fmt: skip
-        write_checkpoint(checkpoint, state, curve)
-
-    began, recent = time.perf_counter(), []
-    total = mean_iterations + iterations
-    for iteration in tqdm(range(start, total), initial=start, total=total, unit="it", disable=not progress):
+    def step(iteration: int) -> Tensor:
         warming = iteration < mean_iterations
         local, span = (iteration, mean_iterations) if warming else (iteration - mean_iterations, iterations)
         rate = learning_rate(local, span, peak=peak, cooldown=cooldown)
@@ -197,126 +161,27 @@ def train_flow(
                 loss = F.l1_loss(network.encoder(lr)[1].float(), hr)
             else:
                 loss = network.encode(dequantize(hr, network.noise, generator), lr)[1].mean()
-        if not loss.isfinite():
-            raise FloatingPointError(f"loss is {loss.item()} at iteration {iteration}; the last checkpoint is whole")
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
-        recent.append(loss.detach())
         if not warming:
-            if average is None:  # only now: the first flow batch has just set the actnorms
-                average = deepcopy(network).eval()
-            with torch.no_grad():
-                weight = max(1 - decay, 1 / (local + 2))
-                torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), weight)
-        if (iteration + 1) % every and iteration + 1 < total and time.perf_counter() - began < seconds:
-            continue
-        entry = {
-            "iteration": iteration + 1, "seconds": round(spent + time.perf_counter() - began, 1),
-            "train": torch.stack(recent).mean().item(), "validation": math.nan,
-        }  # fmt: skip
-        recent.clear()
-        if average is not None:
-            entry["validation"] = bits_per_dimension(average.eval(), *(v.to(device) for v in validation))
-            if entry["validation"] < best["bits"]:
-                best = {"bits": entry["validation"], "iteration": iteration + 1}
-                best["state"] = {k: v.clone() for k, v in average.state_dict().items()}
-        curve.append(entry)
-        save(iteration + 1)
-        if time.perf_counter() - began >= seconds:
-            break
+            if local == 0:  # only now: the first flow batch has just set the actnorms
+                average.load_state_dict(network.state_dict())
+            follow(average, network, max(1 - decay, 1 / (local + 2)))
+        return loss.detach()
+
+    def validate(done: int) -> tuple[dict[str, float], float]:
+        bits = math.nan
+        if done > mean_iterations:
+            bits = bits_per_dimension(average, *(v.to(device) for v in validation))
+        return {"validation": bits}, bits
+
+    state = {"network": network, "optimizer": optimizer, "generator": generator, "average": average}
+    best = train(
+        step, validate, state, checkpoint, iterations=total, saves=range(every, total, every),
+        facts={"config": network.config}, seconds=seconds, progress=progress,
+    )  # fmt: skip
     result = deepcopy(network).eval()
-    if best["state"] is not None:
-        result.load_state_dict(best["state"])
+    result.load_state_dict(best or network.state_dict())
     return result
-
-
-def export(network: CompactFlow, path: str | Path, **facts: str | float) -> None:
-    """Write weights (float32) with configuration and `facts` (data, recipe) in the header of a safetensors file."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    header = {key: str(value) for key, value in {**network.config, **facts}.items()}
-    save_file(tensors, str(path), metadata=header)
-
-
-@torch.no_grad()
-def quality(
-    network: CompactFlow,
-    images: Sequence[tuple[str, Tensor]],
-    *,
-    heat: float = 1.0,
-    n_samples: int = 2,
-    metrics: Sequence[str] = ("psnr", "ssim", "ms_ssim"),
-    seed: int = 0,
-) -> list[dict]:
-    """What a card states about a flow, one dict per image, on bicubic LR images.
-
-    Args:
-        network: the flow, in eval mode.
-        images: names and HR images, (1, 3, H, W), not seen in training.
-        heat: standard deviation of the latents of the "heat" columns.
-        n_samples: draws per image; the columns hold their mean.
-        metrics: names in `DISTORTIONS`.
-        seed: with the image's name, the key of noise and draws.
-
-    Returns:
-        Per image: bits_per_dimension (of the dequantized image), lr_psnr (dB, of the samples downscaled again
-        against the LR image), and each metric at heat 0 ("psnr_0") and at `heat` ("psnr_heat"), and of bicubic
-        interpolation ("psnr_bicubic").
-    """
-    rows = []
-    for name, hr in images:
-        hr = hr.to(next(network.parameters()))
-        lr = bicubic(hr, network.scale)
-        noisy = dequantize(hr, network.noise, seeded(seed, name, "dequantize"))
-        row = {"image": name, "bits_per_dimension": network.encode(noisy, lr)[1].item()}
-        shapes = network.latent_shapes(*lr.shape[-2:])
-        generators = [seeded(seed, name, q) for q in range(n_samples)]
-        drawn = {
-            "0": network.decode(lr, draw_latents(shapes, generators[:1], 0.0))[0],
-            "heat": network.decode(lr, [z.to(lr) for z in draw_latents(shapes, generators, heat)])[0],
-            "bicubic": F.interpolate(lr, scale_factor=network.scale, mode="bicubic", align_corners=False),
-        }
-        for label, sr in drawn.items():
-            row |= {f"{metric}_{label}": DISTORTIONS[metric](quantize(sr), hr).mean().item() for metric in metrics}
-        again = bicubic(quantize(drawn["heat"]), network.scale)
-        rows.append(row | {"lr_psnr": DISTORTIONS["psnr"](again, lr).mean().item()})
-    return rows
-
-
-@torch.no_grad()
-def stability(
-    network: CompactFlow,
-    images: Sequence[tuple[str, Tensor]],
-    *,
-    heat: float = 1.0,
-    n_samples: int = 2,
-    degradations: Sequence[tuple[str, float]] = (),
-    seed: int = 0,
-) -> list[dict]:
-    """How a flow bears LR images unlike its training data: every downscaler, and bicubic with each degradation.
-
-    Args:
-        network, images, heat, n_samples, seed: as in `quality`.
-        degradations: pairs of name and level.
-
-    Returns:
-        Per condition: non_finite (share of samples with a NaN or an infinity) and largest (absolute value
-        before clipping, over all samples).
-    """
-    conditions = {name: (function, None, None) for name, function in DOWNSCALERS.items()}
-    conditions |= {f"{name} {level:g}": (bicubic, DEGRADATIONS[name], level) for name, level in degradations}
-    rows = []
-    for label, (downscale, degrade, level) in conditions.items():
-        bad, largest = [], 0.0
-        for name, hr in images:
-            lr = quantize(downscale(hr.to(next(network.parameters())), network.scale))
-            if degrade is not None:
-                lr = quantize(degrade(lr, level, seeded(seed, name, "degradation")))
-            generators = [seeded(seed, name, q) for q in range(n_samples)]
-            latents = draw_latents(network.latent_shapes(*lr.shape[-2:]), generators, heat)
-            sr = network.decode(lr, [z.to(lr) for z in latents])[0]
-            bad += (~sr.isfinite().flatten(1).all(1)).tolist()
-            largest = max(largest, sr.nan_to_num().abs().max().item())
-        rows.append({"condition": label, "non_finite": sum(bad) / len(bad), "largest": largest})
-    return rows

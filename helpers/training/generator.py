@@ -7,7 +7,6 @@ discriminator sees them (Zhao et al., NeurIPS 2020), so that few images last lon
 
 import io
 import math
-import time
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
@@ -19,14 +18,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from helpers.generators import gaussian_fit
 from helpers.networks import stylegan
 from helpers.networks.style_discriminator import Discriminator
-from helpers.runtime import seeded, write_checkpoint
+from helpers.runtime import seeded
+from helpers.training.loop import follow, train
+
+EDGES = {"maker": "synthesis.torgb", "critic": "fromrgb", "average": "synthesis.torgb"}  # layers next to the image
 
 
 class Stage(NamedTuple):
@@ -251,164 +251,119 @@ def train_generator(
     if sizes != [sizes[0] << step for step in range(len(sizes))] or faces.shape[-1] != sizes[-1]:
         raise ValueError(f"stages: expected doubling sizes up to {faces.shape[-1]}, got {sizes}")
     total, ends = sum(stage.images for stage in stages), list(accumulate(stage.images for stage in stages))
-    training = _Training(widths, peak, lazy, seed, torch.device(device))
-    checkpoint = Path(checkpoint)
-    if checkpoint.exists():
-        training.load(torch.load(checkpoint, map_location="cpu", weights_only=True))
-    began, before, stop = time.perf_counter(), training.seconds, False
-    bar = tqdm(total=total, initial=training.shown, unit="img", disable=not progress)
-    for number, (stage, end) in enumerate(zip(stages, ends, strict=True)):
-        if stop or training.shown >= end:
-            continue
-        if training.resolution != stage.resolution:
-            training.start(stage.resolution, fades=number > 0)
-        real, unseen = (_reduced(images, stage.resolution).to(device) for images in (faces, held_out))
-        recent = []
-        while training.shown < end and not stop:
-            share = min(1.0, (training.shown - end + stage.images) / fade) if number else 1.0
-            training.rate(min(1.0, 0.1 + 0.9 * (total - training.shown) / (cooldown * total)))
-            shown = _signed(real[torch.randint(len(real), (batch,), generator=training.generator)], training.generator)
-            recent.append(training.step(shown, share, mixing, shift, bfloat16))
-            if training.shown % (batch * lazy) == 0:
-                training.penalise(shown, share, shift, stage.gamma * lazy)
-            training.shown += batch
-            training.follow(0.5 ** (batch / min(half_life, max(batch, training.shown / 20))))
-            bar.update(batch)
-            stop = time.perf_counter() - began >= seconds
-            if training.shown // every == (training.shown - batch) // every and training.shown < end and not stop:
-                continue
-            entry = dict(zip(("loss_d", "loss_g", "real", "fake"), torch.stack(recent).mean(0).tolist(), strict=True))
-            if not all(map(math.isfinite, entry.values())):
-                raise FloatingPointError(f"{entry} after {training.shown} images; the last checkpoint is whole")
-            recent.clear()
-            entry |= {"held_out": training.score(unseen[:512], share), "judge": math.nan}
-            if stage is stages[-1] and share == 1:
-                average = training.networks["average"]
-                entry["judge"] = judge(samples(average, 2000, seeded(seed, "judge"))) if judge else math.nan
-                if judge is None or entry["judge"] < training.best["value"]:
-                    state = {name: value.cpu().clone() for name, value in average.state_dict().items()}
-                    training.best = {"value": entry["judge"], "shown": training.shown, "state": state}
-            training.seconds = before + time.perf_counter() - began
-            place = {"images": training.shown, "seconds": round(training.seconds), "resolution": stage.resolution}
-            training.curve.append(place | entry)
-            training.save(checkpoint)
-    bar.close()
-    state, resolution = training.best["state"], sizes[-1]
-    if state is None:
-        state, resolution = training.networks["average"].state_dict(), training.resolution
-    result = Generator(resolution, widths)
-    result.load_state_dict({name: value for name, value in state.items() if not name.startswith("before.")})
+    generator, first_weights = (torch.Generator().manual_seed(seed) for _ in range(2))
+    state, pictures, ratio = {"generator": generator, "first_weights": first_weights}, {}, lazy / (lazy + 1)
+    device, cast = torch.device(device), torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16)
+
+    def place(iteration: int) -> tuple[int, float]:
+        """Number of the stage, and share of the last block."""
+        shown = iteration * batch
+        number = next((n for n, end in enumerate(ends) if shown < end), len(ends) - 1)
+        return number, min(1.0, (shown - ends[number] + stages[number].images) / fade) if number else 1.0
+
+    def prepare(iteration: int) -> None:
+        number, _ = place(iteration)
+        if pictures.get("side") == sizes[number]:
+            return
+        networks = start(sizes[number], widths, first_weights, fades=number > 0)
+        for name, network in networks.items():
+            if name in state:
+                grow(state[name], network, EDGES[name])
+            state[name] = network.to(device, memory_format=torch.channels_last)
+        # lazy R1 is one more step of the critic in `lazy`
+        for name, factor in (("maker", 1.0), ("critic", ratio)):
+            state[f"{name}_optimizer"] = torch.optim.Adam(
+                networks[name].parameters(), lr=peak * factor, betas=(0.0, 0.99**factor)
+            )
+        real, unseen = (_reduce(images, sizes[number]).to(device) for images in (faces, held_out))
+        pictures.update(side=sizes[number], real=real, unseen=unseen)
+
+    def update(name: str, loss: Tensor, fall: float) -> None:
+        optimizer = state[f"{name}_optimizer"]
+        optimizer.param_groups[0]["lr"] = peak * fall * (ratio if name == "critic" else 1.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def step(iteration: int) -> Tensor:
+        number, share = place(iteration)
+        maker, critic, real = state["maker"], state["critic"], pictures["real"]
+        fall = min(1.0, 0.1 + 0.9 * (total - iteration * batch) / (cooldown * total))
+        real = _signed(real[torch.randint(len(real), (batch,), generator=generator)], generator)
+        with cast:  # both networks learn from the same generated images
+            fake = draw(maker, batch, generator, mixing=mixing, share=share)
+            seen = [translate(images, shift, generator) for images in (real, fake.detach())]
+            scores = [critic(images, share).float() for images in seen]
+            loss_critic = F.softplus(-scores[0]).mean() + F.softplus(scores[1]).mean()
+        update("critic", loss_critic, fall)
+        critic.requires_grad_(False)
+        with cast:
+            loss_maker = F.softplus(-critic(translate(fake, shift, generator), share).float()).mean()
+        update("maker", loss_maker, fall)
+        critic.requires_grad_(True)
+        if iteration % lazy == 0:
+            weight = stages[number].gamma * lazy
+            update("critic", penalty(critic, translate(real, shift, generator), share, weight), fall)
+        shown = (iteration + 1) * batch
+        follow(state["average"], maker, 1 - 0.5 ** (batch / min(half_life, max(batch, shown / 20))))
+        return torch.stack([loss_critic, loss_maker, scores[0].mean(), scores[1].mean()]).detach()
+
+    @torch.no_grad()
+    def validate(done: int) -> tuple[dict[str, float], float]:
+        number, share = place(done - 1)
+        score = torch.cat([state["critic"](_signed(part), share) for part in pictures["unseen"][:512].split(16)]).mean()
+        row = {"images": done * batch, "resolution": sizes[number], "held_out": score.item(), "judge": math.nan}
+        if number < len(stages) - 1 or share < 1:
+            return row, math.nan
+        if judge is None:
+            return row, -done
+        row["judge"] = judge(samples(state["average"], 2000, seeded(seed, "judge")))
+        return row, row["judge"]
+
+    best = train(
+        step, validate, state, checkpoint, iterations=-(-total // batch), prepare=prepare,
+        saves={-(-images // batch) for images in (*range(every, total, every), *ends)},
+        facts={"widths": tuple(widths), "batch": batch}, losses=("loss_d", "loss_g", "real", "fake"),
+        seconds=seconds, progress=progress,
+    )  # fmt: skip
+    result = Generator(pictures["side"] if best is None else sizes[-1], widths)
+    weights = state["average"].state_dict() if best is None else best
+    result.load_state_dict({name: value for name, value in weights.items() if not name.startswith("before.")})
     return result.eval()
 
 
-class _Training:
-    """Networks, optimizers, random numbers and progress: all that a checkpoint holds."""
-
-    EDGES = {"maker": "synthesis.torgb", "critic": "fromrgb", "average": "synthesis.torgb"}
-
-    def __init__(self, widths: Widths, peak: float, lazy: int, seed: int, device: torch.device) -> None:
-        torch.manual_seed(seed)  # of the first weights
-        self.widths, self.peak, self.lazy, self.device = widths, peak, lazy, device
-        self.generator = torch.Generator().manual_seed(seed)
-        self.resolution = self.shown = 0
-        self.seconds, self.curve = 0.0, []
-        self.best = {"value": math.inf, "shown": 0, "state": None}
-        self.networks: dict[str, nn.Module] = {}
-
-    def start(self, resolution: int, fades: bool) -> None:
-        """Networks of this size, grown from those of half the size where there are any, and fresh optimizers."""
-        maker = Generator(resolution, self.widths, fades)
-        critic = Discriminator(resolution, self.widths.fmap_base, self.widths.fmap_max, fades)
-        new = {"maker": maker, "critic": critic, "average": deepcopy(maker).eval().requires_grad_(False)}
-        for name, network in self.networks.items():
-            grow(network, new[name], self.EDGES[name])
-        self.networks = {name: each.to(self.device, memory_format=torch.channels_last) for name, each in new.items()}
-        self.resolution, self.ratio = resolution, self.lazy / (self.lazy + 1)  # lazy R1: one more step in `lazy`
-        self.optimizers = {
-            "maker": torch.optim.Adam(maker.parameters(), lr=self.peak, betas=(0.0, 0.99)),
-            "critic": torch.optim.Adam(critic.parameters(), lr=self.peak, betas=(0.0, 0.99**self.ratio)),
-        }
-
-    def load(self, state: dict) -> None:
-        """Go on where `save` left off."""
-        if state["widths"] != tuple(self.widths):
-            raise ValueError(f"widths: expected those of the checkpoint, {state['widths']}, got {tuple(self.widths)}")
-        self.start(state["resolution"], fades=any(name.startswith("before.") for name in state["networks"]["maker"]))
-        for mine, its in ((self.networks, state["networks"]), (self.optimizers, state["optimizers"])):
-            for name, part in mine.items():
-                part.load_state_dict(its[name])
-        self.generator.set_state(state["generator"])
-        for name in ("shown", "seconds", "curve", "best"):
-            setattr(self, name, state[name])
-
-    def save(self, checkpoint: Path) -> None:
-        """Replace the checkpoint in one step, and write the curve beside it."""
-        state = {name: getattr(self, name) for name in ("resolution", "shown", "seconds", "curve", "best")}
-        state |= {"widths": tuple(self.widths), "generator": self.generator.get_state()}
-        state["networks"] = {name: network.state_dict() for name, network in self.networks.items()}
-        state["optimizers"] = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
-        write_checkpoint(checkpoint, state, self.curve)
-
-    def rate(self, share: float) -> None:
-        """Set the learning rates to this share of their peak."""
-        for name, factor in (("maker", 1.0), ("critic", self.ratio)):
-            self.optimizers[name].param_groups[0]["lr"] = self.peak * share * factor
-
-    def step(self, real: Tensor, share: float, mixing: float, shift: float, bfloat16: bool) -> Tensor:
-        """One update of each network on the same generated images; both losses and the critic's mean scores."""
-        maker, critic, _ = self.networks.values()
-        cast = torch.autocast(real.device.type, torch.bfloat16, enabled=bfloat16)
-        with cast:
-            fake = draw(maker, len(real), self.generator, mixing=mixing, share=share)
-            seen = [translate(images, shift, self.generator) for images in (real, fake.detach())]
-            scores = [critic(images, share).float() for images in seen]
-            loss_d = F.softplus(-scores[0]).mean() + F.softplus(scores[1]).mean()
-        self._update("critic", loss_d)
-        critic.requires_grad_(False)
-        with cast:
-            loss_g = F.softplus(-critic(translate(fake, shift, self.generator), share).float()).mean()
-        self._update("maker", loss_g)
-        critic.requires_grad_(True)
-        return torch.stack([loss_d, loss_g, scores[0].mean(), scores[1].mean()]).detach()
-
-    def penalise(self, real: Tensor, share: float, shift: float, weight: float) -> None:
-        """R1: weight / 2 times the squared norm of the critic's gradient at real images, in float32."""
-        real = translate(real, shift, self.generator).requires_grad_()
-        slope = torch.autograd.grad(self.networks["critic"](real, share).sum(), real, create_graph=True)[0]
-        self._update("critic", weight / 2 * slope.square().sum((1, 2, 3)).mean())
-
-    def _update(self, name: str, loss: Tensor) -> None:
-        self.optimizers[name].zero_grad()
-        loss.backward()
-        self.optimizers[name].step()
-
-    @torch.no_grad()
-    def follow(self, keep: float) -> None:
-        """Move the average towards the generator."""
-        average, maker = (list(self.networks[name].parameters()) for name in ("average", "maker"))
-        torch._foreach_lerp_(average, maker, 1 - keep)
-
-    @torch.no_grad()
-    def score(self, images: Tensor, share: float) -> float:
-        """The critic's mean score of images, uint8."""
-        return torch.cat([self.networks["critic"](_signed(part), share) for part in images.split(16)]).mean().item()
-
-
-def export(network: Generator, path: str | Path, **facts: str | float) -> None:
-    """Write a generator as the search loads it: both networks and the Gaussian fit, `facts` in the header.
+def start(resolution: int, widths: Widths, first_weights: torch.Generator, *, fades: bool) -> dict[str, nn.Module]:
+    """Untrained networks of one size.
 
     Args:
-        network: the averaged generator.
-        path: of the safetensors file: names `mapping.*`, `synthesis.*`, `fit.mean`, `fit.std`, float32.
-        facts: data, recipe and the like.
+        resolution, widths, fades: as `Generator`.
+        first_weights: CPU generator of the weights.
+
+    Returns:
+        The generator ("maker"), the discriminator ("critic") and a copy of the generator for the moving average.
     """
-    tensors = {name: value for name, value in network.state_dict().items() if not name.startswith("before.")}
-    tensors["fit.mean"], tensors["fit.std"] = gaussian_fit(network.mapping)
-    tensors = {name: value.detach().float().cpu().contiguous() for name, value in tensors.items()}
-    save_file(tensors, str(path), metadata={key: str(value) for key, value in facts.items()})
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(first_weights.get_state())
+        maker = Generator(resolution, widths, fades)
+        critic = Discriminator(resolution, widths.fmap_base, widths.fmap_max, fades)
+        first_weights.set_state(torch.get_rng_state())
+    return {"maker": maker, "critic": critic, "average": deepcopy(maker).eval().requires_grad_(False)}
 
 
-def _reduced(images: Tensor, side: int) -> Tensor:
+def penalty(critic: Discriminator, real: Tensor, share: float, weight: float) -> Tensor:
+    """R1: weight / 2 times the squared norm of the critic's gradient at real images, in float32."""
+    real = real.requires_grad_()
+    slope = torch.autograd.grad(critic(real, share).sum(), real, create_graph=True)[0]
+    return weight / 2 * slope.square().sum((1, 2, 3)).mean()
+
+
+def tensors(network: Generator) -> dict[str, Tensor]:
+    """Collect what a generator file holds: `mapping.*`, `synthesis.*`, the Gaussian fit (`fit.mean`, `fit.std`)."""
+    mean, std = gaussian_fit(network.mapping)
+    return network.state_dict() | {"fit.mean": mean, "fit.std": std}
+
+
+def _reduce(images: Tensor, side: int) -> Tensor:
     """Means over squares of pixels, uint8."""
     factor = images.shape[-1] // side
     if factor == 1:

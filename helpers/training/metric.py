@@ -1,7 +1,6 @@
 """Training of the embedded distance to the distances of its teacher, in a loop that can be stopped at any time."""
 
 import math
-import time
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -9,17 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from tqdm.auto import tqdm
 
 from helpers import distortions
 from helpers.images import from_uint8
 from helpers.networks.compact_lpips import FLOOR, CompactLPIPS
-from helpers.runtime import write_checkpoint
-from helpers.training.flow import learning_rate
-from helpers.training.metric_groups import N_VARIANTS
+from helpers.training.loop import follow, learning_rate, train
+from helpers.training.metric_data import N_VARIANTS
 
 
 def pairwise(
@@ -98,7 +94,7 @@ def lpips_teacher(device: str | torch.device = "cpu") -> nn.Module:
     Raises:
         ValueError: the trunk is missing, see `distortions.available`.
     """
-    return distortions._network("lpips", torch.device(device))
+    return distortions.network("lpips", torch.device(device))
 
 
 def lpips_activations(network: nn.Module, images: Tensor) -> list[Tensor]:
@@ -125,53 +121,41 @@ def _regression(ours: list[Tensor], theirs: list[Tensor], corner: tuple[int, int
     return total
 
 
-class _Optimizers:
-    """Muon for the kernels of all convolutions, Adam for the rest; both rates are shares of one peak.
+def _optimizers(modules: Sequence[nn.Module], peak: float) -> dict[str, torch.optim.Optimizer]:
+    """Muon for the kernels of all convolutions, Adam, at a tenth of its rate, for the rest.
 
     Muon (Jordan et al. 2024) makes every direction of an update equally large. Features of photographs are dominated by
     a few smooth ones, and Adam is slower to learn the others.
     """
+    if not hasattr(torch.optim, "Muon"):
+        raise ValueError(f"this training needs torch 2.9 or newer (torch.optim.Muon), got {torch.__version__}")
+    parameters = [p for module in modules for p in module.parameters()]
+    kernels = [p for p in parameters if p.ndim == 4]
+    matrices = [nn.Parameter(_matrix(p.data)) for p in kernels]  # what Muon takes: views that share the memory
+    if any(matrix.data_ptr() != p.data_ptr() for matrix, p in zip(matrices, kernels, strict=True)):
+        raise RuntimeError("expected kernels in channels_last memory format")
+    muon = torch.optim.Muon(matrices, lr=peak, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    rest = [p for p in parameters if p.ndim != 4]
+    return {"muon": muon, "adam": torch.optim.Adam(rest, lr=peak / 10, betas=(0.9, 0.99))}
 
-    def __init__(self, modules: Sequence[nn.Module], peak: float):
-        if not hasattr(torch.optim, "Muon"):
-            raise ValueError(f"this training needs torch 2.9 or newer (torch.optim.Muon), got {torch.__version__}")
-        parameters = [p for module in modules for p in module.parameters()]
-        self.kernels = [p for p in parameters if p.ndim == 4]
-        # Muon takes matrices: views of the kernels, which share their memory
-        self.matrices = [nn.Parameter(self._matrix(p.data)) for p in self.kernels]
-        shares = [matrix.data_ptr() == p.data_ptr() for matrix, p in zip(self.matrices, self.kernels, strict=True)]
-        if not all(shares):
-            raise RuntimeError("expected kernels in channels_last memory format")
-        muon = torch.optim.Muon(self.matrices, lr=peak, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-        adam = torch.optim.Adam([p for p in parameters if p.ndim != 4], lr=peak / 10, betas=(0.9, 0.99))
-        self.both = [(muon, 1.0), (adam, 0.1)]
-        self.parameters = parameters
 
-    @staticmethod
-    def _matrix(kernel: Tensor) -> Tensor:
-        return kernel.permute(0, 2, 3, 1).flatten(1)
+def _matrix(kernel: Tensor) -> Tensor:
+    return kernel.permute(0, 2, 3, 1).flatten(1)
 
-    def step(self, loss: Tensor, rate: float) -> None:
-        """One update of everything, gradients clipped."""
-        for parameter in self.parameters:
-            parameter.grad = None
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, 5.0)
-        for matrix, kernel in zip(self.matrices, self.kernels, strict=True):
-            matrix.grad = self._matrix(kernel.grad)
-        for optimizer, share in self.both:
-            for group in optimizer.param_groups:
-                group["lr"] = rate * share
-            optimizer.step()
 
-    def state_dict(self) -> list[dict]:
-        """States of both."""
-        return [optimizer.state_dict() for optimizer, _ in self.both]
-
-    def load_state_dict(self, states: Sequence[dict]) -> None:
-        """Go on with states of both."""
-        for (optimizer, _), state in zip(self.both, states, strict=True):
-            optimizer.load_state_dict(state)
+def _update(modules: Sequence[nn.Module], optimizers: dict, loss: Tensor, rate: float) -> None:
+    """Make one step of both `optimizers` of the `modules`, gradients clipped."""
+    parameters = [p for module in modules for p in module.parameters()]
+    for parameter in parameters:
+        parameter.grad = None
+    loss.backward()
+    nn.utils.clip_grad_norm_(parameters, 5.0)
+    kernels = [p for p in parameters if p.ndim == 4]
+    for matrix, kernel in zip(optimizers["muon"].param_groups[0]["params"], kernels, strict=True):
+        matrix.grad = _matrix(kernel.grad)
+    for name, share in (("muon", 1.0), ("adam", 0.1)):
+        optimizers[name].param_groups[0]["lr"] = rate * share
+        optimizers[name].step()
 
 
 def _fold(network: CompactLPIPS, norms: nn.ModuleList) -> None:
@@ -182,7 +166,7 @@ def _fold(network: CompactLPIPS, norms: nn.ModuleList) -> None:
         convolution.bias.data.copy_(folded.bias)
 
 
-def _starting_heads(network: CompactLPIPS, weights: Sequence[Tensor]) -> None:
+def _start_heads(network: CompactLPIPS, weights: Sequence[Tensor]) -> None:
     """The teacher's weights w_c, which the training goes on from; the inverse of softplus."""
     for head, weight in zip(network.heads, weights, strict=True):
         if head.shape != weight.shape:
@@ -190,10 +174,10 @@ def _starting_heads(network: CompactLPIPS, weights: Sequence[Tensor]) -> None:
         head.data.copy_(weight.clamp_min(1e-5).expm1().log())
 
 
-def turned(images: Tensor, turn: int) -> Tensor:
-    """One of the eight flips and transpositions of a square, `turn` from 0 to 7."""
-    images = images.transpose(-1, -2) if turn & 1 else images
-    return images.flip([d for d, bit in ((-2, 2), (-1, 4)) if turn & bit])
+def turn(images: Tensor, number: int) -> Tensor:
+    """One of the eight flips and transpositions of a square, `number` from 0 to 7."""
+    images = images.transpose(-1, -2) if number & 1 else images
+    return images.flip([d for d, bit in ((-2, 2), (-1, 4)) if number & bit])
 
 
 def train_metric(
@@ -225,14 +209,14 @@ def train_metric(
     Args:
         network: moved to its device by the caller, with as many features as the teacher.
         teacher: LPIPS, `lpips_teacher(device)`.
-        data: arrays of `groups`, drawn from in proportion to their pixels.
+        data: arrays of `metric_data.make_groups`, drawn from in proportion to their pixels.
         validation: the same of photographs never trained on.
         checkpoint: file of the resumable state, replaced atomically; its `.csv` neighbour holds the curve.
         feature_iterations, iterations: steps of the two parts.
         pixels: of the patches of a step; it has pixels / side^2 groups.
         size: images of a group that a step looks at, the patch among them; the first part takes as many images.
         peak, pair_peak: learning rates of Muon in the two parts; Adam, for biases and heads, has a tenth.
-        cooldown: see `training.learning_rate`.
+        cooldown: see `loop.learning_rate`.
         decay: of the exponential moving average of the weights in the second part, which is what validation sees then
             and is returned.
         seed: of all choices.
@@ -249,37 +233,31 @@ def train_metric(
         FloatingPointError: the loss is not finite.
         ValueError: other features than the teacher's, or torch before 2.9.
     """
-    device = next(network.parameters()).device
-    checkpoint = Path(checkpoint)
+    device, total = next(network.parameters()).device, feature_iterations + iterations
     generator = torch.Generator().manual_seed(seed)
     teacher = deepcopy(teacher).to(memory_format=torch.channels_last)
     target_weights = lpips_weights(teacher)
-    _starting_heads(network, target_weights)
+    _start_heads(network, target_weights)
     network.to(memory_format=torch.channels_last)
     norms = nn.ModuleList(nn.BatchNorm2d(width) for width in network.config["widths"]).to(device)
-    optimizers = _Optimizers([network, norms], peak)
     average = deepcopy(network).eval()
-    best, start, curve, spent = {"loss": math.inf, "state": None}, 0, [], 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        for name, module in {"network": network, "norms": norms, "average": average}.items():
-            module.load_state_dict(state[name])
-        generator.set_state(state["generator"].cpu())
-        start, curve, spent, best = state["iteration"], state["curve"], state["seconds"], state["best"]
-        if start > feature_iterations:
-            optimizers = _Optimizers([network], pair_peak)
-        optimizers.load_state_dict(state["optimizers"])
+    shares = torch.tensor([float(array.size) for array in data])
+    state = {"network": network, "norms": norms, "average": average, "generator": generator}
+    part = 0  # of the training, 1 or 2
 
-    def save(iteration: int) -> None:
-        state = {
-            "network": network.state_dict(), "norms": norms.state_dict(), "average": average.state_dict(),
-            "optimizers": optimizers.state_dict(), "generator": generator.get_state(), "iteration": iteration,
-            "curve": curve, "best": best, "seconds": spent + time.perf_counter() - began, "config": network.config,
-        }  # fmt: skip
-        write_checkpoint(checkpoint, state, curve)
+    def prepare(iteration: int) -> None:
+        nonlocal part
+        wanted = 1 if iteration < feature_iterations else 2
+        if part == wanted:
+            return
+        part = wanted
+        if part == 2 and feature_iterations:
+            _fold(network, norms)
+        average.load_state_dict(network.state_dict())
+        state.update(_optimizers([network, norms], peak) if part == 1 else _optimizers([network], pair_peak))
 
     def losses(
-        model: CompactLPIPS, levels: Tensor, low: bool, norms: Sequence = (), corner=(0, 0), pairs: bool = True
+        model: CompactLPIPS, levels: Tensor, low: bool, norms=(), corner=(0, 0), pairs=True
     ) -> dict[str, Tensor]:
         images = from_uint8(levels.flatten(0, 1).to(device)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=low):
@@ -293,60 +271,41 @@ def train_metric(
             target = pairwise(theirs, target_weights, levels.shape[1], corner)
         return features | disagreement(pairwise(ours, model.weights(), levels.shape[1], corner), target)
 
-    shares = torch.tensor([float(array.size) for array in data])
-    began, recent, total = time.perf_counter(), [], feature_iterations + iterations
-    for iteration in tqdm(range(start, total), initial=start, total=total, unit="it", disable=not progress):
+    def step(iteration: int) -> Tensor:
         first = iteration < feature_iterations
         place, span, height = (
             (iteration, feature_iterations, peak) if first else (iteration - feature_iterations, iterations, pair_peak)
         )
-        if place == 0 and not first:
-            if feature_iterations:
-                _fold(network, norms)
-            average = deepcopy(network).eval()
-            optimizers = _Optimizers([network], pair_peak)
         array = data[torch.multinomial(shares, 1, generator=generator).item()]
         levels = _levels(array, max(1, pixels // array.shape[-1] ** 2), size, generator, whole=not first)
-        levels = turned(levels, torch.randint(8, (), generator=generator).item())
+        levels = turn(levels, torch.randint(8, (), generator=generator).item())
         corner = tuple(torch.randint(2, (2,), generator=generator).tolist())
         loss = sum(losses(network, levels, bfloat16, norms if first else (), corner, pairs=not first).values())
-        if not loss.isfinite():
-            raise FloatingPointError(f"loss is {loss.item()} at iteration {iteration}; the last checkpoint is whole")
-        optimizers.step(loss, learning_rate(place, span, peak=height, cooldown=cooldown))
-        recent.append(loss.detach())
+        rate = learning_rate(place, span, peak=height, cooldown=cooldown)
+        _update([network, norms] if first else [network], state, loss, rate)
         if not first:
-            with torch.no_grad():
-                weight = max(1 - decay, 1 / (place + 2))
-                torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), weight)
-        late = time.perf_counter() - began >= seconds
-        if (iteration + 1) % every and iteration + 1 not in (feature_iterations, total) and not late:
-            continue
-        seen, used = (network, norms.eval()) if first else (average, ())
-        with torch.no_grad():
-            found = [
-                losses(seen, torch.from_numpy(group[None].copy()), bfloat16, used)
-                for array in validation
-                for group in array
-            ]
+            follow(average, network, max(1 - decay, 1 / (place + 2)))
+        return loss.detach()
+
+    @torch.no_grad()
+    def validate(done: int) -> tuple[dict[str, float], float]:
+        seen, used = (network, norms.eval()) if done <= feature_iterations else (average, ())
+        groups = [torch.from_numpy(group[None].copy()) for array in validation for group in array]
+        found = [losses(seen, group, bfloat16, used) for group in groups]
         norms.train()
         means = {key: torch.stack([each[key] for each in found]).mean().item() for key in found[0]}
-        entry = {
-            "iteration": iteration + 1, "seconds": round(spent + time.perf_counter() - began, 1),
-            "train": torch.stack(recent).mean().item(),
-            "validation": sum(value for key, value in means.items() if key != "features"), **means,
-        }  # fmt: skip
-        recent.clear()
-        if not first and entry["validation"] < best["loss"]:
-            best = {"loss": entry["validation"], "iteration": iteration + 1}
-            best["state"] = {key: value.clone() for key, value in average.state_dict().items()}
-        curve.append(entry)
-        save(iteration + 1)
-        if late:
-            break
+        loss = sum(value for key, value in means.items() if key != "features")
+        return {"validation": loss} | means, loss if done > feature_iterations else math.nan
+
+    best = train(
+        step, validate, state, checkpoint, iterations=total, prepare=prepare,
+        saves={feature_iterations, *range(every, total, every)}, facts={"config": network.config}, seconds=seconds,
+        progress=progress,
+    )  # fmt: skip
     result = deepcopy(network).eval()
-    if best["state"] is not None:
-        result.load_state_dict(best["state"])
-    elif feature_iterations:
+    if best is not None:
+        result.load_state_dict(best)
+    elif part == 1:
         _fold(result, norms)
     return result
 
@@ -418,9 +377,3 @@ def fit_heads(
         for head, fitted in zip(network.heads, raw.detach().split(features), strict=True):
             head.data.copy_(fitted)
     return {"before": before, "after": after}
-
-
-def export(network: CompactLPIPS, path: str | Path, **facts: str | float) -> None:
-    """Write the weights (float16), with sizes and `facts` (data, recipe) in the header of a safetensors file."""
-    tensors = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
-    save_file(tensors, str(path), metadata={key: str(value) for key, value in {**network.config, **facts}.items()})

@@ -53,7 +53,7 @@ def fixed_variants(image: Tensor, seed: int, name: str, flow: Callable[..., Call
     return found
 
 
-def compared(
+def compare(
     images: Sequence[tuple[str, Tensor]], metrics: Sequence[str], *, seed: int = 0
 ) -> list[dict[str, str | float]]:
     """Distances of each image to its `fixed_variants`.
@@ -96,20 +96,20 @@ def agreement(table: pd.DataFrame, ours: str = "lpips_embedded", target: str = "
 
 
 def by_kind(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """`agreement` of all pairs of `compared`, of each kind, and of what the training never saw."""
+    """`agreement` of all pairs of `compare`, of each kind, and of what the training never saw."""
     kinds = dict(list(table.groupby("kind", sort=False)))
     unseen = {f"never seen: {name}": table[table.variant.str.match(name)] for name in ("l0", "otsu")}
     return {name: agreement(some) for name, some in ({"all": table} | kinds | unseen).items()}
 
 
-def middle(image: Tensor, side: int) -> Tensor:
+def crop_middle(image: Tensor, side: int) -> Tensor:
     """The square in the middle of an image, (1, 3, H, W), of `side` pixels or as large as the image allows."""
     side = min(side, *image.shape[-2:])
     top, left = ((length - side) // 2 for length in image.shape[-2:])
     return image[..., top : top + side, left : left + side]
 
 
-def calibrated(folder: str | Path, metrics: Sequence[str] = CALIBRATED) -> list[dict[str, str | float | None]]:
+def calibrate(folder: str | Path, metrics: Sequence[str] = CALIBRATED) -> list[dict[str, str | float | None]]:
     """Distances of image pairs beside published ones.
 
     Args:

@@ -8,22 +8,16 @@ LPIPS, SSIM, MS-SSIM and PSNR of image pairs stand beside published values in da
 distance".
 """
 
-import json
-import warnings
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from importlib import metadata
 
 import torch
-from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from helpers import __version__, files, results, weights
+from helpers.distortions import perceptual
 from helpers.downscalers.filters import matlab_bicubic
 from helpers.images import check_images
-from helpers.networks.compact_lpips import CompactLPIPS
-
-# piq and torchvision.models are imported where they are used: they take half of the start of a process
 
 # Smallest height and width in pixels; below it an error, not a number. LPIPS and our network of its form: AlexNet's
 # pooling runs out of pixels; SSIM: its window; MS-SSIM: that window on the fifth scale; DISTS: 2x2 features in the
@@ -123,7 +117,7 @@ def ssim(sr: Tensor, hr: Tensor) -> Tensor:
     Raises:
         ValueError: other shapes, ranges or sizes.
     """
-    import piq
+    import piq  # slow: it brings torchvision along
 
     _check(sr, hr, "ssim")
     return piq.ssim(sr, hr.expand_as(sr), data_range=1.0, reduction="none", downsample=False)
@@ -135,7 +129,7 @@ def ssim_piq_downsampled(sr: Tensor, hr: Tensor) -> Tensor:
     `piq.ssim` with its default `downsample=True`: the same as `ssim` below 384 pixels, another number above.
     Args, Returns and Raises are those of `ssim`.
     """
-    import piq
+    import piq  # slow: it brings torchvision along
 
     _check(sr, hr, "ssim_piq_downsampled")
     return piq.ssim(sr, hr.expand_as(sr), data_range=1.0, reduction="none", downsample=True)
@@ -155,7 +149,7 @@ def ms_ssim(sr: Tensor, hr: Tensor) -> Tensor:
     Raises:
         ValueError: other shapes, ranges or sizes.
     """
-    import piq
+    import piq  # slow: it brings torchvision along
 
     _check(sr, hr, "ms_ssim")
     return piq.multi_scale_ssim(sr, hr.expand_as(sr), data_range=1.0, reduction="none")
@@ -236,10 +230,10 @@ def against(
     if name.endswith(OF_MEAN):
         base = name.removesuffix(OF_MEAN)
         return _of_mean(plain[base] if plain and base in plain else against(base, hr))
-    if name not in _FEATURES:
+    if name not in perceptual.FEATURES:
         return lambda sr: DISTORTIONS[name](sr, hr)
     _check(hr, hr, name)
-    network, (features, distance) = _network(name, hr.device), _FEATURES[name]
+    network, (features, distance) = perceptual.network(name, hr.device), perceptual.FEATURES[name]
     reference = features(network, hr)
 
     def distortion(sr: Tensor) -> Tensor:
@@ -289,7 +283,9 @@ def available(name: str) -> str | None:
     _check_name(name)
     try:
         absent = [
-            group[0] for group in _NEEDS.get(name.removesuffix(OF_MEAN), ()) if not any(map(weights.locate, group))
+            group[0]
+            for group in perceptual.NEEDS.get(name.removesuffix(OF_MEAN), ())
+            if not any(map(weights.locate, group))
         ]
     except ValueError as error:  # a wrong file in the folder that the user named
         return f"{name}: {error}"
@@ -309,19 +305,13 @@ def describe(name: str) -> str:
         return f"{name} over RGB in [0, 1], MATLAB bicubic (helpers {__version__})"
     kind = name.removeprefix("1-")
     if name == "lpips_embedded":  # with other weights it is another metric
-        return f"{name}: compact network of LPIPS's form, {files.sha256_of(weights.embedded(_EMBEDDED))[:12]}"
+        return f"{name}: compact network of LPIPS's form, {files.sha256_of(weights.embedded(perceptual.EMBEDDED))[:12]}"
     if kind in ("psnr", "mse"):
         return f"{name} over RGB in [0, 1] (helpers {__version__})"
     package = "lpips" if kind == "lpips" else "piq"
     variant = {"lpips": "-alex v0.1", "dists": "-vgg16", "ssim": " downsample=False"}
     variant["ssim_piq_downsampled"] = " downsample=True"
     return f"{name}{variant.get(kind, '')} ({package} {metadata.version(package)})"
-
-
-# ---- networks: features of an image, and the distance of two sets of features
-
-_EMBEDDED = "compact_lpips"
-_NEEDS = {"lpips": (("alexnet", "alexnet_features"),), "dists": (("vgg16",), ("dists",))}  # any of each group
 
 
 def _check_name(name: str) -> None:
@@ -343,117 +333,3 @@ def _check(sr: Tensor, hr: Tensor, name: str) -> None:
         raise ValueError(f"{name}: expected sr and hr on one device, got {sr.device} and {hr.device}")
     if min(hr.shape[-2:]) < MINIMUM_SIDE[name]:
         raise ValueError(f"{name}: expected sides of at least {MINIMUM_SIDE[name]} pixels, got {tuple(hr.shape[-2:])}")
-
-
-def _trunk(network: nn.Module, names: tuple[str, ...]) -> nn.Module:
-    """Load the convolutions `features.*` of torchvision's file; the classifier after them is not used."""
-    path = next((path for name in names if (path := weights.locate(name))), None) or weights.fetch(names[0])
-    state = {key.removeprefix("features."): value for key, value in weights.load_state(path).items()}
-    state = {key: value for key, value in state.items() if not key.startswith("classifier.")}
-    return weights.load_into(network, state, path)
-
-
-@lru_cache(maxsize=8)
-def _network(name: str, device: torch.device) -> nn.Module:
-    """The network of a distortion on `device`, built once a process; no library downloads by itself."""
-    network = {"lpips": _lpips_network, "lpips_embedded": _embedded_network, "dists": _dists_network}[name]()
-    return network.eval().requires_grad_(False).to(device)
-
-
-def alexnet() -> nn.Sequential:
-    """The convolutions of torchvision's AlexNet, on the CPU, in eval mode: images normalised as ImageNet's to features.
-
-    Raises:
-        ValueError: the weights are not here and cannot be fetched; says what to do.
-    """
-    from torchvision import models
-
-    return _trunk(_empty(models.alexnet), _NEEDS["lpips"][0]).eval().requires_grad_(False)
-
-
-def _embedded_network() -> CompactLPIPS:
-    path = weights.embedded(_EMBEDDED)
-    with safe_open(path, "pt") as file:
-        config = {name: json.loads(file.metadata()[name]) for name in ("widths", "features")}
-    network = CompactLPIPS(**config)
-    network.load_state_dict(weights.load_state(path))  # float16 in the file
-    return network
-
-
-def _lpips_network() -> nn.Module:
-    import lpips as package
-
-    trunk = alexnet()
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # lpips 0.1.4 passes torchvision's old argument
-        network = package.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)  # trained heads
-    for number in range(1, network.net.N_slices + 1):
-        for index, layer in getattr(network.net, f"slice{number}").named_children():
-            layer.load_state_dict(trunk[int(index)].state_dict())
-    return network
-
-
-def _lpips_features(network: nn.Module, images: Tensor) -> list[Tensor]:
-    taps = network.net(network.scaling_layer(2 * images.float() - 1))
-    return [tap / (tap.square().sum(1, keepdim=True).sqrt() + 1e-10) for tap in taps]
-
-
-def _lpips_distance(network: nn.Module, sr: list[Tensor], hr: list[Tensor]) -> Tensor:
-    layers = zip(network.lins, sr, hr, strict=True)
-    return sum(head((x - y).square()).mean((1, 2, 3)) for head, x, y in layers)
-
-
-def _empty(build: Callable) -> nn.Sequential:
-    """The convolutions of a torchvision network with no values yet: nothing drawn, no classifier."""
-    with torch.device("meta"):
-        return build(weights=None).features.to_empty(device="cpu")
-
-
-def _dists_network() -> nn.Module:
-    import piq
-    from torchvision import models
-
-    path = weights.fetch("dists")
-    state = weights.load_once(path)
-    if {key: value.shape[1] for key, value in state.items()} != {"alpha": 1475, "beta": 1475}:
-        raise ValueError(f"{path}: expected alpha and beta of 1475 channels, got {list(state)}")
-    total = state["alpha"].sum() + state["beta"].sum()  # so that equal images are at distance 0
-    channels = [3, 64, 128, 256, 512, 512]
-    channel_weights = [part / total for key in ("alpha", "beta") for part in state[key].split(channels, 1)]
-    network = piq.DISTS.__new__(piq.DISTS)  # its own __init__ downloads; the one of its parent does not
-    piq.ContentLoss.__init__(
-        network,
-        _trunk(_empty(models.vgg16), _NEEDS["dists"][0]),
-        layers=["3", "8", "15", "22", "29"],  # after the last ReLU of each of the five blocks
-        weights=channel_weights,
-        replace_pooling=True,
-        reduction="none",
-        allow_layers_weights_mismatch=True,
-    )
-    return network
-
-
-def _dists_features(network: nn.Module, images: Tensor) -> list[Tensor]:
-    images, side = images.float(), min(images.shape[-2:])
-    if side > 256:
-        images = nn.functional.interpolate(
-            images,
-            scale_factor=256 / side,
-            recompute_scale_factor=False,
-            mode="bilinear",
-            align_corners=False,
-        )
-    return network.get_features(images)
-
-
-def _dists_distance(network: nn.Module, sr: list[Tensor], hr: list[Tensor]) -> Tensor:
-    similarities = network.compute_distance(sr, hr)
-    weighted = zip(similarities, network.weights, strict=True)
-    return 1 - sum((similarity * weight.to(similarity)).sum((1, 2, 3)) for similarity, weight in weighted)
-
-
-_FEATURES = {
-    "lpips": (_lpips_features, _lpips_distance),
-    "lpips_embedded": (lambda network, images: network(images.float()), CompactLPIPS.distance),
-    "dists": (_dists_features, _dists_distance),
-}

@@ -9,7 +9,7 @@ from torch import nn
 
 from helpers.images import from_uint8
 from helpers.runtime import seeded
-from helpers.training import metric_agreement, metric_groups
+from helpers.training import metric_data, metric_report
 
 
 def photographs(count=3, side=80):
@@ -33,49 +33,49 @@ def quick_flow(*, scale, heat=1.0, variant=""):
 
 @pytest.fixture
 def data(monkeypatch):
-    monkeypatch.setattr(metric_groups.upscalers, "embedded_flow", quick_flow)
-    return metric_groups.groups(photographs(), 8, 32, 0, "test", batch=4)
+    monkeypatch.setattr(metric_data.upscalers, "embedded_flow", quick_flow)
+    return metric_data.make_groups(photographs(), 8, 32, 0, "test", batch=4)
 
 
 def test_groups_hold_the_patch_and_what_was_made_of_it(data):
-    assert data.shape == (8, 1 + metric_groups.N_VARIANTS, 3, 32, 32) and data.dtype == np.uint8
+    assert data.shape == (8, 1 + metric_data.N_VARIANTS, 3, 32, 32) and data.dtype == np.uint8
     gaps = np.abs(data[:, 1:].astype(float) - data[:, :1]).mean((2, 3, 4))
     assert (gaps > 0).mean() > 0.95 and gaps.max() > 3 * np.median(gaps) > 0
     others = np.abs(data[0].astype(float) - data[1]).mean((1, 2, 3))
     assert (gaps[0].mean() < others.mean()) and (others > 0).all()  # each patch has its own variants
-    again = metric_groups.groups(photographs(), 8, 32, 0, "test", batch=4)
+    again = metric_data.make_groups(photographs(), 8, 32, 0, "test", batch=4)
     assert np.array_equal(again, data)
-    assert not np.array_equal(metric_groups.groups(photographs(), 8, 32, 1, "test", batch=4), data)
+    assert not np.array_equal(metric_data.make_groups(photographs(), 8, 32, 1, "test", batch=4), data)
 
 
 def test_groups_are_kept_in_a_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(metric_groups.upscalers, "embedded_flow", quick_flow)
-    make = partial(metric_groups.groups, photographs(), 4, 32, 0, batch=4, path=tmp_path / "groups.npy")
+    monkeypatch.setattr(metric_data.upscalers, "embedded_flow", quick_flow)
+    make = partial(metric_data.make_groups, photographs(), 4, 32, 0, batch=4, path=tmp_path / "groups.npy")
     first = np.array(make())
-    monkeypatch.setattr(metric_groups, "variants", None)  # not made a second time
+    monkeypatch.setattr(metric_data, "make_variants", None)  # not made a second time
     assert np.array_equal(make(), first) and [path.name for path in tmp_path.iterdir()] == ["groups.npy"]
     with pytest.raises(ValueError, match="expected groups of shape"):
-        metric_groups.groups(photographs(), 8, 32, 0, batch=4, path=tmp_path / "groups.npy")
+        metric_data.make_groups(photographs(), 8, 32, 0, batch=4, path=tmp_path / "groups.npy")
     with pytest.raises(ValueError, match="multiple of 4, got 6"):
-        metric_groups.groups(photographs(), 6, 32, 0, batch=4)
+        metric_data.make_groups(photographs(), 6, 32, 0, batch=4)
 
 
 def test_what_is_left_out_is_left_out():
-    assert not {"l0", "l0_smooth"} & set(metric_groups.SEEN) and "otsu" not in metric_groups.LEVELS
-    assert metric_groups.LEVELS["mixed"][1] == 2  # its third stage is otsu
-    used = {kind for kind, _ in metric_agreement.TEST_LEVELS}
-    assert "otsu" in used and "l0" in metric_agreement.TESTED
+    assert not {"l0", "l0_smooth"} & set(metric_data.SEEN) and "otsu" not in metric_data.LEVELS
+    assert metric_data.LEVELS["mixed"][1] == 2  # its third stage is otsu
+    used = {kind for kind, _ in metric_report.TEST_LEVELS}
+    assert "otsu" in used and "l0" in metric_report.TESTED
 
 
 def test_every_damage_fits_small_images():
     small = torch.rand(2, 3, 8, 8, generator=seeded("small"))
     for number in range(60):
-        out = metric_groups.damaged(small, metric_groups.Draw(number))
+        out = metric_data.damage(small, seeded(number))
         assert out.shape == small.shape and out.isfinite().all()
 
 
 def test_moves_and_colours_change_the_image_a_little():
     hr = from_uint8(photographs(1)[0][None, :, :64, :64])
-    for change in (metric_groups.moved, metric_groups.recoloured):
-        gaps = [(change(hr, metric_groups.Draw(n)) - hr).abs().mean().item() for n in range(20)]
+    for change in (metric_data.move, metric_data.recolour):
+        gaps = [(change(hr, seeded(n)) - hr).abs().mean().item() for n in range(20)]
         assert min(gaps) > 0 and max(gaps) < 0.3 and len({round(gap, 6) for gap in gaps}) > 15

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from helpers.images import from_uint8, write_rgb
-from helpers.training import metric_agreement
-from tests.test_training_metric_groups import photographs, quick_flow
+from helpers.training import metric_report
+from tests.test_training_metric_data import photographs, quick_flow
 
 
 def test_agreement_by_hand():
@@ -17,36 +17,36 @@ def test_agreement_by_hand():
             "lpips_embedded": [0.2, 0.3, 0.4, 0.2, 0.1, 0.5],
         }
     )
-    found = metric_agreement.agreement(table)
+    found = metric_report.agreement(table)
     assert (found["n"], found["images"]) == (6, 2)
     assert found["within"] == pytest.approx((1 + 0.5) / 2)
     assert found["error"] == pytest.approx(0.1) and found["bias"] == pytest.approx(0.4 / 6)
     assert found["relative"] == pytest.approx((1 + 0.5 + 1 / 3 + 1 + 0.5 + 0.25) / 6)
 
 
-def test_compared_has_a_row_for_every_variant(monkeypatch):
-    monkeypatch.setattr(metric_agreement.upscalers, "embedded_flow", quick_flow)
+def test_compare_has_a_row_for_every_variant(monkeypatch):
+    monkeypatch.setattr(metric_report.upscalers, "embedded_flow", quick_flow)
     hr = from_uint8(photographs(1)[0][None, :, :64, :64])
-    rows = pd.DataFrame(metric_agreement.compared([("a", hr)], ["mse", "1-ssim"]))
-    n = len(metric_agreement.TESTED)
+    rows = pd.DataFrame(metric_report.compare([("a", hr)], ["mse", "1-ssim"]))
+    n = len(metric_report.TESTED)
     assert rows.kind.value_counts().to_dict() == {
-        "flow": n, "mixed flow": n, "bicubic": n, "damage": len(metric_agreement.TEST_LEVELS)
+        "flow": n, "mixed flow": n, "bicubic": n, "damage": len(metric_report.TEST_LEVELS)
     }  # fmt: skip
     assert (rows.mse > 0).all() and rows.groupby("kind").mse.nunique().min() >= 5
 
 
-def test_calibrated_puts_published_scores_beside_ours(tmp_path):
+def test_calibrate_puts_published_scores_beside_ours(tmp_path):
     write_rgb(torch.full((1, 3, 40, 40), 100 / 255), tmp_path / "A_ref.png")
     write_rgb(torch.full((1, 3, 40, 40), 125 / 255), tmp_path / "A_dist.png")
     (tmp_path / "reference_scores.csv").write_text(
         "metric,kind,source,A\npsnr,x,published: there,20.17\npsnr,x,computed: here,1\nssim,x,computed: here,1\n"
     )
-    rows = metric_agreement.calibrated(tmp_path, ["psnr", "ssim", "dists"])
+    rows = metric_report.calibrate(tmp_path, ["psnr", "ssim", "dists"])
     assert [row["metric"] for row in rows] == ["psnr here", "psnr published", "ssim here", "dists here"]
     assert rows[0]["A"] == pytest.approx(20.172, abs=1e-3) and rows[1]["A"] == 20.17
 
 
 def test_middle_of_an_image():
     image = torch.arange(3 * 6 * 9.0).view(1, 3, 6, 9)
-    assert torch.equal(metric_agreement.middle(image, 4), image[..., 1:5, 2:6])
-    assert torch.equal(metric_agreement.middle(image, 8), image[..., 1:7])
+    assert torch.equal(metric_report.crop_middle(image, 4), image[..., 1:5, 2:6])
+    assert torch.equal(metric_report.crop_middle(image, 8), image[..., 1:7])
