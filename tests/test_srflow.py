@@ -10,12 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from helpers.networks import srflow
+from helpers.networks import srflow, srflow_layers
 from helpers.networks.rrdb import RRDBNet
 from helpers.networks.srflow import Sampler, SRFlow, build
 from helpers.runtime import seeded
-from tests import bench
 from tests.plain_srflow import fill, plain_sample
+from tools import bench
 
 TINY = {
     "tiny_4x": {"scale": 4, "nf": 16, "gc": 32, "nb": 2, "taps": (0, 1), "K": 2, "L": 3},
@@ -286,12 +286,12 @@ def test_actnorms_set_themselves_once():
 def test_fresh_network_is_near_the_identity():
     torch.manual_seed(0)
     net = network("tiny_4x")
-    couplings = [m for m in net.modules() if isinstance(m, srflow.Coupling)]
+    couplings = [m for m in net.modules() if isinstance(m, srflow_layers.Coupling)]
     assert len(couplings) == 6
     for module in net.modules():
-        if isinstance(module, srflow.InvertibleConv):
+        if isinstance(module, srflow_layers.InvertibleConv):
             assert torch.allclose(module.weight @ module.weight.T, torch.eye(len(module.weight)), atol=1e-5)
-        if isinstance(module, srflow.ZeroConv):
+        if isinstance(module, srflow_layers.ZeroConv):
             assert not module.weight.any() and not module.bias.any() and not module.logs.any()
     assert abs(couplings[0].fAffine[0].weight.std().item() - 0.05) < 0.002
 
@@ -477,7 +477,7 @@ def test_bench_compares_outputs(nets, capsys, monkeypatch):
     args = net, lr[:1], hr[:1], latents
     assert bench.compare("tiny", *args, repeats=1) > 0
     assert "features" in capsys.readouterr().out
-    right = srflow.ActNorm.inverse  # of the plain loop alone
-    monkeypatch.setattr(srflow.ActNorm, "inverse", lambda self, x: right(self, x) + 1e-3)
+    right = srflow_layers.ActNorm.inverse  # of the plain loop alone
+    monkeypatch.setattr(srflow_layers.ActNorm, "inverse", lambda self, x: right(self, x) + 1e-3)
     with pytest.raises(SystemExit, match="differ"):
         bench.compare("tiny", *args, repeats=1)

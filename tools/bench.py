@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from helpers import distortions, generators
-from helpers.networks import srflow, stylegan
+from helpers.networks import srflow, srflow_layers, stylegan
 from helpers.runtime import pick_device, seeded
 from helpers.upscalers import pulse
 from tests.plain_srflow import fill, plain_features
@@ -92,7 +92,7 @@ def ours(sampler, lr, hr, latents, lpips, parts) -> tuple[Tensor, Tensor]:
 def plain(network, lr, hr, latents, lpips, parts) -> tuple[Tensor, Tensor]:
     """The same, one full pass after the other."""
     clock, images, values = partial(timed, parts, device=lr.device), [], []
-    nets = [module.fFeatures for module in network.modules() if isinstance(module, srflow.Coupling)]
+    nets = [module.fFeatures for module in network.modules() if isinstance(module, srflow_layers.Coupling)]
     for net in nets:
         net.forward = clock("features", function=type(net).forward.__get__(net))
     for q in range(len(latents[0])):

@@ -3,8 +3,8 @@
 Run from the repository root as `python -m tools.execute_notebooks [--figures] notebooks/00_quickstart.ipynb ...`.
 Without the flag each notebook is executed in place and only what is stable is kept: times, progress bars and
 papermill's metadata are dropped, so an unchanged run is an unchanged file, and pictures are stored small; the rows in
-results/<its name> are published to data/results/. With it the published rows are put into results/figures/<its name> and the notebook reads them from
-there: only figures and tables are made anew, the notebook stays as it is.
+results/<its name> are published to data/results/. With it the published rows are put into results/figures/<its name>
+and the notebook reads them from there: only figures and tables are made anew, the notebook stays as it is.
 """
 
 import base64
