@@ -143,6 +143,7 @@ def settings(notebook: str, given: dict) -> dict:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; see `CODES` for what it returns."""
     form = argparse.RawDescriptionHelpFormatter
+    profiles.check_checkout()
     parser = argparse.ArgumentParser("python -m helpers.paper", description=__doc__, epilog=CODES, formatter_class=form)
     parser.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help=f"some of {', '.join(NOTEBOOKS)}")
     parser.add_argument(

@@ -151,8 +151,16 @@ def _no_images(name: str, given: str, n_images: int | None) -> str:
     return ""
 
 
+def check_checkout() -> None:
+    """Leave the program with 2 and one line where only the package is installed."""
+    if not NOTEBOOKS.is_dir():
+        sys.stderr.write(f"helpers.paper needs the notebooks of a checkout, found none at {NOTEBOOKS}\n")
+        sys.exit(2)
+
+
 def main(notebooks: list[str]) -> int:
     """Write what is missing for each notebook (all with a profile if none is named); 2 if anything is, else 0."""
+    check_checkout()
     notebooks = notebooks or sorted(path.stem for path in (NOTEBOOKS / "paper").glob("*.yaml"))
     ready = True
     for notebook in notebooks:
