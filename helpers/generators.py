@@ -14,7 +14,8 @@ from helpers import weights
 from helpers.networks import stylegan
 from helpers.runtime import pick_device, seeded
 
-NAME = "style_generator_64"
+NAME = "style_generator_64"  # the embedded checkpoint
+OFFICIAL = ("pulse_synthesis", "pulse_gaussian_fit")  # keys of `weights.WEIGHTS`
 
 
 class Networks(NamedTuple):
@@ -136,16 +137,6 @@ def embedded_generator(device: str | torch.device = "cpu") -> StyleGenerator:
     return style_generator(parts.synthesis, parts.mean, parts.std, device=device)
 
 
-def official_files() -> tuple[Path, Path]:
-    """The official synthesis network, and the Gaussian fit, or else the mapping network from which to compute it.
-
-    Raises:
-        ValueError: as `weights.fetch`.
-    """
-    here = weights.locate("pulse_gaussian_fit") is None and weights.locate("pulse_mapping") is not None
-    return weights.fetch("pulse_synthesis"), weights.fetch("pulse_mapping" if here else "pulse_gaussian_fit")
-
-
 def official_generator(device: str | torch.device = "cpu") -> StyleGenerator:
     """The official network of 1024x1024 faces, for the search (NVIDIA's FFHQ, CC BY-NC 4.0: not shipped).
 
@@ -157,7 +148,7 @@ def official_generator(device: str | torch.device = "cpu") -> StyleGenerator:
     Raises:
         ValueError: as `weights.fetch` and `load_style_generator`.
     """
-    synthesis, fit = official_files()
+    synthesis, fit = map(weights.fetch, OFFICIAL)  # the mapping network stands in for the fit
     if "mean" in (state := weights.load_once(fit)):
         return load_style_generator(synthesis, fit, device=device)
     mean, std = gaussian_fit(stylegan.mapping_of(stylegan.official_names(state, "mapping")))

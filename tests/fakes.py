@@ -135,6 +135,7 @@ FAKES = [slow, non_finite, poison, dies_once, hangs_once, hangs, naps, hungry, s
 FAKES += [flaky, refuses, broken, interrupted]
 FACTORIES = {f"fake_{f.__name__}": lambda *, scale, heat, device, f=f: f for f in FAKES}
 FACTORIES["fake"] = lambda *, scale, heat, device: lambda lr, generators: noisy(lr, generators, heat)
+FACTORIES = {name: registry.Upscaler(make) for name, make in FACTORIES.items()}
 
 
 def register(folder):

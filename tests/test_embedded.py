@@ -14,7 +14,7 @@ from helpers.images import quantize
 from helpers.measure import score_image
 from helpers.runtime import seeded
 from helpers.training import cards
-from helpers.upscalers.registry import UPSCALERS, draw_latents, load_compact_flow
+from helpers.upscalers import UPSCALERS, draw_latents, load_compact_flow
 from helpers.weights import store
 
 STEMS = [path.stem.removeprefix("compact_flow_") for path in store.EMBEDDED.glob("compact_flow_x*.safetensors")]

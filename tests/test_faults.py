@@ -317,7 +317,7 @@ def test_f12_refused_image_is_tried_once_and_set_aside_until_asked_for(fakes, tm
     plan = driver.plan(one, tmp_path / "rows", retry_aside=True)
     assert plan.images == ["01"] and plan.summary.startswith("6 of 24 rows missing")
     healed = driver.upscalers.UPSCALERS["fake"](scale=4, heat=1.0, device="cpu")
-    monkeypatch.setitem(driver.upscalers.UPSCALERS, "fake_refuses", lambda *, scale, heat, device: healed)
+    monkeypatch.setitem(driver.upscalers.UPSCALERS, "fake_refuses", driver.upscalers.Upscaler(lambda **how: healed))
     driver._loaded.cache_clear()
     assert len(run(one, tmp_path / "rows", retry_aside=True)) == 24
     assert results.aside(tmp_path / "rows").empty

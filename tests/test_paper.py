@@ -11,9 +11,9 @@ import papermill
 import pytest
 import yaml
 
+from helpers import weights
 from helpers.paper import __main__ as paper
 from helpers.paper import hours, profiles
-from helpers.weights import store
 from tests.test_nb_08 import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +23,7 @@ SRFLOW = {"SRFlow_DF2K_4X", "SRFlow_DF2K_8X", "SRFlow_CelebA_8X"}
 @pytest.fixture
 def here(monkeypatch):
     """`here(names)`: these weights files are on this machine, no others."""
-    return lambda names: monkeypatch.setattr(store, "locate", lambda name: Path(name) if name in names else None)
+    return lambda names: monkeypatch.setattr(weights, "locate", lambda name: Path(name) if name in names else None)
 
 
 def setting(notebook: str, **changes) -> dict:
@@ -31,7 +31,7 @@ def setting(notebook: str, **changes) -> dict:
 
 
 def test_a_machine_with_nothing_gets_the_list_at_once(tmp_path):
-    code = "import sys; from helpers import paper; code = paper.main([]); print(*sys.modules); sys.exit(code)"
+    code = "import sys; from helpers.paper.__main__ import main; code = main([]); print(*sys.modules); sys.exit(code)"
     env = {"HOME": str(tmp_path), "PATH": os.defpath, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=ROOT)
     assert done.returncode == 2, done.stderr

@@ -3,15 +3,13 @@
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import papermill
 import pytest
 import yaml
 
-from helpers import distortions
+from helpers import weights
 from helpers.paper import profiles
-from helpers.upscalers import registry
 from helpers.weights import store
 
 PROFILES = sorted(path.stem for path in (profiles.NOTEBOOKS / "paper").glob("*.yaml"))
@@ -35,7 +33,7 @@ def test_profile_names_parameters_of_its_notebook_and_says_where_values_come_fro
 
 @pytest.fixture
 def nothing_here(monkeypatch):
-    monkeypatch.setattr(store, "locate", lambda name: None)
+    monkeypatch.setattr(weights, "locate", lambda name: None)
 
 
 def test_weights_and_folders_that_are_not_here_are_named_with_their_source(nothing_here):
@@ -63,10 +61,14 @@ def test_weights_and_folders_that_are_not_here_are_named_with_their_source(nothi
         (("pulse_synthesis", "pulse_gaussian_fit"), []),
     ],
 )
-def test_official_files_of_pulse_are_named(monkeypatch, here, missing):
-    monkeypatch.setattr(store, "locate", lambda name: Path(name) if name in here else None)
+def test_official_files_of_pulse_are_named(monkeypatch, tmp_path, here, missing):
+    for name in here:
+        (tmp_path / weights.WEIGHTS[name].file).write_bytes(b"PK" + name.encode() * 100)
+    monkeypatch.setenv("IDA_RD_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("IDA_RD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(store, "problem", lambda path, entry: None)
     for value in ("pulse", ["pulse(preset=pulse,loss=100*L2+0.05*GEOCROSS)", "embedded_flow"]):
-        assert profiles.lacking({"upscalers": value}) == [store.missing(name) for name in missing]
+        assert profiles.lacking({"upscalers": value}) == [weights.missing(name) for name in missing]
     assert profiles.lacking({"upscaler": "embedded_pulse(steps=100)"}) == []
 
 
@@ -108,12 +110,6 @@ def test_the_command_ends_with_2_where_something_is_missing(tmp_path):
     assert done.returncode == 2, done.stderr
     assert "SRFlow_DF2K_4X.pth is missing" in done.stdout or "SRFlow_CelebA_8X.pth is missing" in done.stdout
     assert all(f"{name}: " in done.stdout for name in PROFILES)
-
-
-def test_every_weights_file_of_an_upscaler_is_known():
-    files = {file for _, _, file in registry.SRFLOW.values()} | {*profiles.OFFICIAL_PULSE, "pulse_mapping"}
-    assert files <= set(store.WEIGHTS)
-    assert set(distortions.DISTORTIONS) >= {"lpips"}
 
 
 def test_a_wrong_file_put_by_hand_is_missing_and_says_why(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from helpers.networks.compact_flow import CompactFlow
 from helpers.networks.srflow import SRFlow
 from helpers.runtime import seeded
 from helpers.studies import probes
-from helpers.upscalers import registry
+from helpers import upscalers
 
 
 def compact() -> CompactFlow:
@@ -70,7 +70,7 @@ def test_noise_costs_bits_and_sizes_must_fit(network, images):
 def test_trace_ends_in_the_decoded_image_and_leaves_the_network_as_it_was(network, images):
     _, lr = images
     generators = [seeded(0, q) for q in range(2)]
-    latents = registry.draw_latents(network.latent_shapes(16, 16), [seeded(0, q) for q in range(2)], 0.7)
+    latents = upscalers.draw_latents(network.latent_shapes(16, 16), [seeded(0, q) for q in range(2)], 0.7)
     sr = network.decode(lr.expand(2, -1, -1, -1), latents)[0]
     trace = probes.decode_trace(network, lr, generators, 0.7)
     last = trace.iloc[-1]
@@ -92,7 +92,7 @@ def test_extremes_by_hand(network, images):
     _, lr = images
     table = probes.extremes(network, {"plain": lr, "dark": 0 * lr}, [0.0, 1.0], (0, "key"))
     assert table[["condition", "heat"]].to_numpy().tolist() == [["plain", 0], ["plain", 1], ["dark", 0], ["dark", 1]]
-    latents = registry.draw_latents(network.latent_shapes(16, 16), [seeded(0, "key")], 1.0)
+    latents = upscalers.draw_latents(network.latent_shapes(16, 16), [seeded(0, "key")], 1.0)
     sr = network.decode(lr, latents)[0]
     assert table.largest[1] == pytest.approx(sr.abs().max().item(), rel=1e-4) and table.finite.all()
     assert table.outside[1] == pytest.approx(((sr < -0.25) | (sr > 1.25)).float().mean().item(), abs=1e-6)

@@ -448,13 +448,13 @@ def test_any_function_may_be_the_generator():
 
 def test_upscaler_has_the_signature_of_the_others():
     found = []
-    upscale = pulse.upscaler(small(), scale=4, steps=3, on_result=found.append)
-    sr = upscale(answerable(), keys(3))
+    upscale = pulse.upscaler(lambda device: small(), scale=4, steps=3)
+    sr = upscale(answerable(), keys(3), on_result=found.append)
     assert sr.shape == (3, 3, 16, 16) and sr.isfinite().all()
     assert torch.equal(found[0].sr, sr) and not found[0].converged.all()
     assert torch.equal(upscale(answerable(), seeded(0, 0)), pulse.search(answerable(), small(), keys(1), steps=3).sr)
     with pytest.raises(ValueError, match="expected a divisor of 16 from 2 to 8, got 3"):
-        pulse.upscaler(small(), scale=3)
+        pulse.upscaler(lambda device: small(), scale=3)
     with pytest.raises(ValueError, match=r"expected HR images of 16x16 pixels, .* got 32x32 \(LR 8x8, x4\)"):
         upscale(torch.zeros(1, 3, 8, 8), keys(1))
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from helpers import files, generators
+from helpers import files, generators, weights
 from helpers.downscalers.filters import bicubic, bicubic_float, box
 from helpers.images import quantize
 from helpers.networks import srflow
@@ -12,7 +12,7 @@ from helpers.networks.compact_flow import CompactFlow
 from helpers.networks.stylegan import Mapping, Synthesis
 from helpers.runtime import seeded
 from helpers.training.loop import export
-from helpers.upscalers import pulse, pulse_options, registry
+from helpers.upscalers import flows, pulse, registry
 from helpers.weights import store
 from tests.test_stylegan import fill
 
@@ -51,7 +51,7 @@ def test_embedded_flow_takes_any_lr_size(size):
 
 
 def test_latents_are_scaled_by_the_heat():
-    one, two = (registry.draw_latents([(4, 2, 2)], [seeded("z")], heat)[0] for heat in (1.0, 0.5))
+    one, two = (flows.draw_latents([(4, 2, 2)], [seeded("z")], heat)[0] for heat in (1.0, 0.5))
     assert torch.equal(one * 0.5, two) and one.shape == (1, 4, 2, 2)
 
 
@@ -63,9 +63,11 @@ def test_bicubic_is_deterministic_and_takes_no_heat():
         registry.UPSCALERS["bicubic"](scale=4, heat=1.0)
 
 
-def test_unknown_scale_names_what_is_embedded():
-    with pytest.raises(ValueError, match="compact_flow_x4"):
+def test_another_scale_than_the_embedded_ones_stops():
+    with pytest.raises(ValueError, match="expected scale 2 or 4 or 8, got 16"):
         registry.UPSCALERS["embedded_flow"](scale=16)
+    with pytest.raises(ValueError, match="compact_flow_x4"):  # names what is there
+        flows.load_compact_flow(16)
 
 
 @pytest.mark.parametrize("bad", [torch.rand(2, 3, 4, 4), torch.rand(1, 1, 4, 4), torch.full((1, 3, 4, 4), 2.0)])
@@ -89,7 +91,7 @@ def test_official_srflow_runs_from_a_file_put_by_hand(tmp_path, monkeypatch):
     torch.manual_seed(0)
     small = srflow.SRFlow(scale=4, nf=16, nb=2, taps=(0, 1), K=1, L=3)
     monkeypatch.setattr(srflow, "build", lambda name: srflow.SRFlow(scale=4, nf=16, nb=2, taps=(0, 1), K=1, L=3))
-    monkeypatch.setattr(store, "fetch", lambda name: tmp_path / "small.pth")
+    monkeypatch.setattr(weights, "fetch", lambda name: tmp_path / "small.pth")
     torch.save({f"module.{k}": v for k, v in small.state_dict().items()}, tmp_path / "small.pth")
     upscale = registry.UPSCALERS["srflow_df2k_4x"](scale=4, heat=0.5)
     sr = upscale(lr_image(5, 7), [seeded(0), seeded(1)])
@@ -101,8 +103,8 @@ def test_configuration_travels_in_the_checkpoint(tmp_path, monkeypatch):
     torch.manual_seed(0)
     network = CompactFlow(scale=2, width=8, blocks=1, head=6, steps=(3,), hidden=(12,), clamp=0.7, noise=1 / 32)
     export(network.eval().state_dict(), tmp_path / "compact_flow_x2.safetensors", **network.config, photographs=3)
-    monkeypatch.setattr(store, "embedded", lambda name: tmp_path / f"{name}.safetensors")
-    loaded = registry.load_compact_flow(2)
+    monkeypatch.setattr(weights, "embedded", lambda name: tmp_path / f"{name}.safetensors")
+    loaded = flows.load_compact_flow(2)
     assert loaded.config == network.config
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), network.parameters(), strict=True))
 
@@ -124,8 +126,8 @@ def test_a_cascade_is_its_stages_with_8_bits_between():
     assert sr.shape == (3, 3, 32, 48)
     for q in range(3):
         generator = seeded(0, "a", q)
-        middle = registry.embedded_flow(scale=4, heat=1.0)(lr, generator)
-        last = registry.embedded_flow(scale=2, heat=0.5)(quantize(middle), generator)
+        middle = flows.embedded_flow(scale=4, heat=1.0)(lr, generator)
+        last = flows.embedded_flow(scale=2, heat=0.5)(quantize(middle), generator)
         assert torch.allclose(sr[q : q + 1], last, atol=1e-4)
 
 
@@ -138,7 +140,7 @@ def test_a_cascade_passes_a_lost_draw_on_as_nan(monkeypatch):
 
         return upscale
 
-    monkeypatch.setitem(registry.UPSCALERS, "loses", loses_the_second)
+    monkeypatch.setitem(registry.UPSCALERS, "loses", registry.Upscaler(loses_the_second))
     sr = registry.build("loses_x2+bicubic_x2", scale=4, heat=0)(lr_image(4, 4), [seeded(q) for q in range(3)])
     assert sr.isfinite().flatten(1).all(1).tolist() == [True, False, True] and sr[1].isnan().all()
 
@@ -153,7 +155,7 @@ def test_a_cascade_passes_a_lost_draw_on_as_nan(monkeypatch):
     ],
 )
 def test_what_a_name_means(name, scale, heat, stages):
-    assert registry.stages(name, scale, heat) == stages
+    assert [each[:3] for each in registry.stages(name, scale, heat)] == stages
 
 
 @pytest.mark.parametrize(
@@ -165,6 +167,8 @@ def test_what_a_name_means(name, scale, heat, stages):
         ("embedded_flow_x8+embedded_flow_x4", 32, "1+1+1", "expected a number, or 2 joined"),
         ("embedded_flow", 4, "warm", "expected a number"),
         ("srflow_df2k_4x", 8, 1.0, "expected scale 4, got 8"),
+        ("embedded_flow_mixed_x8", 8, 1.0, "embedded_flow_mixed: expected scale 4, got 8"),
+        ("bicubic", 4, 1.0, "bicubic: expected heat 0.0, there are no latents, got 1.0"),
     ],
 )
 def test_names_that_mean_nothing_stop(name, scale, heat, message):
@@ -175,6 +179,20 @@ def test_names_that_mean_nothing_stop(name, scale, heat, message):
 def test_weights_of_a_cascade_are_those_of_its_stages():
     one, two = (registry.weights_hash("embedded_flow", scale) for scale in (8, 4))
     assert registry.weights_hash("embedded_flow_x8+embedded_flow_x4", 32) == f"{one}+{two}"
+
+
+def test_every_file_of_a_record_is_known_and_every_scale_has_its_own():
+    for key, record in registry.UPSCALERS.items():
+        for file in record.files:
+            names = [file.format(scale=scale) for scale in record.scales or (4,)]
+            assert all(name in weights.WEIGHTS or weights.embedded(name).is_file() for name in names), key
+    flow = registry.UPSCALERS["embedded_flow"]
+    assert sorted(flow.scales) == sorted(EMBEDDED) and flow.stochastic and flow.blind
+
+
+def test_without_a_heat_each_stage_takes_its_own():
+    assert [each.heat for each in registry.stages("bicubic_x2+embedded_flow_x4", 8)] == [0.0, 1.0]
+    assert not registry.UPSCALERS["bicubic"].stochastic
 
 
 # ---- searches
@@ -232,7 +250,7 @@ def test_embedded_pulse_is_the_search_with_its_options(small):
 
 def test_what_the_samples_must_agree_through_changes_them(small):
     lr = face()
-    built = {f_ds: registry.build(f"embedded_pulse(f_ds={f_ds},steps=4)", scale=4) for f_ds in pulse_options.F_DS}
+    built = {f_ds: registry.build(f"embedded_pulse(f_ds={f_ds},steps=4)", scale=4) for f_ds in pulse.F_DS}
     draws = {f_ds: upscale(lr, keys(2), downscale=bicubic_float) for f_ds, upscale in built.items()}
     network = generators.embedded_generator()
     assert torch.equal(draws["bicubic"], pulse.search(lr, network, keys(2), steps=4).sr)
@@ -241,31 +259,23 @@ def test_what_the_samples_must_agree_through_changes_them(small):
     rounded = built["straight-through"](lr, keys(2), downscale=box)
     assert rounded.isfinite().all() and not torch.equal(rounded, draws["straight-through"])
     for f_ds in ("true", "straight-through"):
-        with pytest.raises(ValueError, match=f"embedded_pulse: f_ds={f_ds} needs the downscaler"):
+        with pytest.raises(ValueError, match=f"f_ds={f_ds} needs the downscaler"):
             built[f_ds](lr, keys(2))
     with pytest.raises(ValueError, match="f_ds, box: .* zero everywhere, as of rounding; .*f_ds=straight-through"):
         built["true"](lr, keys(2), downscale=box)
 
 
-def official_folder(folder, monkeypatch, mapping):
-    """Files such as the official ones, of the small size; `mapping` instead of the fit if it is given."""
-    network, synthesis, mean, std = small_networks()
-    torch.save(synthesis.state_dict(), folder / "pulse_synthesis")
-    torch.save(network.state_dict() if mapping else {"mean": mean, "std": std}, folder / "fit")
-    files = {"pulse_synthesis": folder / "pulse_synthesis"}
-    files |= {"pulse_mapping" if mapping else "pulse_gaussian_fit": folder / "fit"}
-    monkeypatch.setattr(store, "locate", files.get)
-    monkeypatch.setattr(store, "fetch", lambda name: files[name])
-    return folder / "pulse_synthesis", folder / "fit"
-
-
 @pytest.mark.parametrize("mapping", [False, True])
 def test_official_pulse_runs_from_its_files(tmp_path, monkeypatch, mapping):
-    files = official_folder(tmp_path, monkeypatch, mapping)
+    """Files such as the official ones, of the small size; with `mapping` the fit is computed from that network."""
+    network, synthesis, mean, std = small_networks()
+    here = {"pulse_synthesis": tmp_path / "synthesis", "pulse_gaussian_fit": tmp_path / "fit"}
+    torch.save(synthesis.state_dict(), here["pulse_synthesis"])
+    torch.save(network.state_dict() if mapping else {"mean": mean, "std": std}, here["pulse_gaussian_fit"])
+    monkeypatch.setattr(weights, "fetch", here.get)
     sr = registry.build("pulse(steps=2)", scale=4)(torch.full((1, 3, 4, 4), 0.5), keys(2))
     assert sr.shape == (2, 3, 16, 16) and sr.isfinite().all()
-    assert registry.weights_hash("pulse", 4) == "+".join(files.sha256_of(file)[:12] for file in files)
-    _, _, mean, std = small_networks()
+    assert registry.weights_hash("pulse", 4) == "+".join(files.sha256_of(file)[:12] for file in here.values())
     found = generators.official_generator()
     if mapping:
         torch.testing.assert_close((found.mean, found.std), (mean, std), rtol=0.2, atol=0.05)  # other latents
@@ -294,8 +304,9 @@ def test_official_pulse_without_its_files_says_which(tmp_path, monkeypatch):
     ],
 )
 def test_equal_options_are_equal_names(name, normalised):
-    assert registry.normalised(name) == normalised == registry.normalised(normalised)
-    assert registry.searches(name) == ("pulse" in name)
+    assert registry.normalise(name) == normalised == registry.normalise(normalised)
+    assert registry.is_search(name) == ("pulse" in name)
+    assert registry.normalise(name.partition("(")[0], registry.parse(name)[0].options) == normalised
 
 
 @pytest.mark.parametrize(
@@ -314,10 +325,10 @@ def test_equal_options_are_equal_names(name, normalised):
         ("embedded_pulse(preset=paper)", 1.0, "preset: expected one of ida_rd, pulse, got 'paper'"),
         ("embedded_pulse(f_ds=no)", 1.0, "f_ds: expected one of bicubic, true, straight-through, got 'no'"),
         ("embedded_pulse(steps=3", 1.0, "expected options as in embedded_pulse"),
-        ("embedded_flow(steps=3)", 1.0, "expected options as in embedded_pulse"),
-        ("embedded_pulse(steps=3)+bicubic_x2", 1.0, "expected options as in embedded_pulse.*alone"),
-        ("bicubic_x2+embedded_pulse_x2", 1.0, "expected embedded_pulse alone, not as a stage"),
-        ("embedded_pulse", 0.9, "heat is the radius of the sphere of starts: expected 1.0, got 0.9"),
+        ("embedded_flow(steps=3)", 1.0, r"embedded_flow has no options, got \(steps=3\)"),
+        ("embedded_pulse(steps=3)_x2+bicubic_x2", 1.0, "expected options as in embedded_pulse"),
+        ("bicubic_x2+embedded_pulse_x2(steps=3)", 1.0, "expected embedded_pulse alone, not as a stage"),
+        ("embedded_pulse", 0.9, "expected heat 1.0, the radius of the sphere of starts, got 0.9"),
         ("embedded_pulse", "1.0+1.0", "heat: expected a number, or 1 joined"),
     ],
 )
@@ -331,5 +342,5 @@ def test_searches_of_the_wrong_size_say_which_is_right(small):
         registry.build("embedded_pulse", scale=3)
     with pytest.raises(ValueError, match=r"expected HR images of 16x16 pixels, .* got 32x24 \(LR 8x6, x4\)"):
         registry.build("embedded_pulse", scale=4)(lr_image(8, 6), keys(1))
-    with pytest.raises(ValueError, match="expected 1.0, got 0.5"):
+    with pytest.raises(ValueError, match="expected heat 1.0, .*got 0.5"):
         registry.UPSCALERS["embedded_pulse"](scale=4, heat=0.5)

@@ -175,7 +175,7 @@ def calibrate(wanted: Sequence[runs.Experiment], seconds: float) -> tuple[list[f
     for each in wanted:
         own = [timed[name, scale, n][0] / n * share for name, scale, n, share in _stages(each)]
         own.append(timed[tuple(each.distortion), each.n_samples][0] / each.n_samples)
-        found.append(math.nan if upscalers.searches(each.upscaler) else math.prod(sizes[each.dataset]) * sum(own))
+        found.append(math.nan if upscalers.is_search(each.upscaler) else math.prod(sizes[each.dataset]) * sum(own))
     return found, min(side for _, side in timed.values())
 
 
@@ -190,12 +190,12 @@ def _stages(experiment: runs.Experiment) -> list[tuple[str, int, int, float]]:
 
     Only the first stage of a cascade has one LR image for all draws.
     """
-    if upscalers.searches(experiment.upscaler):
+    if upscalers.is_search(experiment.upscaler):
         return []
     stages = upscalers.stages(experiment.upscaler, experiment.scale, experiment.heat)
-    later = [math.prod(scale for _, scale, _ in stages[place + 1 :]) for place in range(len(stages))]
+    later = [math.prod(scale for _, scale, *_ in stages[place + 1 :]) for place in range(len(stages))]
     at_once = [experiment.n_samples, *[1] * len(stages)]
-    return [(name, scale, n, 1 / s**2) for (name, scale, _), n, s in zip(stages, at_once, later, strict=False)]
+    return [(name, scale, n, 1 / s**2) for (name, scale, *_), n, s in zip(stages, at_once, later, strict=False)]
 
 
 def _drawing(build: Callable, name: str, scale: int, n_samples: int, device: torch.device, side: int) -> Callable:

@@ -15,7 +15,6 @@ import yaml
 
 from helpers import datasets, distortions, upscalers, weights
 
-OFFICIAL_PULSE = ("pulse_synthesis", "pulse_gaussian_fit")
 BACKBONES = {"lpips": "AlexNet (for LPIPS)", "dists": "VGG-16 (for DISTS)"}
 IMAGES = ("dataset", "sets", "camera")  # parameters that name folders or manifests of images
 BUILT_IN = ("library", "generated", "portrait")  # images that come with the project
@@ -90,9 +89,7 @@ def pieces(values: dict) -> list[Piece]:
     if values.get("features") == "download":
         found.append(_file("ffhq_features"))
     for name, value in _texts(values):
-        files = [upscalers.SRFLOW[stage][2] for stage in value.split("+") if stage in upscalers.SRFLOW]
-        files += OFFICIAL_PULSE if value.partition("(")[0].strip() == "pulse" else ()
-        found += map(_file, files)
+        found += map(_file, _files(value))
         if value in BACKBONES:
             found.append(Piece(BACKBONES[value], distortions.available(value) or ""))
         if name == "measures":
@@ -110,11 +107,18 @@ def lacking(values: dict) -> list[str]:
     return [piece.missing for piece in pieces(values) if piece.missing]
 
 
-def _file(name: str) -> Piece:
-    """A weights file; PULSE's fit need not be there where it can be computed from the mapping."""
-    enough = (name, "pulse_mapping") if name == "pulse_gaussian_fit" else (name,)
+def _files(value: str) -> list[str]:
+    """The third-party files of an upscaler; none of any other text."""
     try:
-        why = "" if any(map(weights.locate, enough)) else weights.missing(name)
+        keys = [stage.key for stage in upscalers.parse(value)]
+    except ValueError:
+        return []
+    return [file for key in keys for file in upscalers.UPSCALERS[key].files if file in weights.WEIGHTS]
+
+
+def _file(name: str) -> Piece:
+    try:
+        why = "" if weights.locate(name) else weights.missing(name)
     except ValueError as error:  # a wrong file in the folder that the user named
         why = str(error)
     return Piece(weights.WEIGHTS[name].file, why)

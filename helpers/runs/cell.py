@@ -68,7 +68,7 @@ def draw(
         ValueError: as `pair` and `upscalers.build`.
     """
     upscale = _load(experiment)[0]
-    if upscalers.searches(experiment.upscaler):
+    if upscalers.is_search(experiment.upscaler):
         upscale = partial(upscale, downscale=_f_ds(experiment, image, downscaler, degradation, level))
     lr = pair(experiment, image, downscaler, degradation, level)[1]
     return quantize(upscale(lr, [seeded(experiment.seed, image, q) for q in range(experiment.n_samples)]))
@@ -120,7 +120,7 @@ def score(
     hr, metrics = _hr(experiment, image), experiment.metrics
     bases = {metric.removesuffix(distortions.OF_MEAN) for metric in metrics} - set(distortions.OF_LR)
     plain = {base: distortions.against(base, hr) for base in bases}
-    searches, answers = upscalers.searches(experiment.upscaler), []  # residual and converged of each sample
+    searches, answers = upscalers.is_search(experiment.upscaler), []  # residual and converged of each sample
 
     def note(result) -> None:
         answers.extend(zip(result.residual.tolist(), result.converged.double().tolist(), strict=True))

@@ -23,7 +23,7 @@ class Experiment:
         downscalers: f_ds, each as `adapters.resolve` takes it. Rows call a user's function by its name and a hash of
             its code; a pair (name, one of these) gives another name, and rows of that name are trusted as they are.
         scale: s.
-        upscaler: f_us, as `upscalers.stages` takes it; kept as `upscalers.normalised` writes it.
+        upscaler: f_us, as `upscalers.stages` takes it; kept as `upscalers.normalise` writes it.
         heat: standard deviation of the latents, as `upscalers.stages` takes it; 1.0 for a search.
         n_samples: N_Q, draws per image.
         seed: first part of every random key.
@@ -90,7 +90,7 @@ class Experiment:
             problems.append(f"seed: {error}")
         if problems:
             raise ValueError("experiment: " + "; ".join(problems))
-        object.__setattr__(self, "upscaler", upscalers.normalised(self.upscaler))  # frozen
+        object.__setattr__(self, "upscaler", upscalers.normalise(self.upscaler))  # frozen
 
     @property
     def source(self) -> str:

@@ -162,7 +162,7 @@ def seen_as(
         ValueError: as `datasets.load` and `distortions.alexnet`.
     """
     every = {f"{SEEN} {attribute}={each}" for attribute in ATTRIBUTES for each in sorted(table[attribute].unique())}
-    whole = [("none", 0.0), *((upscalers.normalised(name), heat) for name, heat in f_us)]
+    whole = [("none", 0.0), *((upscalers.normalise(name), heat) for name, heat in f_us)]
     plain = replace(experiment, downscalers=experiment.downscalers[:1], n_samples=1, distortion="mse",
                          upscaler="bicubic", heat=0.0, degradations=[("", None)])  # fmt: skip
     named = [dict(zip(results.KEY, key, strict=True)) for key in runs.keys(plain)]

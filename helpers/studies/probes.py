@@ -19,7 +19,7 @@ from helpers.networks import srflow
 from helpers.networks.compact_flow import CompactFlow
 from helpers.runs import cell, cluster
 from helpers.runtime import pick_device, seeded
-from helpers.upscalers.registry import draw_latents
+from helpers.upscalers import draw_latents
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -43,16 +43,13 @@ def load(upscaler: str, scale: int, device: str | torch.device = "cpu") -> nn.Mo
     Raises:
         ValueError: an upscaler without latents, another scale, or weights that are not there.
     """
-    [(key, factor, _)] = upscalers.stages(upscaler, scale)
+    [(key, factor, *_)] = upscalers.stages(upscaler, scale)
     device = pick_device(str(device))
     if key.startswith("embedded_flow"):
         return upscalers.load_compact_flow(factor, device, key.removeprefix("embedded_flow").lstrip("_"))
-    if key not in upscalers.SRFLOW:
+    if not key.startswith("srflow"):
         raise ValueError(f"expected a flow, got {upscaler!r}")
-    config, _, file = upscalers.SRFLOW[key]
-    network = srflow.build(config)
-    network.load_state_dict(weights.load_once(weights.fetch(file)))
-    return network.to(device).eval()
+    return upscalers.load_srflow(upscalers.UPSCALERS[key].files[0], device)
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from helpers.networks.compact_flow import CompactFlow
 from helpers.runtime import seeded
 from helpers.training.flow import dequantize
 from helpers.upscalers import pulse
-from helpers.upscalers.registry import draw_latents
+from helpers.upscalers import draw_latents
 
 
 @torch.no_grad()

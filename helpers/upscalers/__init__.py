@@ -1,21 +1,21 @@
-"""f_us: blind, stochastic upscalers by name: flows, searches in a latent space, cascades."""
+"""f_us: stochastic upscalers by name: flows, searches in a latent space, cascades, and a deterministic control."""
 
+from helpers.upscalers.flows import draw_latents, embedded_flow, load_compact_flow, load_srflow
 from helpers.upscalers.registry import (
-    SEARCHES,
-    SRFLOW,
     UPSCALERS,
+    Stage,
+    Upscaler,
     build,
-    draw_latents,
-    embedded_flow,
-    load_compact_flow,
-    normalised,
-    searches,
-    split,
+    is_search,
+    normalise,
+    parse,
     stages,
     weights_hash,
 )
 
 __all__ = [
-    "SEARCHES", "SRFLOW", "UPSCALERS", "build", "draw_latents", "embedded_flow", "load_compact_flow", "normalised",
-    "searches", "split", "stages", "weights_hash",
+    "UPSCALERS", "Stage", "Upscaler", "build", "draw_latents", "embedded_flow", "is_search", "load_compact_flow",
+    "load_srflow", "normalise", "parse", "stages", "weights_hash",
 ]  # fmt: skip
+
+normalised, searches, SRFLOW = normalise, is_search, {}

@@ -1,12 +1,13 @@
-"""PULSE: HR images of a generator that downscale to the given LR image, found by a search on a sphere.
+"""PULSE: search the latent sphere of a generator for HR images that downscale to the given LR image.
 
 f_us(I_LR, i) = G(z_i*), z_i* = argmin || I_LR - f_ds(G(z_i)) || over the sphere, from the random start z_i
 (Liang et al., CVPR 2024, Eq. 4; Menon et al., CVPR 2020; github.com/adamian98/pulse, commit 40cacb97, whose
-lines are quoted below). All starts of all images are searched as one batch: losses are summed over samples and
-everything else acts on each sample alone, so a sample does not depend on its companions. None is dropped: each
+lines are quoted below). The search runs all starts of all images as one batch: it sums losses over samples and does
+everything else to each sample alone, so a sample does not depend on its companions. It drops none: each sample
 carries its residual and whether it converged.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -17,30 +18,23 @@ from torch import Tensor
 
 from helpers import generators
 from helpers.images import check_images
-from helpers.upscalers.pulse_losses import SCHEDULES, bicubic_proxy, losses, parse_loss
+from helpers.upscalers.pulse_losses import SCHEDULES, bicubic_proxy, losses, parse_loss, straight_through
 
+GENERATORS: dict[str, Callable] = {  # key of `UPSCALERS` -> device -> the generator that it searches
+    "embedded_pulse": generators.embedded_generator,
+    "pulse": generators.official_generator,
+}
+_SHARED = {
+    "loss": "100*L2+0.05*GEOCROSS",
+    "learning_rate": 0.4,
+    "schedule": "linear1cycledrop",
+    "optimizer": "adam",
+    "tile_latent": False,
+    "eps": 2e-3,
+}
 PRESETS = {  # options of `search`
-    "ida_rd": {  # the paper, section 4.1; what it does not state is PULSE's
-        "loss": "100*L2+0.05*GEOCROSS",
-        "learning_rate": 0.4,
-        "steps": 200,
-        "schedule": "linear1cycledrop",
-        "optimizer": "adam",
-        "noise": "fixed",
-        "tile_latent": False,
-        "eps": 2e-3,
-    },
-    "pulse": {  # run.py:30-48
-        "loss": "100*L2+0.05*GEOCROSS",
-        "learning_rate": 0.4,
-        "steps": 100,
-        "schedule": "linear1cycledrop",
-        "optimizer": "adam",
-        "noise": "trainable",
-        "trainable_noise": 5,
-        "tile_latent": False,
-        "eps": 2e-3,
-    },
+    "ida_rd": _SHARED | {"steps": 200, "noise": "fixed"},  # the paper, section 4.1; what it does not state is PULSE's
+    "pulse": _SHARED | {"steps": 100, "noise": "trainable", "trainable_noise": 5},  # run.py:30-48
 }
 
 
@@ -75,7 +69,14 @@ OPTIMIZERS: dict[str, Callable] = {  # PULSE.py:107-112
     "sgd": torch.optim.SGD,
     "sgdm": partial(torch.optim.SGD, momentum=0.9),
 }
+F_DS: dict[str, Callable] = {  # the downscaler under test -> f_ds of the search
+    "bicubic": lambda f_ds: None,  # PULSE's proxy, whatever made the LR image
+    "true": lambda f_ds: f_ds,  # needs a gradient
+    "straight-through": straight_through,  # its values, with the gradient of the proxy
+}
 CHOICES = {
+    "preset": PRESETS,
+    "f_ds": F_DS,
     "schedule": SCHEDULES,
     "optimizer": OPTIMIZERS,
     "noise": ("fixed", "zero", "trainable"),
@@ -170,7 +171,8 @@ def path(
     Raises:
         ValueError: an option is not as described, sizes that do not fit, or f_ds without a gradient.
     """
-    weight_of, side = parse_loss(loss), _check_search(lr, network, learning_rate, steps, schedule, optimizer, eps)
+    how = {"learning_rate": learning_rate, "steps": steps, "schedule": schedule, "optimizer": optimizer, "eps": eps}
+    weight_of, side = parse_loss(loss), _check_search(lr, network, **how)
     scale, layers = side // lr.shape[2], len(network.noise_shapes)
     if latents.ndim != 3 or latents.shape[1] not in (1, layers) or len(latents) != len(lr):
         raise ValueError(f"latents: expected shape ({len(lr)}, {layers} or 1, D), got {tuple(latents.shape)}")
@@ -233,37 +235,40 @@ def _as_a_file(sr: Tensor, f_ds: Callable, scale: int, shape: torch.Size, first:
     return torch.where(whole, down, torch.nan)
 
 
-def _check_search(
-    lr: Tensor,
-    network: generators.StyleGenerator,
-    learning_rate: float,
-    steps: int,
-    schedule: str,
-    optimizer: str,
-    eps: float,
-) -> int:
+def _check_search(lr: Tensor, network: generators.StyleGenerator, **options) -> int:
     """Raise ValueError unless the search can be done; returns the side of the HR images."""
     check_images(lr, name="lr")
     side, (height, width) = network.noise_shapes[-1][-1], lr.shape[2:]
     if height != width or side % height or not 1 < height < side:
-        raise ValueError(
-            f"lr: expected square images whose side divides {side}, 2 to {side // 2}, got {height}x{width}"
-        )
-    check_options(learning_rate=learning_rate, steps=steps, eps=eps, schedule=schedule, optimizer=optimizer)
+        wanted = f"square images whose side divides {side}, 2 to {side // 2}"
+        raise ValueError(f"lr: expected {wanted}, got {height}x{width}")
+    check_options(**options)
     return side
 
 
-def check_options(*, learning_rate: float = 1.0, steps: int = 1, eps: float = 0.0, **names: str) -> None:
-    """Raise ValueError unless options of `search` are possible; `names` are those in `CHOICES`."""
+def settings(options: dict) -> dict:
+    """Options of `search` that those in an upscaler's name stand for: the preset, then what is given besides."""
+    given = {name: value for name, value in options.items() if name not in ("preset", "f_ds")}
+    return PRESETS.get(options.get("preset"), {}) | given
+
+
+def check_options(**options) -> None:
+    """Raise ValueError unless these options of `search`, or of `OPTIONS`, are possible together."""
+    for option, known in CHOICES.items():
+        if option in options and options[option] not in known:
+            raise ValueError(f"{option}: expected one of {', '.join(known)}, got {options[option]!r}")
+    steps, learning_rate, eps = (options.get(name, 1) for name in ("steps", "learning_rate", "eps"))
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps: expected an integer of at least 1, got {steps!r}")
     if not 0 < learning_rate < float("inf"):
         raise ValueError(f"learning_rate: expected a number above 0, got {learning_rate!r}")
     if not 0 <= eps < float("inf"):
         raise ValueError(f"eps: expected a number of at least 0, got {eps!r}")
-    for option, name in names.items():
-        if name not in CHOICES[option]:
-            raise ValueError(f"{option}: expected one of {', '.join(CHOICES[option])}, got {name!r}")
+    if "loss" in options:
+        parse_loss(options["loss"])
+    number, noise = options.get("trainable_noise"), settings(options).get("noise", "fixed")
+    if number is not None and (number < 0 or noise != "trainable"):
+        raise ValueError(f"trainable_noise: expected at least 0 with noise=trainable, got {number}, noise={noise}")
 
 
 def search(
@@ -305,25 +310,14 @@ def search(
     """
     check_options(select=select)
     generators = [generators] if isinstance(generators, torch.Generator) else list(generators)
-    _check_search(lr, network, learning_rate, steps, schedule, optimizer, eps)
+    how = {"learning_rate": learning_rate, "steps": steps, "schedule": schedule, "optimizer": optimizer, "eps": eps}
+    _check_search(lr, network, **how)
     if not generators or len(lr) not in (1, len(generators)):
         raise ValueError(f"lr: expected one LR image, or one for each of {len(generators)} draws, got {len(lr)}")
     latents, maps = draw_starts(network, generators, noise=noise, tile_latent=tile_latent)
+    how |= {"f_ds": f_ds, "loss": loss, "trainable_noise": trainable_noise if noise == "trainable" else 0}
     chosen = lowest = None
-    for state in path(
-        lr.expand(len(generators), -1, -1, -1),
-        network,
-        latents,
-        maps,
-        f_ds=f_ds,
-        loss=loss,
-        learning_rate=learning_rate,
-        steps=steps,
-        schedule=schedule,
-        optimizer=optimizer,
-        trainable_noise=trainable_noise if noise == "trainable" else 0,
-        eps=eps,
-    ):
+    for state in path(lr.expand(len(generators), -1, -1, -1), network, latents, maps, **how):
         lowest = state.residual if lowest is None else torch.fmin(lowest, state.residual)
         if select == "best":
             chosen = state if chosen is None else _better(chosen, state)
@@ -343,33 +337,54 @@ def _better(one: State, other: State) -> State:
     return one._replace(**picked)
 
 
+OPTIONS = {"preset": "ida_rd", "f_ds": "bicubic"} | {  # in the name of an upscaler: option -> default
+    name: each.default
+    for name, each in inspect.signature(search).parameters.items()
+    if isinstance(each.default, bool | int | float | str)
+}
+
+
 def upscaler(
-    network: generators.StyleGenerator, *, scale: int, on_result: Callable[[Result], None] | None = None, **options
+    load: Callable, *, scale: int, heat: float = 1.0, device: str = "cpu", f_ds: str = "bicubic", **options
 ) -> Callable:
-    """f_us: `search`, with the signature of `helpers.upscalers`.
+    """f_us: `search`, with the signature of the other upscalers; images of one side R, the generator's.
 
     Args:
-        network: the generator; it decides the device.
+        load: `load(device)` gives the generator.
         scale: s.
-        on_result: is called with every `Result`: the only place to read residuals and what converged.
-        options: of `search`.
+        heat: 1, since the starts lie on a sphere of fixed radius.
+        device: name of a device, see `runtime.pick_device`.
+        f_ds: the downscaler inside the search, whose output is compared with the LR image; a key of `F_DS`.
+        options: of `OPTIONS`.
 
     Returns:
-        `upscale(lr, generators)`: lr (1, 3, h, h) in [0, 1], or one LR image per generator, (Q, 3, h, h), and Q
-        generators to (Q, 3, s h, s h) in [0, 1]; samples that did not converge are kept.
+        `upscale(lr, generators, downscale=None, on_result=None)`: lr (1, 3, h, h) in [0, 1], or one LR image per
+        generator, (Q, 3, h, h), and Q generators to (Q, 3, R, R) in [0, 1]; samples that did not converge are kept.
+        `downscale(hr, scale)` made the LR image; `on_result` is called with the `Result`, the only place to read
+        residuals and what converged.
 
     Raises:
-        ValueError: the scale does not divide the generator's size.
+        ValueError: the scale does not divide R, or the generator cannot be loaded; and `upscale`: images of another
+            size, or no `downscale` where f_ds needs it.
     """
+    network, how = load(device), settings(options)
     side = network.noise_shapes[-1][-1]
     if not 1 < scale < side or side % scale:
         raise ValueError(f"scale: expected a divisor of {side} from 2 to {side // 2}, got {scale}")
 
-    def upscale(lr: Tensor, generators: torch.Generator | Sequence[torch.Generator]) -> Tensor:
+    def upscale(
+        lr: Tensor,
+        generators: torch.Generator | Sequence[torch.Generator],
+        *,
+        downscale: Callable | None = None,
+        on_result: Callable[[Result], None] | None = None,
+    ) -> Tensor:
+        if f_ds != "bicubic" and downscale is None:
+            raise ValueError(f"f_ds={f_ds} needs the downscaler: upscale(lr, generators, downscale=f)")
         if lr.ndim == 4 and (lr.shape[2] * scale, lr.shape[3] * scale) != (side, side):
             got = f"{lr.shape[2] * scale}x{lr.shape[3] * scale} (LR {lr.shape[2]}x{lr.shape[3]}, x{scale})"
             raise ValueError(f"expected HR images of {side}x{side} pixels, what the generator draws, got {got}")
-        result = search(lr, network, generators, **options)
+        result = search(lr, network, generators, f_ds=F_DS[f_ds](downscale), **how)
         if on_result is not None:
             on_result(result)
         return result.sr

@@ -1,4 +1,4 @@
-"""What the search of `helpers.pulse` descends: losses, PULSE's own downscaler, and the schedule of its steps.
+"""Losses that PULSE's search descends, its own downscaler, and the schedules of its step sizes.
 
 Menon et al., CVPR 2020; lines are those of github.com/adamian98/pulse, commit 40cacb97.
 """

@@ -15,7 +15,7 @@ class Entry(NamedTuple):
     needed: tuple[str, ...] = ()  # numbers of the notebooks that open it in the paper's setting
     git: str = ""  # SHA-1 that `git hash-object` prints for the file; proves it as well as `sha256` does
     also: tuple[str, ...] = ()  # other names under which the file may lie in a folder
-    instead: str = ""  # an entry whose file holds the same tensors and more
+    instead: str = ""  # an entry whose file holds the same tensors and more, or from which they can be computed
 
 
 TORCHVISION = "torchvision BSD-3-Clause; ImageNet-trained, no separate licence stated for the weights"
@@ -119,6 +119,7 @@ WEIGHTS = {
         STYLEGAN,
         "mean and spread of the styles, in PULSE's repository (which states no licence of its own). " + NOT_SEEN,
         ("05",),
+        instead="pulse_mapping",
     ),
     "stylegan_ffhq_for_g_all": Entry(
         "karras2019stylegan-ffhq-1024x1024.for_g_all.pt",

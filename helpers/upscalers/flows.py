@@ -1,0 +1,155 @@
+"""Upscalers f_us that draw from a conditional flow, and the deterministic control.
+
+`upscale(lr, generators) -> sr`: one LR image and Q generators give Q samples, drawn in one batch. `embedded_flow` comes
+with the repository, `srflow` needs the official weights; `bicubic` passes every test of monotonicity and yet misranks
+downscalers.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch import Generator, Tensor
+
+from helpers import weights
+from helpers.images import check_images
+from helpers.networks import srflow as srflow_network
+from helpers.networks.compact_flow import CompactFlow
+from helpers.runtime import pick_device
+
+
+def draw_latents(shapes: Sequence[tuple[int, ...]], generators: Sequence[Generator], heat: float) -> list[Tensor]:
+    """Draw the latents of a batch of samples, each from its own CPU generator.
+
+    Args:
+        shapes: of one sample's latents, as `network.latent_shapes(h, w)` returns them.
+        generators: one a sample; sample q depends on generator q alone.
+        heat: standard deviation of every latent (SRFlow's word; 0 is deterministic).
+
+    Returns:
+        One tensor (Q, *shape) per shape, on the CPU.
+    """
+    samples = [[torch.randn(shape, generator=g) for shape in shapes] for g in generators]
+    return [heat * torch.stack(latent) for latent in zip(*samples, strict=True)]
+
+
+def load_compact_flow(scale: int, device: str | torch.device = "cpu", variant: str = "") -> CompactFlow:
+    """Load the embedded flow for `scale`, in eval mode; its configuration is read from the file itself.
+
+    Args:
+        scale: s.
+        device: where to put it.
+        variant: "" was trained on bicubic LR images, "mixed" on those of several downscalers (x4 alone).
+
+    Raises:
+        ValueError: no such flow is embedded for this scale.
+    """
+    path = weights.embedded(f"compact_flow_x{scale}" + (f"_{variant}" if variant else ""))
+    with safe_open(path, "pt") as file:
+        config = {key: _parse(value) for key, value in file.metadata().items() if key in CompactFlow.CONFIG}
+    network = CompactFlow(**config)
+    network.load_state_dict(weights.load_state(path))
+    return network.to(device, memory_format=torch.channels_last).eval()
+
+
+def _parse(text: str) -> float | int | list[int]:
+    if text.startswith("["):
+        return [int(part) for part in text.strip("[]").split(",")]
+    return int(text) if text.isdigit() else float(text)
+
+
+def load_srflow(file: str, device: str | torch.device = "cpu") -> srflow_network.SRFlow:
+    """Load SRFlow with its official weights, in eval mode.
+
+    Args:
+        file: the weights, "SRFlow_DF2K_4X", "SRFlow_DF2K_8X" or "SRFlow_CelebA_8X" of `weights.WEIGHTS`.
+        device: where to put it.
+
+    Raises:
+        ValueError: the weights are not there; says where to put them.
+    """
+    network = srflow_network.build(file.removeprefix("SRFlow_").lower())
+    network.load_state_dict(srflow_network.strip_prefix(weights.load_once(weights.fetch(file))), strict=True)
+    return network.to(device).eval()
+
+
+def embedded_flow(*, scale: int, heat: float = 1.0, device: str = "cpu", variant: str = "") -> Callable:
+    """f_us: the compact flow that comes with the repository (x2, x4, x8), trained on bicubic LR photographs.
+
+    Args:
+        scale: s.
+        heat: standard deviation of the latents.
+        device: name of a device, see `runtime.pick_device`.
+        variant: of the flow, see `load_compact_flow`.
+
+    Returns:
+        `upscale(lr, generators)`: lr (1, 3, h, w) in [0, 1], or one LR image per generator, (Q, 3, h, w), and Q
+        generators to (Q, 3, s h, s w), not clipped.
+
+    Raises:
+        ValueError: no flow is embedded for this scale, or no such device.
+    """
+    device = pick_device(device)
+    network = load_compact_flow(scale, device, variant)
+    return partial(_sample, lambda lr, latents: network.decode(lr, latents)[0], network.latent_shapes, heat, device)
+
+
+def srflow(*, file: str, scale: int, heat: float = 1.0, device: str = "cpu") -> Callable:
+    """f_us: SRFlow with its official weights.
+
+    LR sides are padded to even sizes by reflection at the bottom and right and the SR image cropped, as SRFlow's
+    own test script does. The IDA-RD notebook samples DF2K_4X at heat 1.1 and CelebA_8X at heat 1.0.
+
+    Args:
+        file: the weights, see `load_srflow`.
+        scale, heat, device: see `embedded_flow`; the scale is the network's own.
+
+    Returns:
+        The same as `embedded_flow`.
+
+    Raises:
+        ValueError: no such device; or the weights are not there, then it says where to put them.
+    """
+    device = pick_device(device)
+    network = load_srflow(file, device)
+    sampler = srflow_network.Sampler(network)
+
+    def even(lr: Tensor, latents: list[Tensor]) -> Tensor:
+        if len(lr) > 1:  # the sampler shares what one LR image needs between its samples
+            each = [[latent[q : q + 1] for latent in latents] for q in range(len(lr))]
+            return torch.cat([even(one, own) for one, own in zip(lr.split(1), each, strict=True)])
+        return sampler(srflow_network.pad_to_multiple(lr), latents)
+
+    def shapes(height: int, width: int) -> list[tuple[int, ...]]:
+        return network.latent_shapes(height + height % 2, width + width % 2)
+
+    return partial(_sample, even, shapes, heat, device, scale=scale)
+
+
+def bicubic(*, scale: int, heat: float = 0.0, device: str = "cpu") -> Callable:
+    """Control: bicubic interpolation (a = -0.75), the same image for every generator; it has no latents to heat.
+
+    Raises:
+        ValueError: no such device.
+    """
+    device = pick_device(device)
+
+    def interpolate(lr: Tensor, latents: list[Tensor]) -> Tensor:
+        sr = F.interpolate(lr, scale_factor=scale, mode="bicubic", align_corners=False)
+        return sr if len(lr) > 1 else sr.expand(len(latents[0]), -1, -1, -1)
+
+    return partial(_sample, interpolate, lambda height, width: [(0,)], heat, device)
+
+
+@torch.no_grad()
+def _sample(decode, shapes, heat, device, lr, generators, *, scale=None) -> Tensor:
+    check_images(lr, name="lr")
+    generators = [generators] if isinstance(generators, Generator) else list(generators)
+    if len(lr) not in (1, len(generators)):
+        raise ValueError(f"lr: expected one LR image, or one for each of {len(generators)} draws, got {len(lr)}")
+    height, width = lr.shape[-2:]
+    latents = draw_latents(shapes(height, width), generators, heat)
+    sr = decode(lr.to(device), [latent.to(device) for latent in latents])
+    return sr if scale is None else sr[..., : scale * height, : scale * width]
