@@ -5,13 +5,12 @@ import math
 import pytest
 import torch
 
-from helpers import runs
+from helpers import runs, upscalers
 from helpers.datasets import sources
 from helpers.networks.compact_flow import CompactFlow
 from helpers.networks.srflow import SRFlow
 from helpers.runtime import seeded
 from helpers.studies import probes
-from helpers import upscalers
 
 
 def compact() -> CompactFlow:

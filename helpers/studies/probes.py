@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Generator, Tensor, nn
 
-from helpers import __version__, results, runs, upscalers, weights
+from helpers import __version__, results, runs, upscalers
 from helpers.networks import srflow
 from helpers.networks.compact_flow import CompactFlow
 from helpers.runs import cell, cluster

@@ -17,5 +17,3 @@ __all__ = [
     "UPSCALERS", "Stage", "Upscaler", "build", "draw_latents", "embedded_flow", "is_search", "load_compact_flow",
     "load_srflow", "normalise", "parse", "stages", "weights_hash",
 ]  # fmt: skip
-
-normalised, searches, SRFLOW = normalise, is_search, {}
