@@ -1,6 +1,7 @@
 """Figures: unchanged files, nothing cut off or overlapping, and what is drawn is what the tables say."""
 
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from PIL import Image
 from helpers import figures
 from helpers.downscalers import DOWNSCALERS
 from helpers.figures import rankings as plots
-from helpers.stats import rankings
+from helpers.figures import style
+from helpers.stats import detection, rankings
+from tests.test_stats_detection import make_rows as shifted_rows
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -34,7 +37,7 @@ GAPS = {
 
 
 @pytest.fixture(autouse=True)
-def style():
+def use_style():
     with matplotlib.rc_context():
         figures.use_style()
         yield
@@ -168,7 +171,7 @@ def test_files_have_the_venue_width_embedded_fonts_and_no_date(tmp_path):
 SCRIPT = """
 import sys
 sys.path[:0] = [".", "tests"]
-import test_figures as t
+import test_figures_rankings as t
 t.figures.use_style()
 for name in ("ranking_groups", "panels"):
     t.figures.save(t.ALL[name](), name, sys.argv[1])
@@ -190,13 +193,13 @@ def test_an_unchanged_figure_is_an_unchanged_file(tmp_path, monkeypatch):
 
 
 def test_every_downscaler_has_its_own_look():
-    assert set(DOWNSCALERS) <= set(plots.COLOURS) == set(plots.MARKERS)
+    assert set(DOWNSCALERS) <= set(style.COLOURS) == set(style.MARKERS)
     looks = [tuple(figures.look(name).values()) for name in DOWNSCALERS]
     assert len(set(looks)) == len(looks)
     plain = ["nearest", "bilinear", "bicubic", "lanczos", "dpid", "perceptual", "l0"]
-    assert len({plots.COLOURS[name] for name in plain}) == len(plain)
+    assert len({style.COLOURS[name] for name in plain}) == len(plain)
     mine = figures.look("my own")
-    assert mine == figures.look("my own") and mine["color"] not in plots.COLOURS.values()
+    assert mine == figures.look("my own") and mine["color"] not in style.COLOURS.values()
 
 
 def test_sizes():
@@ -327,6 +330,34 @@ def test_monotonicity_draws_the_scores_and_splits_contrast():
         figures.plot_monotonicity(plt.figure().add_subplot(), rows)
     with pytest.raises(ValueError, match="two or more levels"):
         figures.degradation_panels(make_rows(degradation="", level=np.nan))
+
+
+@pytest.mark.parametrize("percent", [False, True])
+def test_detection_marks_what_is_not_noticed_hollow(percent):
+    table = detection.differences(shifted_rows({0.5: 0.0, 1.0: 0.01, 2.0: 0.02}, key=1), "blur").assign(f_us="flow")
+    ax = plt.figure().subplots()
+    figures.plot_detection(ax, table, "f_us", {"flow": {"color": "#0173b2", "marker": "o"}}, percent=percent)
+    filled, hollow = (line for line in ax.lines if line.get_marker() == "o")
+    assert filled.get_xdata().tolist() == [1.0, 2.0] and hollow.get_xdata().tolist() == [0.5]
+    unit = table.undamaged[0] / 100 if percent else 1
+    assert filled.get_ydata() == pytest.approx(table.difference[1:] / unit)
+    assert hollow.get_markerfacecolor() == "white" and ax.get_xlabel() == "sigma (pixels)"
+    with pytest.raises(ValueError, match="one degradation"):
+        figures.plot_detection(ax, pd.concat([table, table.assign(degradation="noise")]), "f_us", {})
+
+
+def test_the_arms_of_an_interval_by_hand():
+    table = pd.DataFrame({"mean": [1.0, 2.0], "low": [0.5, math.nan], "high": [3.0, math.nan]})
+    assert figures.interval_arms(table, "mean").tolist() == [[0.5, 0.0], [2.0, 0.0]]
+
+
+def test_side_by_side_draws_the_first_table_filled_and_the_others_hollow():
+    means = pd.DataFrame({"mean": [1.0, 2, 3], "low": 0.0, "high": 4.0}, index=["bicubic", "nearest", "mine"])
+    _, ax = plt.subplots()
+    figures.plot_side_by_side(ax, {"a": means, "b": means.iloc[:1]}, list(means.index))
+    hollow = [line.get_markerfacecolor() == "white" for line in points(ax)]
+    assert hollow == [False, False, False, True] and points(ax)[-1].get_xdata()[0] == 1
+    assert [text.get_text() for text in ax.get_yticklabels()] == list(means.index) and ax.get_ylim() == (2.5, -0.5)
 
 
 def test_panels_show_pixels_as_squares_over_the_same_crop(tmp_path):

@@ -6,15 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import stats
 
 from helpers import distortions
 from helpers.downscalers import DOWNSCALERS
 from helpers.downscalers.filters import matlab_bicubic
 from helpers.images import quantize
 from helpers.runtime import seeded
+from helpers.stats import agreement, rankings
 from helpers.stats import decomposition as dc
-from helpers.stats import rankings
 
 
 def rows_of(values: dict, **columns) -> pd.DataFrame:
@@ -91,6 +90,9 @@ def test_a_calm_sampler_wins_by_score_and_loses_by_bias():
     """The reason for the split: the score prefers a sampler that hides what it does not know."""
     table = dc.split(CHANNEL).set_index("downscaler")
     assert table["rank"]["biased"] == 1 and table.rank_bias["biased"] == 2
+    parts = dc.split_per_image(CHANNEL)
+    assert agreement.rank_agreement(parts["score"], parts["bias"]).value == -1
+    assert rankings.per_image(CHANNEL[CHANNEL.distortion == "mse"])["mean"].equals(parts["score"])
     assert list(dc.split(CHANNEL).downscaler) == ["biased", "posterior"]
 
 
@@ -217,30 +219,3 @@ def test_floor_leaves_out_nan_draws_and_refuses_missing_rows():
 def test_one_image_has_no_interval():
     line = dc.split(CHANNEL[CHANNEL.image == "i000"]).iloc[0]
     assert line.n == 1 and math.isfinite(line.rho) and math.isnan(line.rho_low) and math.isnan(line.score_high)
-
-
-# agreement ------------------------------------------------------------------------------------------
-
-
-def test_rank_agreement_of_equal_reversed_and_noisy_rankings():
-    rng = np.random.default_rng(0)
-    gaps = np.arange(6) / 10
-    a = pd.DataFrame(rng.random((30, 1)) + gaps, columns=list("abcdef"))
-    for method in ("kendall", "spearman"):
-        same, turned = dc.rank_agreement(a, a, method=method), dc.rank_agreement(a, -a, method=method)
-        assert same.value == same.low == same.high == pytest.approx(1) and turned.value == pytest.approx(-1)
-    noisy_table = a + 0.5 * rng.standard_normal(a.shape)
-    noisy = dc.rank_agreement(a, noisy_table)
-    assert noisy.low < noisy.high and noisy.low <= noisy.value <= noisy.high
-    assert noisy.n == 30 and noisy.conditions == 6
-    tied = a.round(1)
-    for method, reference in (("kendall", stats.kendalltau), ("spearman", stats.spearmanr)):
-        one = dc.rank_agreement(tied, noisy_table, method=method)
-        assert one.value == pytest.approx(reference(tied.mean(), noisy_table.mean()).statistic)
-    table = dc.split_per_image(CHANNEL)
-    assert dc.rank_agreement(table["score"], table["bias"]).value == -1  # the calm sampler, see above
-    with pytest.raises(ValueError, match="two conditions in common, got 400 and 1"):
-        dc.rank_agreement(table["score"], table["bias"][["biased"]])
-    with pytest.raises(ValueError, match="'kendall' or 'spearman'"):
-        dc.rank_agreement(a, a, method="pearson")
-    assert rankings.per_image(CHANNEL[CHANNEL.distortion == "mse"])["mean"].equals(table["score"])

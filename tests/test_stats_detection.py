@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from helpers.stats import detection
 
@@ -134,22 +133,3 @@ def test_minimum_refuses_two_types_at_once():
     table = detection.differences(make_rows({1.0: 0.01}), "blur")
     with pytest.raises(ValueError, match="one degradation"):
         detection.minimum(pd.concat([table, table.assign(degradation="noise")]))
-
-
-@pytest.mark.parametrize("percent", [False, True])
-def test_the_plot_marks_what_is_not_noticed_hollow(percent):
-    table = detection.differences(make_rows({0.5: 0.0, 1.0: 0.01, 2.0: 0.02}, key=1), "blur").assign(f_us="flow")
-    ax = Figure().subplots()
-    detection.plot(ax, table, "f_us", {"flow": {"color": "#0173b2", "marker": "o"}}, percent=percent)
-    filled, hollow = (line for line in ax.lines if line.get_marker() == "o")
-    assert filled.get_xdata().tolist() == [1.0, 2.0] and hollow.get_xdata().tolist() == [0.5]
-    unit = table.undamaged[0] / 100 if percent else 1
-    assert filled.get_ydata() == pytest.approx(table.difference[1:] / unit)
-    assert hollow.get_markerfacecolor() == "white" and ax.get_xlabel() == "sigma (pixels)"
-    with pytest.raises(ValueError, match="one degradation"):
-        detection.plot(ax, pd.concat([table, table.assign(degradation="noise")]), "f_us", {})
-
-
-def test_the_arms_of_an_interval_by_hand():
-    table = pd.DataFrame({"mean": [1.0, 2.0], "low": [0.5, math.nan], "high": [3.0, math.nan]})
-    assert detection.arms(table, "mean").tolist() == [[0.5, 0.0], [2.0, 0.0]]

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from helpers.stats import bootstrap, budget, tables
 from helpers.stats import rankings as st
-from helpers.stats import tables
 
 
 def make_rows(values: dict, distortion: str = "lpips", **columns) -> pd.DataFrame:
@@ -76,14 +76,7 @@ def test_an_image_without_rows_is_absent_not_lost():
 def test_order_of_the_rows_changes_nothing():
     rows = nested(40, 5, {"a": 0.0, "b": 0.004, "c": 0.01})
     shuffled = rows.sample(frac=1, random_state=1)
-    for function in (
-        st.per_image,
-        st.scores,
-        st.paired,
-        st.ranks,
-        st.variance_split,
-        st.ranking_with_failures,
-    ):
+    for function in (st.per_image, st.scores, st.paired, st.ranks, budget.variance_split, st.ranking_with_failures):
         pd.testing.assert_frame_equal(function(rows), function(shuffled), check_exact=True)
 
 
@@ -122,7 +115,7 @@ def test_several_columns_make_one_condition():
 def test_bca_is_scipys_and_keyed():
     x = np.random.default_rng(3).lognormal(size=60)
     found = st.interval(x)
-    indices = st._generator(0).integers(0, 60, (9999, 60))  # BCa by hand from the same resamples
+    indices = bootstrap.generator(0, "images").integers(0, 60, (9999, 60))  # BCa by hand from the same resamples
     means = x[indices].mean(axis=1)
     z0 = stats.norm.ppf(((means < x.mean()).sum() + (means <= x.mean()).sum()) / (2 * 9999))
     jackknife = (x.sum() - x) / 59
@@ -269,7 +262,7 @@ def test_paired_interval_is_scipys_paired_bootstrap():
         vectorized=True,
         n_resamples=9999,
         method="BCa",
-        rng=st._generator(0),
+        rng=bootstrap.generator(0, "images"),
     ).confidence_interval
     line = st.paired(rows).iloc[0]
     np.testing.assert_allclose([line.low, line.high], want, rtol=1e-9)
@@ -359,86 +352,9 @@ def test_clear_gaps_give_tight_ranks_and_ties_share():
     assert set(few.note) == {"indicative"} and set(one.note) == {"no interval (n<2)"} and one.p_best.isna().all()
 
 
-def test_equal_columns_stay_equal_when_resampled():
-    rng = np.random.default_rng(0)
-    for n, columns in rng.integers(2, 60, (40, 2)):
-        values = rng.standard_normal((n, columns))
-        values[:, -1] = values[:, 0]
-        means = st._resampled_means(values, 200, seed=0)
-        assert (means[:, 0] == means[:, -1]).all()
-        by_hand = values[np.repeat(np.arange(n), st._generator(0).multinomial(n, [1 / n] * n))].mean(axis=0)
-        np.testing.assert_allclose(means[0], by_hand, atol=1e-12)
-
-
 def test_ranks_need_a_common_image():
     with pytest.raises(ValueError, match="finite draw in all of"):
         st.ranks(make_rows({"a": [[1], [np.nan]], "b": [[np.nan], [2]]}))
-
-
-# variance and planning -----------------------------------------------------------------------------
-
-
-def test_variance_split_by_hand_and_recovers_the_model():
-    line = st.variance_split(make_rows({"a": [[1, 3], [5, 7], [9, 11]]})).iloc[0]
-    assert (line.s_w2, line.s_b2) == (2, 16 - 1) and line.icc == pytest.approx(15 / 17)
-    assert line.var_images + line.var_samples == pytest.approx(16 / 3)  # variance of the means / n
-    line = st.variance_split(nested(3000, 5, {"a": 0.0}, images=0.05, method=0, noise=0.1)).iloc[0]
-    assert line.s_b2 == pytest.approx(0.05**2, rel=0.1) and line.s_w2 == pytest.approx(0.1**2, rel=0.05)
-    assert line.share_samples == pytest.approx(0.01 / (5 * 0.0025 + 0.01), rel=0.1)
-
-
-def test_variance_split_says_when_it_cannot():
-    one_draw = st.variance_split(make_rows({"a": [[1], [2]]})).iloc[0]
-    assert one_draw.note.startswith("no split") and math.isnan(one_draw.s_b2)
-    below = st.variance_split(make_rows({"a": [[1, 5], [5, 1], [3, 3.1]]})).iloc[0]
-    assert (below.s_b2, below.note) == (0, "estimate of s_b2 below 0")
-
-
-def test_planning_table():
-    sizes = (50, 100, 200, 300, 900)
-    assert [round(st.smallest_effect(n), 3 if n == 900 else 2) for n in sizes] == [
-        0.40,
-        0.28,
-        0.20,
-        0.16,
-        0.093,
-    ]
-    assert [round(st.smallest_effect(n, pairs=45), 2) for n in sizes] == [0.58, 0.41, 0.29, 0.24, 0.14]
-    for n in sizes:
-        assert st.images_for(st.smallest_effect(n), wilcoxon=False) in (n, n + 1)  # rounding up
-        assert st.images_for(st.smallest_effect(n, wilcoxon=True)) in (n, n + 1)
-    assert st.images_for(0.2, wilcoxon=False) == 197 and st.images_for(0.2) == math.ceil(196.2 / 0.9549)
-
-
-@pytest.mark.parametrize("arguments", [{"n": 1}, {"n": 9, "alpha": 0}, {"n": 9, "power": 1}, {"n": 9, "pairs": 0}])
-def test_planning_refuses_nonsense(arguments):
-    with pytest.raises(ValueError, match="expected"):
-        st.smallest_effect(**arguments)
-    with pytest.raises(ValueError, match="d_z other than 0"):
-        st.images_for(0)
-
-
-def test_planned_power_is_reached():
-    rng, n = np.random.default_rng(7), st.images_for(0.4)
-    found = [stats.wilcoxon(0.4 + rng.standard_normal(n)).pvalue < 0.05 for _ in range(600)]
-    assert np.mean(found) == pytest.approx(0.8, abs=0.05)
-
-
-def test_n_needed_from_a_pilot():
-    rows = nested(50, 5, {"a": 0.0, "b": 0.004, "c": 0.01})
-    means = st.per_image(rows)["mean"]
-    sd = (means["a"] - means["b"]).std(ddof=1)
-    by_margin = st.n_needed(rows, margin=0.003).iloc[0]
-    assert by_margin.sd_difference == pytest.approx(sd) and by_margin.n == st.images_for(0.003 / sd)
-    assert by_margin.n_holm == st.images_for(0.003 / sd, pairs=3) > by_margin.n
-    by_effect = st.n_needed(rows, d_z=0.2).iloc[0]
-    assert by_effect.n == st.images_for(0.2) and by_effect.margin == pytest.approx(0.2 * sd)
-    same = pd.concat([rows, rows[rows.downscaler == "a"].assign(downscaler="same")])
-    table = st.n_needed(same, margin=0.003).set_index(["f", "g"])
-    assert pd.isna(table.n["a", "same"]) and math.isnan(table.sd_difference["a", "same"])
-    for bad in ({}, {"margin": 0.1, "d_z": 0.1}, {"margin": 0}, {"d_z": -1}):
-        with pytest.raises(ValueError, match="one of margin and d_z"):
-            st.n_needed(rows, **bad)
 
 
 # monotonicity --------------------------------------------------------------------------------------
@@ -464,12 +380,8 @@ def test_monotonicity_by_hand():
     assert down.levels == 2 and down.increasing == pytest.approx(2 / 3) and down.decreasing == pytest.approx(1 / 3)
 
 
-def test_spearman_is_scipys_and_its_interval_sees_noise():
+def test_the_interval_of_spearman_sees_noise():
     rng = np.random.default_rng(1)
-    means = rng.integers(0, 4, (50, 6)).astype(float)
-    want = [stats.spearmanr(np.arange(6), line).statistic for line in means]
-    np.testing.assert_allclose(st._spearman(means), want, atol=1e-12)
-    assert math.isnan(st._spearman(np.ones((1, 4)))[0])
     noise = {level: rng.standard_normal((40, 2)) for level in range(6)}
     line = st.monotonicity(graded(noise), "noise").iloc[0]
     assert line.low < 0.3 and line.high > line.low + 0.5 and line.note == ""

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.stats import budget, tables
 from helpers.stats import rankings as st
-from helpers.stats import tables
 from tests.test_stats_rankings import HAND, nested
 
 
@@ -77,11 +77,5 @@ def test_latex_escapes_and_formats():
 
 def test_every_table_prints():
     rows = nested(12, 2, {"a": 0.0, "b": 0.01})
-    for table in (
-        st.scores(rows),
-        st.paired(rows),
-        st.ranks(rows),
-        st.variance_split(rows),
-        st.n_needed(rows, d_z=1),
-    ):
+    for table in (st.scores(rows), st.paired(rows), st.ranks(rows), budget.variance_split(rows)):
         assert tables.latex(table).count(r"\\") == len(table) + 1

@@ -52,15 +52,10 @@ def test_rank_paths_have_a_bar_for_each_rank_and_one_is_on_top(ax):
         ff.rank_paths(ax, {0.0: ranks}, ["absent"])
 
 
-def test_crosses_and_side_by_side(ax):
+def test_crosses_stand_at_their_values_with_names(ax):
     table = pd.DataFrame({"x": [1, 2, 3], "x_low": 0, "x_high": 4, "y": 5, "y_low": 4, "y_high": 6}, index=NAMES)
     ff.crosses(ax, table, labels=True)
     assert [text.get_text() for text in ax.texts] == NAMES and len(ax.lines) == 9
-    ax.clear()
-    means = pd.DataFrame({"mean": [1.0, 2, 3], "low": 0.0, "high": 4.0}, index=NAMES)
-    ff.side_by_side(ax, {"a": means, "b": means.iloc[:1]}, NAMES)
-    assert len(ax.lines) == 8
-    assert ax.lines[1].get_markerfacecolor() != "white" and ax.lines[-1].get_markerfacecolor() == "white"
 
 
 def test_densities_keep_what_lies_beyond_in_the_end_bins(ax):

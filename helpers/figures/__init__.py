@@ -1,21 +1,20 @@
 """Figures for papers: one look for every method, vector and bitmap, readable at column width."""
 
+from helpers.figures.pictures import difference_maps, panels, to_pixels
 from helpers.figures.rankings import (
-    WIDTHS,
     degradation_panels,
-    difference_maps,
-    look,
-    panels,
+    interval_arms,
+    plot_detection,
     plot_monotonicity,
     plot_paired,
     plot_ranking,
     plot_ranks,
-    save,
-    size,
-    use_style,
+    plot_side_by_side,
 )
+from helpers.figures.style import WIDTHS, look, save, size, use_style
 
 __all__ = [
-    "WIDTHS", "degradation_panels", "difference_maps", "look", "panels", "plot_monotonicity", "plot_paired",
-    "plot_ranking", "plot_ranks", "save", "size", "use_style",
+    "WIDTHS", "degradation_panels", "difference_maps", "interval_arms", "look", "panels", "plot_detection",
+    "plot_monotonicity", "plot_paired", "plot_ranking", "plot_ranks", "save", "plot_side_by_side", "size", "to_pixels",
+    "use_style",
 ]  # fmt: skip

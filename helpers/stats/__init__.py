@@ -1,1 +1,1 @@
-"""From rows to scores, intervals, tests, rankings and sentences; knows no network."""
+"""From rows to scores, intervals, tests, rankings and sentences; loads no network and no plotting library."""

@@ -1,8 +1,7 @@
-"""Orders that the paper states in words, and what rows say to each: supported, contradicted or not shown.
+"""Test what the paper states about the order of downscalers: supported, contradicted or not shown by the rows.
 
-A statement is a list of ordered pairs, tested image by image (`rankings.paired`, Wilcoxon, Holm over all pairs
-of the table), or one pair that is called equal (`rankings.equivalence`, two one-sided tests, a margin fixed
-beforehand). A verdict is computed, never typed.
+A statement is a list of ordered pairs, each tested image by image (`rankings.paired`: Wilcoxon, Holm over all pairs of
+the table), or one pair that is called equal (`rankings.equivalence`: two one-sided tests with a margin).
 """
 
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from helpers.stats import rankings
+from helpers.stats.tables import format_p
 
 VERDICTS = ("supported", "contradicted", "not shown", "no rows")
 
@@ -55,13 +55,13 @@ def verdicts(
     alpha: float = 0.05,
     lower_is_better: bool | None = None,
 ) -> pd.DataFrame:
-    """What the rows say to each statement.
+    """Test each statement on the rows.
 
     Args:
-        rows: one row per draw, as `rankings.paired` takes them.
+        rows: one row per draw.
         claims: the statements; their pairs are values of `by`.
-        by: what is compared.
-        margin: of an equality, as a share of the mean score of the second of its pair.
+        by: columns that are compared.
+        margin: margin of an equality, as a share of the mean score of the second of its pair.
         alpha: level of the Holm-adjusted p, and of each one-sided test of an equality.
         lower_is_better: direction of the values; None looks it up by the name of the distortion.
 
@@ -91,10 +91,10 @@ def verdicts(
 
 
 def overview(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Verdicts side by side: statements (index) x names of the tables, without those that no table has rows for.
+    """Put verdicts side by side: statements (index) x tables, without statements for which no table has rows.
 
     Args:
-        tables: results of `verdicts` by name.
+        tables: results of `verdicts`, by name.
     """
     columns = {name: table.set_index("statement").verdict for name, table in tables.items()}
     side_by_side = pd.DataFrame(columns).reindex(next(iter(columns.values())).index)
@@ -108,7 +108,7 @@ def _ordered(claim: Claim, found: Sequence, rows, by, margin: float, alpha: floa
         gap = line.difference if line.f == worse else -line.difference
         stated = gap > 0 if line.lower_is_better else gap < 0
         kinds.append("not shown" if not line.p_holm < alpha else "supported" if stated else "contradicted")
-        gaps.append(f"{worse} - {better} = {gap:+.3g}, p {_p(line.p_holm)}")
+        gaps.append(f"{worse} - {better} = {gap:+.3g}, p {format_p(line.p_holm)}")
     if len(found) == 1:
         return kinds[0], gaps[0]
     others = [gap for kind, gap in zip(kinds, gaps, strict=True) if kind != "supported"]
@@ -123,9 +123,5 @@ def _equal(claim: Claim, found: Sequence, rows, by, margin: float, alpha: float)
     test = rankings.equivalence(rows, f, g, width, by, alpha=alpha).iloc[0]
     differ = line.p_holm < alpha
     verdict = "supported" if test.equivalent else "contradicted" if differ else "not shown"
-    evidence = f"{f} - {g} = {test.difference:+.3g}, margin {width:.2g}, TOST p {_p(test.p)}, difference p "
-    return verdict, evidence + _p(line.p_holm)
-
-
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+    evidence = f"{f} - {g} = {test.difference:+.3g}, margin {width:.2g}, TOST p {format_p(test.p)}, difference p "
+    return verdict, evidence + format_p(line.p_holm)

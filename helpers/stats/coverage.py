@@ -1,8 +1,8 @@
-"""Scores of a search over all draws and over those that converged, and how many did.
+"""Score an upscaler that searches, over all its draws and over those that converged.
 
-A search that does not converge says nothing of its downscaler but that: dropping its draws compares downscalers by the
-images that are easy for them, keeping them compares answers that do not agree with the LR image. Both are stated, with
-the coverage: the share of draws that converged.
+A draw that did not converge is not an answer to its LR image. Leaving such draws out compares downscalers on the images
+that are easy for them; keeping them in compares answers that do not agree with the LR image. So both scores are given,
+with the coverage: the share of draws that converged.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from helpers.results import SEARCH
-from helpers.stats import rankings
+from helpers.stats import conditions, rankings
 
 KEPT = ["mean", "low", "high", "interval", "n", "rank"]  # of `rankings.scores`, for both sets of draws
 
@@ -23,11 +23,11 @@ def scores(
     n_resamples: int = rankings.RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """S of each condition over all its draws and over those that converged, best over all first.
+    """Score each condition over all its draws and over those that converged; the best over all draws first.
 
     Args:
         rows: one row per draw of an upscaler that searches.
-        by, lower_is_better, n_resamples, seed: as in `rankings.scores`, which makes both scores.
+        by, lower_is_better, n_resamples, seed: as in `rankings.scores`.
 
     Returns:
         One line per condition: its name, distortion, lower_is_better, draws (all that were made), nan_draws (of these),
@@ -46,7 +46,7 @@ def scores(
     every = rankings.scores(rows, by, **options)
     name = every.columns[0]
     table = every[[name, "distortion", "lower_is_better"]]
-    groups = rows.groupby(rankings.conditions(rows, by))
+    groups = rows.groupby(conditions.name(rows, by))
     counts = pd.DataFrame({"draws": groups.size(), "nan_draws": groups.value.agg(lambda values: values.isna().sum())})
     counts = counts.assign(converged=groups.converged.sum().astype(int), coverage=groups.converged.mean())
     table = table.join(counts.assign(residual=groups.residual.median()), on=name).join(every[KEPT])
@@ -57,10 +57,10 @@ def scores(
 
 
 def sentence(table: pd.DataFrame) -> str:
-    """Whether the ranking over converged draws is that over all, in words; and who has none of them.
+    """Say whether the two rankings agree, and which conditions have no converged draw.
 
     Args:
-        table: as `scores` returns it.
+        table: result of `scores`.
     """
     name = table.columns[0]
     none = table[name][table.n_converged == 0].map(str)

@@ -1,16 +1,15 @@
-"""What a score is made of: lost information and sampling spread, and the floor set by the distance from bicubic.
+"""Split a squared error into bias and spread of the draws, and bound it by the LR image's distance from bicubic.
 
-Both splits need rows of squared error: "mse", "mse_of_mean", "lr_mse" and "consistency_mse". LPIPS and SSIM have no
-such split. Intervals are percentiles over resampled images, the same ones for all conditions, which stay paired.
+Both need rows of squared error: "mse", "mse_of_mean", "lr_mse" and "consistency_mse"; LPIPS and SSIM have no such
+split. Intervals are 95 % percentiles over resampled images, the same ones for all conditions.
 """
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from helpers.stats import rankings
+from helpers.stats import bootstrap, conditions, rankings
 
 RESAMPLES = 2000
 SPLIT = ("mse", "mse_of_mean")
@@ -40,7 +39,11 @@ def split_per_image(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler") 
     draws = table["draws"].where(table["draws"] > 1)
     if draws.isna().all(axis=None):
         raise ValueError(f"expected an image with two finite draws or more, got {table['draws'].max(axis=None)}")
-    last = means[np.isfinite(means.value)].sort_values("sample").drop_duplicates(["image", *_list(by)], keep="last")
+    last = (
+        means[np.isfinite(means.value)]
+        .sort_values("sample")
+        .drop_duplicates(["image", *conditions.columns(by)], keep="last")
+    )
     score = table["mean"].where(draws.notna())
     of_mean = rankings.per_image(last, by)["mean"].reindex_like(score).where(draws.notna())
     spread = draws / (draws - 1) * (score - of_mean)
@@ -71,7 +74,7 @@ def split(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler", *, n_resam
     result = _with_intervals(means, {"rho": lambda part: part["score"] / part["of_mean"]}, n_resamples)
     result = result.assign(rho_ideal=2 / (1 + (1 / common["draws"]).mean()), rank=result.score.rank())
     result = result.assign(rank_bias=result.bias.rank(), draws=common["draws"].mean(), n=n, left_out=left_out)
-    return result.sort_values("score").rename_axis(" + ".join(_list(by))).reset_index()
+    return result.sort_values("score").rename_axis(conditions.label(by)).reset_index()
 
 
 def floor_per_image(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler") -> pd.DataFrame:
@@ -98,7 +101,7 @@ def floor_per_image(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler") 
         raise ValueError("expected a finite draw, got none")
     bound = (wide.lr**0.5 - wide.consistency**0.5).abs()
     wide = wide.assign(floor=bound**2, slack=wide.score**0.5 - bound)
-    tightest = wide.sort_values("slack").drop_duplicates(["image", *_list(by)])
+    tightest = wide.sort_values("slack").drop_duplicates(["image", *conditions.columns(by)])
     parts = {name: wide for name in ("score", "lr", "consistency", "floor")} | {"slack": tightest}
     means = {name: rankings.per_image(part.assign(value=part[name]), by)["mean"] for name, part in parts.items()}
     return pd.concat(means, axis=1)
@@ -129,47 +132,7 @@ def floor(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler", *, n_resam
     }
     result = _with_intervals(means, quantities, n_resamples)
     result = result.assign(slack=common["slack"].min(), n=n, left_out=left_out)
-    return result.sort_values("score").rename_axis(" + ".join(_list(by))).reset_index()
-
-
-def rank_agreement(
-    a: pd.DataFrame, b: pd.DataFrame, *, method: str = "kendall", n_resamples: int = RESAMPLES
-) -> pd.Series:
-    """Do two quantities rank the conditions alike? Rank correlation of their means, with a bootstrap over images.
-
-    Args:
-        a, b: images (index) x conditions, as `rankings.per_image(...)["mean"]` or one name of the tables above; what
-            both have is used, and the same images are resampled in both.
-        method: "kendall" (tau-b) or "spearman" (rho).
-        n_resamples: as `split`.
-
-    Returns:
-        value, low, high (95 %, percentile), n (images) and conditions.
-
-    Raises:
-        ValueError: fewer than two images or two conditions in common; unknown method.
-    """
-    if method not in ("kendall", "spearman"):
-        raise ValueError(f"expected method 'kendall' or 'spearman', got {method!r}")
-    names = [name for name in a if name in b]
-    both = pd.concat({"a": a[names], "b": b[names]}, axis=1).dropna()
-    if len(both) < 2 or len(names) < 2:
-        raise ValueError(f"expected two images and two conditions in common, got {len(both)} and {len(names)}")
-    drawn = [_resampled(both[side].to_numpy(), n_resamples) for side in ("a", "b")]
-    low, high = np.nanquantile(_correlation(*drawn, method), [0.025, 0.975])
-    value = _correlation(*(both[side].mean().to_numpy()[None] for side in ("a", "b")), method)[0]
-    return pd.Series({"value": value, "low": low, "high": high, "n": len(both), "conditions": len(names)})
-
-
-def _correlation(a: np.ndarray, b: np.ndarray, method: str) -> np.ndarray:
-    """Rank correlation of each line of two tables (resamples, conditions); NaN where one has ties only."""
-    if method == "kendall":
-        f, g = np.triu_indices(a.shape[1], 1)
-        a, b = np.sign(a[:, f] - a[:, g]), np.sign(b[:, f] - b[:, g])
-    else:
-        a, b = (stats.rankdata(x, axis=1) - (x.shape[1] + 1) / 2 for x in (a, b))
-    length = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return np.divide((a * b).sum(axis=1), length, out=np.full(len(a), np.nan), where=length > 0)
+    return result.sort_values("score").rename_axis(conditions.label(by)).reset_index()
 
 
 def decibels(mse: float | np.ndarray | pd.Series) -> float | np.ndarray | pd.Series:
@@ -180,7 +143,7 @@ def decibels(mse: float | np.ndarray | pd.Series) -> float | np.ndarray | pd.Ser
 
 def _of(rows: pd.DataFrame, name: str, needed: Sequence[str], by: str | Sequence[str]) -> pd.DataFrame:
     """Rows of one distortion in a fixed order, after a check that the others have the same draws."""
-    draw = ["image", "sample", *_list(by)]
+    draw = ["image", "sample", *conditions.columns(by)]
     if absent := {"distortion", "value", "seed", *draw} - set(rows):
         raise ValueError(f"expected rows with distortion, value, seed, {', '.join(draw)}, got none of {sorted(absent)}")
     counts = {one: int((rows.distortion == one).sum()) for one in needed}
@@ -198,23 +161,14 @@ def _common(table: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
     return common, len(common), len(table) - len(common)
 
 
-def _resampled(values: np.ndarray, n_resamples: int) -> np.ndarray:
-    """Means over resampled images, the same ones for equally many images: (n_resamples, conditions)."""
-    n = len(values)
-    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=n_resamples)
-    return counts @ values / n
-
-
 def _with_intervals(parts: dict[str, pd.DataFrame], more: dict[str, Callable], n_resamples: int) -> pd.DataFrame:
     """Means over images of each part, what `more` makes of them, and 95 % percentile intervals (NaN for one image)."""
-    drawn = {name: _resampled(part.to_numpy(), n_resamples) for name, part in parts.items()}
+    drawn = {
+        name: bootstrap.resample_means(part, n_resamples, np.random.default_rng(0)) for name, part in parts.items()
+    }
     means = {name: part.mean() for name, part in parts.items()}
     result = pd.DataFrame(index=parts["score"].columns)
     for name, of in ({name: lambda part, name=name: part[name] for name in parts} | more).items():
         low, high = np.quantile(of(drawn), [0.025, 0.975], axis=0) if len(parts["score"]) > 1 else (np.nan, np.nan)
         result = result.assign(**{name: of(means), f"{name}_low": low, f"{name}_high": high})
     return result
-
-
-def _list(by: str | Sequence[str]) -> list[str]:
-    return [by] if isinstance(by, str) else list(by)

@@ -1,56 +1,44 @@
-"""The weakest degradation that a score notices: paired differences to the undegraded LR image, level by level.
+"""Find the weakest degradation that raises a score, from paired differences to the undegraded LR image at each level.
 
-The draws of both sides share their latents, so a draw is compared with its own twin and the upscaler's noise
-cancels as far as it can; images are the units of the intervals. Levels are looked at from the strongest down, and the
-first that is not noticed ends the search: such a fixed sequence of tests needs no adjustment for their number.
+The draws of both sides share their latents, so each draw is compared with its twin and much of the upscaler's noise
+cancels; intervals are over images. Levels are tested from the strongest down, and the first that is not noticed ends
+the search: such a fixed sequence of tests needs no adjustment for their number.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullLocator
 
-from helpers import results
-from helpers.stats import rankings
+from helpers.stats import conditions, rankings
 
 DRAW = ["image", "seed", "sample"]
 ORDERED = ("blur", "blur_full", "noise", "contrast", "otsu", "jpeg", "mixed")
-_AXES = {  # what `strength` is
-    "blur": "sigma (pixels)",
-    "blur_full": "sigma (pixels)",
-    "noise": "sigma (range 1)",
-    "contrast": "|contrast factor \N{MINUS SIGN} 1|",
-    "otsu": "grey levels per class",
-    "jpeg": "101 \N{MINUS SIGN} quality",
-    "mixed": "stages",
-}
 
 
 class Minimum(NamedTuple):
     """The weakest level that is noticed; NaN where there is none."""
 
-    level: float  # it and all stronger ones raise the score: the whole interval is on the worse side of 0
-    below: float  # the next weaker level looked at, not noticed
+    level: float  # at it and at all stronger levels the whole interval is on the worse side of 0
+    below: float  # next weaker level tested, not noticed
     estimate: float  # strength between the two where the near end of the interval reaches 0
-    difference: float  # at `level`
-    isolated: int  # still weaker levels that are noticed by themselves, beyond a gap
+    difference: float  # paired difference at `level`, in units of D
+    isolated: int  # number of weaker levels that are noticed, beyond a gap
     note: str
 
 
 def strength(degradation: str, level: float) -> float:
-    """A level as a number that grows with the damage, so that all types can be put in order alike.
+    """Convert a level to a number that grows with the damage, so that the levels of all types are ordered alike.
 
     Args:
         degradation: one of `ORDERED`.
-        level: as `helpers.degradations` takes it.
+        level: the level, in the unit of that degradation (`helpers.degradations`).
 
     Returns:
-        blur, noise: sigma as it is; contrast: |f - 1|; otsu: 256 / (K + 1), the mean width of a class in grey levels;
-        jpeg: 101 - quality; mixed: the number of stages.
+        blur, noise: sigma; contrast: |f - 1|; otsu: 256 / (K + 1), the mean width of a class in grey levels; jpeg:
+        101 - quality; mixed: the number of stages.
 
     Raises:
         ValueError: a type whose levels have no order of strength ("bsrgan"), or an unknown one.
@@ -73,19 +61,19 @@ def differences(
     n_resamples: int = rankings.RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """D with the degradation minus D without it, draw by draw with the same latents, then averaged per image.
+    """Subtract D without the degradation from D with it, draw by draw with the same latents, and average per image.
 
     Args:
         rows: one row per draw of one condition (one downscaler, one upscaler, one D); rows with degradation "" are
-            the undegraded side, those of other degradations are ignored.
+            the undegraded side, rows of other degradations are ignored.
         degradation: its name, one of `ORDERED`.
-        levels: those to use; contrast needs them on one side of 1. None takes all there are.
+        levels: levels to use; contrast needs them on one side of 1. None takes all there are.
         lower_is_better: direction of the values; None looks it up by the name of the distortion.
         n_resamples, seed: as in `rankings.interval`.
 
     Returns:
         One line per level, the weakest first: degradation, distortion, level, strength, difference (mean over
-        images, positive where the degraded side is worse), undamaged (mean score of the other side), low, high,
+        images, positive where the degraded side is worse), undamaged (mean score of the undegraded side), low, high,
         interval (95 %), side ("worse" or "better" where the interval excludes 0, else ""), share_worse (of images),
         identical (every pair of draws is equal), n (images), pairs (of draws), left_out (draws without a finite twin).
 
@@ -107,9 +95,7 @@ def differences(
     for part, by in ((plain, ["degradation"]), (damaged, ["degradation", "level"])):
         rankings.per_image(part.assign(degradation=part.degradation.fillna("")), by)  # refuses what is mixed
     metric = rows.distortion.iloc[0]
-    if lower_is_better is None and results.lower_is_better(metric) is None:
-        raise ValueError(f"expected a distortion of known direction, got {metric!r}: pass lower_is_better")
-    sign = 1 if (results.lower_is_better(metric) if lower_is_better is None else lower_is_better) else -1
+    sign = 1 if conditions.direction(rows, lower_is_better) else -1
     twin, lines = plain.set_index(DRAW).value, []
     undamaged = rankings.per_image(plain.assign(degradation=""), "degradation")["mean"].iloc[:, 0].mean()
     for level, group in damaged.groupby("level"):
@@ -128,14 +114,14 @@ def differences(
 
 
 def minimum(table: pd.DataFrame) -> Minimum:
-    """The smallest level that is noticed together with all stronger ones.
+    """Find the weakest level that is noticed together with all stronger ones.
 
-    "Noticed" means damage: the 95 % interval of the paired difference lies on the worse side of 0. A level that
-    lowers the score is no detection. The estimate between the weakest level noticed and the next weaker one takes the
-    end of the interval that faces 0 as linear in the logarithm of the strength; identical images count as 0.
+    A level is noticed if the 95 % interval of its paired difference lies on the worse side of 0; a level that lowers
+    the score is not. For the estimate between that level and the next weaker one, the end of the interval that faces 0
+    is taken as linear in the logarithm of the strength; identical images count as 0.
 
     Args:
-        table: of `differences`.
+        table: result of `differences`, lines of one degradation.
 
     Returns:
         A `Minimum`; its estimate is in units of `strength`, NaN without a weaker level or without a detection.
@@ -160,55 +146,3 @@ def minimum(table: pd.DataFrame) -> Minimum:
     estimate = math.exp(math.log(below.strength) + share * math.log(found.strength / below.strength))
     note = "noticed at weaker levels too, with a gap" if isolated else ""
     return Minimum(found.level, below.level, estimate, found.difference, isolated, note)
-
-
-def arms(table: pd.DataFrame, value: str = "difference") -> np.ndarray:
-    """Lengths of the intervals below and above a value, for Matplotlib's error bars; 0 where there is no interval.
-
-    Args:
-        table: with the columns `value`, low and high.
-        value: the column with the middle.
-
-    Returns:
-        Lengths, shape (2, lines of the table).
-    """
-    return np.nan_to_num([table[value] - table.low, table.high - table[value]])
-
-
-def plot(ax: Axes, table: pd.DataFrame, by: str, looks: Mapping[str, dict], *, percent: bool = False) -> None:
-    """Rise of the score against strength with 95 % intervals, a line for each value of `by`.
-
-    A hollow marker: not noticed there, the interval reaches 0 or lies on the better side.
-
-    Args:
-        ax: where to draw.
-        table: lines of `differences` for one type of degradation, with the column `by`.
-        by: what the lines are.
-        looks: Matplotlib's "color" and "marker" for each.
-        percent: of the score without damage instead of units of D, on an axis that is linear up to 1 % and
-            logarithmic above.
-
-    Raises:
-        ValueError: another number of types than one.
-    """
-    if table.degradation.nunique() != 1:
-        raise ValueError(f"expected lines of one degradation, got {sorted(set(table.degradation))}")
-    kind = table.degradation.iloc[0]
-    ax.axhline(0, color="0.6", lw=0.8, zorder=0)
-    for name, part in table.groupby(by, sort=False):
-        unit = part.undamaged / 100 if percent else 1.0
-        mean, ends = part.difference / unit, arms(part) / np.asarray(unit)
-        ax.errorbar(part.strength, mean, ends, color=looks[name]["color"], lw=1, capsize=1.5)
-        for noticed in (True, False):
-            fill = looks[name]["color"] if noticed else "white"
-            chosen = (part.side == "worse") == noticed
-            ax.plot(part.strength[chosen], mean[chosen], **looks[name], ls="none", markerfacecolor=fill, label=name)
-    if percent:
-        ax.set_yscale("symlog", linthresh=1, linscale=1)
-        ax.yaxis.set_major_formatter("{x:g}")
-    ax.set(xscale="log", xlabel=_AXES[kind])
-    decades = math.log10(table.strength.max() / table.strength.min())
-    steps = (1, 2, 5) if decades < 1 else (1, 3) if decades < 2 else (1,)
-    ax.xaxis.set_major_locator(LogLocator(subs=steps, numticks=10))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_locator(NullLocator())

@@ -1,7 +1,7 @@
-"""Scores by group of images, and one score in which every group counts as it should: post-stratification.
+"""Score groups of images, and weigh the groups to one score (post-stratification).
 
 S = sum_g w_g mean_g, Var S = sum_g w_g^2 s_g^2 / n_g, with n_g images, mean mean_g and variance s_g^2 over images in
-group g (Cochran, Sampling Techniques, 3rd ed. 1977, Sec. 5 and 5A.9). Images are the units, as in `statistics`.
+group g (Cochran, Sampling Techniques, 3rd ed. 1977, Sec. 5 and 5A.9). Images are the units, as in `rankings`.
 """
 
 from collections.abc import Mapping, Sequence

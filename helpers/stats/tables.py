@@ -1,4 +1,4 @@
-"""Tables and numbers to words: what a caption owes its reader, one comparison as a sentence, booktabs tables."""
+"""Write results for a paper: captions, comparisons in a sentence, LaTeX tables (booktabs)."""
 
 import math
 from collections.abc import Sequence
@@ -6,24 +6,23 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from helpers.stats import conditions
 from helpers.stats.rankings import per_image, ranking_with_failures
 
 
 def caption(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler", *, lower_is_better: bool | None = None) -> str:
-    """What a caption owes its reader: images, draws, failures, and whether the ranks survive the failures.
+    """State images, draws and failures for a caption, and whether the ranks hold when failures count.
 
     Args:
-        rows, by, lower_is_better: as in `scores`.
+        rows, by, lower_is_better: as in `rankings.scores`.
 
     Raises:
-        ValueError: as `ranking_with_failures`.
+        ValueError: as `rankings.ranking_with_failures`.
     """
     table = per_image(rows, by)
     made = table["draws"] + table["nan_draws"] + table["inf_draws"]
     few, many = made[made > 0].min().min(), made.max().max()
-    failures = ranking_with_failures(rows, by, lower_is_better=lower_is_better).set_index(
-        by if isinstance(by, str) else " + ".join(by)
-    )
+    failures = ranking_with_failures(rows, by, lower_is_better=lower_is_better).set_index(conditions.label(by))
     text = (
         f"{len(table)} images, {len(table['mean'].dropna())} of them scored everywhere; "
         f"{f'{few:.0f} to ' if few != many else ''}{many:.0f} draws each; "
@@ -38,10 +37,10 @@ def caption(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler", *, lower
 
 
 def sentence(row: pd.Series, alpha: float = 0.05) -> str:
-    """One line of `paired` or `equivalence` as a sentence to print; p above `alpha` is never called equality.
+    """Write one line of `rankings.paired` or `rankings.equivalence` as a sentence; p above `alpha` is not equality.
 
     Args:
-        row: the line, for example `paired(rows).iloc[0]`.
+        row: the line, for example `rankings.paired(rows).iloc[0]`.
         alpha: level of the tests.
     """
     if row.note in ("identical", "no common image", "no test (n<2)"):
@@ -49,14 +48,19 @@ def sentence(row: pd.Series, alpha: float = 0.05) -> str:
     gap = f"{row.f} - {row.g} = {row.difference:+.4g} in {row.distortion}"
     if "margin" in row:
         verdict = "equivalent" if row.equivalent else "equivalence is not shown"
-        test = row.note or f"interval {row.low:+.4g} to {row.high:+.4g}, TOST p {_p(row.p)}"
+        test = row.note or f"interval {row.low:+.4g} to {row.high:+.4g}, TOST p {format_p(row.p)}"
         return f"{gap} ({test}), {row.n} images: {verdict} within a margin of {row.margin:.4g}."
     ends = f"{row.low:+.4g} to {row.high:+.4g}"
     around = row.interval if math.isnan(row.low) else f"95 % interval {ends}, {row.interval}"
     family = f"{row.family} pair{'s' if row.family > 1 else ''}"
     size = f"d_z = {row.d_z:+.2f}, {row.f} better on {100 * row.wins:.0f} % of {row.n} images"
     verdict = "" if row.p_holm < alpha else " No difference is shown, which is not equality."
-    return f"{gap} ({around}), p {_p(row.p_holm)} after Holm over {family}, {size}.{verdict}"
+    return f"{gap} ({around}), p {format_p(row.p_holm)} after Holm over {family}, {size}.{verdict}"
+
+
+def format_p(p: float) -> str:
+    """A p value with its relation, to be written after "p": "= 0.012" or "< 0.001"."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def latex(
@@ -67,14 +71,14 @@ def latex(
     caption: str = "",
     label: str = "",
 ) -> str:
-    """A booktabs table of any result above; needs `\\usepackage{booktabs}` and nothing else.
+    """Write a table of results in LaTeX; it needs `\\usepackage{booktabs}` and nothing else.
 
     Args:
-        table: lines and columns; the index is not printed.
-        columns: those to print and their headers, in LaTeX; None prints all under their escaped names.
+        table: the lines; the index is not printed.
+        columns: columns to print and their headers, in LaTeX; None prints all under their escaped names.
         digits: decimals of a number that is no count; a column named p, p_holm or chance gets three.
-        caption: plain text, for example `caption(rows)`; with it the tabular sits in a table environment.
-        label: of that environment.
+        caption: plain text, for example `caption(rows)`; with it the tabular is put into a table environment.
+        label: label of that environment.
 
     Raises:
         ValueError: `columns` names one that the table lacks.
@@ -93,10 +97,6 @@ def latex(
     return "\n".join(lines) + "\n"
 
 
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
-
-
 def _cell(value: object, name: str, digits: int) -> str:
     if isinstance(value, str):
         return _escape(value)
@@ -105,7 +105,7 @@ def _cell(value: object, name: str, digits: int) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if name in ("p", "p_holm", "chance"):
-        return "$<$0.001" if value < 0.001 else f"{value:.3f}"
+        return format_p(value).removeprefix("= ").replace("< ", "$<$")
     if name.startswith("rank"):  # whole but for ties, which share a half
         return f"{value:g}"
     text = str(value) if isinstance(value, int | np.integer) else f"{value:.{digits}f}"

@@ -1,4 +1,4 @@
-"""The plots of the notebook on the flow: parts of a score, quantities and ranks along the heat, flows side by side."""
+"""Plot what only the notebook on the flow shows: parts of a score, quantities and ranks along the heat, densities."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from helpers.figures.rankings import look
+from helpers.figures.rankings import set_names
+from helpers.figures.style import look
 
 FLAT = {"linewidth": 0}  # bars without an edge
 
@@ -25,7 +26,7 @@ def parts(ax: Axes, table: pd.DataFrame, columns: Mapping[str, str], *, times: f
         ax.barh(places, times * table[column], left=left, color=colour, label=column, height=0.7, **FLAT)
         left = left + times * table[column].to_numpy()
     ax.hlines(places, times * table.score_low, times * table.score_high, color="0.2", lw=0.8)
-    _names(ax, table.iloc[:, 0])
+    set_names(ax, table.iloc[:, 0])
 
 
 def intervals(ax: Axes, table: pd.DataFrame, column: str) -> None:
@@ -40,7 +41,7 @@ def intervals(ax: Axes, table: pd.DataFrame, column: str) -> None:
         style = look(line[table.columns[0]])
         ax.plot([line[f"{column}_low"], line[f"{column}_high"]], [place, place], color=style["color"])
         ax.plot(line[column], place, **style, ls="none")
-    _names(ax, table.iloc[:, 0])
+    set_names(ax, table.iloc[:, 0])
 
 
 def along(ax: Axes, table: pd.DataFrame, names: Sequence[str], *, bands: Sequence[str] = ()) -> None:
@@ -65,7 +66,7 @@ def rank_paths(ax: Axes, tables: Mapping[float, pd.DataFrame], names: Sequence[s
 
     Args:
         ax: where to draw; the heats stand at equal steps.
-        tables: of `statistics.ranks` by heat, in the order of the axis.
+        tables: of `rankings.ranks` by heat, in the order of the axis.
         names: conditions, all in every table.
     """
     for k, name in enumerate(names):
@@ -97,26 +98,6 @@ def crosses(ax: Axes, table: pd.DataFrame, *, labels: bool = False) -> None:
             ax.annotate(name, (line.x, line.y), **where, fontsize=6.5)
 
 
-def side_by_side(ax: Axes, tables: Mapping[str, pd.DataFrame], names: Sequence[str]) -> None:
-    """Means with intervals of the same conditions in several tables: the first filled, the others hollow.
-
-    Args:
-        ax: where to draw.
-        tables: index condition, columns mean, low, high.
-        names: conditions in the order of the lines; one that a table lacks is left out there.
-    """
-    for k, table in enumerate(tables.values()):
-        for place, name in enumerate(names):
-            if name in table.index:
-                line, style = table.loc[name], look(name)
-                at = place + 0.28 * (k - (len(tables) - 1) / 2)
-                ax.plot([line.low, line.high], [at, at], color=style["color"], lw=0.9)
-                ax.plot(line["mean"], at, **style, ls="none", ms=4, markerfacecolor="white" if k else style["color"])
-    _names(ax, names)
-    ax.grid(axis="y", color="0.92")
-    ax.set_axisbelow(True)
-
-
 def densities(ax: Axes, values: Mapping[str, np.ndarray], *, end: float = 8.0) -> None:
     """Histograms as lines on a logarithmic axis, against N(0, 1).
 
@@ -132,9 +113,3 @@ def densities(ax: Axes, values: Mapping[str, np.ndarray], *, end: float = 8.0) -
         ax.plot((edges[1:] + edges[:-1]) / 2, density, color=look(name)["color"], label=label)
     ax.plot(edges, np.exp(-(edges**2) / 2) / np.sqrt(2 * np.pi), color="0.2", ls="--", label="N(0, 1)")
     ax.set(yscale="log", ylim=(1e-5, 3))
-
-
-def _names(ax: Axes, names: Sequence[str]) -> None:
-    """One line for each name, the first on top."""
-    ax.set_yticks(range(len(names)), list(names))
-    ax.set_ylim(len(names) - 0.5, -0.5)

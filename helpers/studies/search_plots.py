@@ -1,4 +1,4 @@
-"""The plots of the notebook on PULSE: sheets of images with a name for each line, and a search along its steps."""
+"""Plot what only the notebook on PULSE shows: sheets of images in named lines, searches along their steps, shares."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from helpers.figures.rankings import WIDTHS
+from helpers.figures.pictures import to_pixels
+from helpers.figures.style import WIDTHS
 from helpers.images import check_images
 
 
@@ -53,7 +54,7 @@ def sheet(
             check_images(image, name=name)
             left, side = margin + column * each, 0.96 * each
             ax = fig.add_axes((left / width, (bottom + 0.02 * each) / height, side / width, side / height))
-            ax.imshow(image[0].permute(1, 2, 0).detach().cpu().numpy(), vmin=0, vmax=1)
+            ax.imshow(to_pixels(image))
             ax.set_axis_off()
             if titles and row == 0:
                 ax.set_title(titles[column], fontsize=7, pad=2)
