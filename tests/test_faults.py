@@ -1,6 +1,5 @@
 """Runs that are killed, starved, stopped or broken (F01-F19): what is left, and how a second run goes on."""
 
-import multiprocessing
 import os
 import random
 import re
@@ -8,80 +7,54 @@ import signal
 import sys
 import time
 import warnings
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
-from test_runs_driver import experiment, fakes_fixture, published, register, run, write_images  # noqa: F401
 
 from helpers import results
-from helpers.runs import driver
+from helpers.runs import cell, cluster, driver
+from tests.fakes import CONTEXT, experiment, fakes_fixture, published, register, run, workers, write_images  # noqa: F401
 
 if sys.platform != "win32":
     import resource
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
-# Processes that start at once: forked from a server that has imported torch, not from the test's own process.
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["helpers.runs.driver"])
 
-
-def start_fake_worker(folder):
-    driver.start_worker()
-    register(folder)
-
-
-def pool(context=CONTEXT):
-    return ProcessPoolExecutor(2, mp_context=context, initializer=start_fake_worker, initargs=(os.environ["FAKES"],))
-
-
-def forked_pool():
-    """For a driver, which is such a quickly started process itself."""
-    return pool(multiprocessing.get_context("fork"))
-
-
-def pool_that_tells():
-    """A pool as anyone makes it, without `driver.start_worker`."""
-    made = ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork"))
-    made.submit(abs, 0).result()
-    Path(os.environ["FAKES"], "pids").write_text(" ".join(map(str, made._processes)))
-    return made
-
-
-def drive(one, rows_dir, folder, executor, limit):
+def drive(one, rows_dir, folder, n_workers, limit):
     """A whole run; how it ended stands in a text file beside the rows."""
+    os.setpgrp()
     register(folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background may have inherited "ignore"
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
-        run(one, rows_dir, executor)
+        with workers(n_workers) as client:
+            run(one, rows_dir, client)
     except BaseException as error:
         Path(f"{rows_dir}.txt").write_text(f"{type(error).__name__}: {error}")
         raise
 
 
-def started(one, rows_dir, executor=None, limit=None):
+def started(one, rows_dir, n_workers=0, limit=None):
     """A run in a process of its own, to be killed."""
-    process = CONTEXT.Process(target=drive, args=(one, rows_dir, os.environ["FAKES"], executor, limit))
+    process = CONTEXT.Process(target=drive, args=(one, rows_dir, os.environ["FAKES"], n_workers, limit))
     process.start()
     return process
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
 
 
-def is_alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def lives(process):
+    """Whether it can still run; one that waits to be buried cannot."""
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def n_lines(rows_dir):
@@ -96,13 +69,12 @@ def traces(fakes, kind):
 # ---- the driver
 
 
-@pytest.mark.parametrize("executor", [None, forked_pool], ids=["serial", "pool"])
-def test_f01_killed_three_times_and_resumed_gives_the_bytes_of_an_unbroken_run(fakes, tmp_path, executor):
+def test_f01_killed_three_times_and_resumed_gives_the_bytes_of_an_unbroken_run(fakes, tmp_path):
     one = experiment(write_images(tmp_path / "images", 24), upscaler="fake_slow")
     unbroken = run(one, tmp_path / "unbroken")
     before = 0
     for _ in range(3):
-        process = started(one, tmp_path / "rows", executor)
+        process = started(one, tmp_path / "rows")
         wait_for(lambda before=before: n_lines(tmp_path / "rows") > before)
         time.sleep(random.random() / 4)
         process.kill()
@@ -117,12 +89,13 @@ def test_f01_killed_three_times_and_resumed_gives_the_bytes_of_an_unbroken_run(f
 
 
 @pytest.mark.parametrize("number, name", [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "SystemExit")])
-@pytest.mark.parametrize("executor", [None, forked_pool], ids=["serial", "pool"])
-def test_f02_stopped_run_says_how_far_it_got(fakes, tmp_path, number, name, executor):
+@pytest.mark.parametrize("n_workers", [0, 2], ids=["serial", "workers"])
+def test_f02_stopped_run_says_how_far_it_got(fakes, tmp_path, number, name, n_workers):
     one = experiment(write_images(tmp_path / "images", 24), upscaler="fake_slow")
-    process = started(one, tmp_path / "rows", executor)
+    process = started(one, tmp_path / "rows", n_workers)
     wait_for(lambda: n_lines(tmp_path / "rows") > 1)
-    os.kill(process.pid, getattr(signal, number))
+    send = os.killpg if number == "SIGINT" else os.kill  # a terminal and Jupyter interrupt the workers too
+    send(process.pid, getattr(signal, number))
     process.join(120)
     assert process.exitcode not in (0, None)
     done = (n_lines(tmp_path / "rows") - 1) // 6
@@ -139,14 +112,20 @@ def test_f02_interrupt_of_an_image_leaves_the_finished_ones(fakes, tmp_path):
     assert len(results.read(tmp_path / "rows")) == 18
 
 
-def test_no_worker_outlives_its_killed_driver(fakes, tmp_path):
+def test_no_worker_outlives_its_killed_driver_and_a_second_run_goes_on(fakes, tmp_path):
     one = experiment(write_images(tmp_path / "images", 24), upscaler="fake_slow")
-    process = started(one, tmp_path / "rows", pool_that_tells)
+    process = started(one, tmp_path / "rows", 2)
     wait_for(lambda: n_lines(tmp_path / "rows") > 1)
-    pids = [int(pid) for pid in (fakes / "pids").read_text().split()]
-    assert len(pids) == 2 and all(map(is_alive, pids))
+    others = psutil.Process(process.pid).children(recursive=True)
+    assert len(others) >= 2
     process.kill()
-    wait_for(lambda: not any(map(is_alive, pids)), 30)
+    process.join()
+    wait_for(lambda: not any(map(lives, others)), 30)
+    with pytest.warns(UserWarning, match=r"process \d+ on .* was killed; the rows it finished are kept"):
+        run(one, tmp_path / "rows")
+    run(one, tmp_path / "unbroken")
+    assert published(tmp_path / "rows") == published(tmp_path / "unbroken")
+    assert n_lines(tmp_path / "rows") == 1 + 24 * 6  # nothing was computed twice
 
 
 def test_f05_full_disk_names_folder_and_bytes_and_a_later_run_goes_on(fakes, tmp_path):
@@ -205,7 +184,7 @@ def test_f06_second_writer_is_told_who_writes_and_a_dead_one_blocks_nobody(fakes
         assert len(run(one, tmp_path / "rows")) == 12
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        run(driver.replace(one, seed=1), tmp_path / "rows")  # said once
+        run(replace(one, seed=1), tmp_path / "rows")  # said once
 
 
 def test_f06_lock_of_another_machine_is_explained(fakes, tmp_path):
@@ -222,78 +201,52 @@ def test_f06_lock_of_another_machine_is_explained(fakes, tmp_path):
 # ---- the workers
 
 
-def test_f09_killed_worker_costs_no_row(fakes, tmp_path):
+@pytest.fixture
+def client(fakes):
+    """Workers of this test alone, which it may kill."""
+    with workers() as client:
+        yield client
+
+
+def test_f09_killed_worker_costs_no_row(fakes, tmp_path, client):
     one = experiment(write_images(tmp_path / "images", 12, black=[5]), upscaler="fake_dies_once")
-    rows = run(one, tmp_path / "rows", pool)
-    assert len(rows) == 12 * 6 and (fakes / "died").exists()
-    run(one, tmp_path / "serial")  # nothing dies twice
+    rows = run([one, replace(one, seed=1)], tmp_path / "rows", client)
+    assert len(rows) == 2 * 12 * 6 and (fakes / "died").exists()
+    run([one, replace(one, seed=1)], tmp_path / "serial")  # nothing dies twice
     assert published(tmp_path / "rows") == published(tmp_path / "serial")
+    assert n_lines(tmp_path / "rows") == 1 + len(rows)
     assert results.aside(tmp_path / "rows").empty
 
 
-def test_f09_a_pool_kept_for_several_experiments_is_replaced_too(fakes, tmp_path):
-    folder = write_images(tmp_path / "images", 4, black=[1])
-    several = [experiment(folder, upscaler=name) for name in ("fake_dies_once", "fake")]
-    rows = run(several, tmp_path / "rows", pool)
-    assert len(rows) == 2 * 4 * 6 and (fakes / "died").exists()
-    assert results.aside(tmp_path / "rows").empty
-
-
-def test_f09_pool_handed_over_ready_made_ends_with_advice_and_keeps_the_rows(fakes, tmp_path):
-    one = experiment(write_images(tmp_path / "images", 12, black=[5]), upscaler="fake_dies_once")
-    with pool() as ours, pytest.raises(RuntimeError, match=r"a worker died at one of .*05.*processes\(2\)"):
-        run(one, tmp_path / "rows", ours)
-    assert 0 < len(results.read(tmp_path / "rows")) < 72
-    assert len(run(one, tmp_path / "rows")) == 72
-
-
-def test_f10_image_that_kills_its_worker_four_times_is_set_aside(fakes, tmp_path):
+def test_f10_image_that_kills_its_worker_four_times_is_set_aside(fakes, tmp_path, client):
     folder = write_images(tmp_path / "images", 5, black=[2])
     one = experiment(folder, upscaler="fake_poison", downscalers=["box"])
-    rows = run(one, tmp_path / "rows", pool)
+    rows = run(one, tmp_path / "rows", client)
     assert sorted(set(rows.image)) == ["00", "01", "03", "04"] and len(rows) == 12
     assert traces(fakes, "death") == 4
     (aside,) = results.aside(tmp_path / "rows").to_dict("records")
     assert aside["image"] == "02" and aside["reason"] == "RuntimeError: killed its worker 4 times"
-    assert len(run(one, tmp_path / "rows", lambda: 1 / 0)) == 12  # not tried again unasked
+    assert len(run(one, tmp_path / "rows")) == 12  # not tried again unasked
     assert driver.plan(one, tmp_path / "rows").summary == "all 12 rows are there; 1 images set aside"
 
 
-def test_f11_stopped_worker_is_replaced_after_the_deadline(fakes, tmp_path):
+def test_f11_stopped_worker_is_replaced_after_the_deadline(fakes, tmp_path, client):
     one = experiment(write_images(tmp_path / "images", 8, black=[4]), upscaler="fake_hangs_once")
     start = time.monotonic()
-    rows = run(one, tmp_path / "rows", pool, deadline=1.5)
+    rows = run(one, tmp_path / "rows", client, deadline=1.5)
     assert len(rows) == 48 and time.monotonic() - start > 1.5
-    pid = int((fakes / "pid").read_text())
-    wait_for(lambda: not is_alive(pid), 30)  # the stopped one is gone too
+    assert n_lines(tmp_path / "rows") == 1 + 48 and results.aside(tmp_path / "rows").empty
+    assert not psutil.pid_exists(int((fakes / "pid").read_text()))  # the stopped one is gone too
 
 
-def test_f11_borrowed_executor_gets_the_image_again_and_the_first_result_counts(fakes, tmp_path):
-    one = experiment(write_images(tmp_path / "images", 8, black=[4]), upscaler="fake_hangs_once")
-    with pool() as ours:
-        try:
-            rows = run(one, tmp_path / "rows", ours, deadline=1.5)
-            assert len(rows) == 48
-        finally:
-            os.kill(int((fakes / "pid").read_text()), signal.SIGCONT)
-    assert n_lines(tmp_path / "rows") == 1 + 48  # its late rows were not wanted any more
-
-
-def test_f11_of_two_copies_the_first_counts_and_the_second_is_dropped(fakes, tmp_path):
-    folder = write_images(tmp_path / "images", 2, black=[0])  # 1.5 and 2.8 s; handed out again after 1 s
-    one = experiment(folder, upscaler="fake_naps", downscalers=["box"])
-    with ThreadPoolExecutor(4) as ours:
-        assert len(run(one, tmp_path / "rows", ours, deadline=0.5)) == 6
-        assert traces(fakes, "end") == 3  # at 1.5, 2.5 and 2.8 s; the copy that ends at 3.8 s is not waited for
-    assert n_lines(tmp_path / "rows") == 1 + 6
-
-
-def test_f11_image_that_always_hangs_is_set_aside(fakes, tmp_path, monkeypatch):
+def test_f11_image_that_always_hangs_is_set_aside_and_its_worker_replaced(fakes, tmp_path, client, monkeypatch):
     one = experiment(write_images(tmp_path / "images", 3, black=[1]), upscaler="fake_hangs")
-    monkeypatch.setattr(driver, "DEATHS", 2)
-    rows = run(one, tmp_path / "rows", pool, deadline=0.6)
+    monkeypatch.setattr(cluster, "HANGS", 2)
+    rows = run(one, tmp_path / "rows", client, deadline=0.6)
     assert sorted(set(rows.image)) == ["00", "02"]
     assert results.aside(tmp_path / "rows").reason.tolist() == ["RuntimeError: hung its worker 2 times"]
+    hung = [int(path.name.split()[1]) for path in fakes.glob("hung *")]
+    assert len(hung) == 2 and not any(map(psutil.pid_exists, hung))
 
 
 # ---- errors of one image
@@ -316,9 +269,9 @@ def test_f12_refused_image_is_tried_once_and_set_aside_until_asked_for(fakes, tm
         run(one, tmp_path / "rows", retry_aside=True, strict=True)
     plan = driver.plan(one, tmp_path / "rows", retry_aside=True)
     assert plan.images == ["01"] and plan.summary.startswith("6 of 24 rows missing")
-    healed = driver.upscalers.UPSCALERS["fake"](scale=4, heat=1.0, device="cpu")
-    monkeypatch.setitem(driver.upscalers.UPSCALERS, "fake_refuses", driver.upscalers.Upscaler(lambda **how: healed))
-    driver._loaded.cache_clear()
+    healed = cell.upscalers.UPSCALERS["fake"](scale=4, heat=1.0, device="cpu")
+    monkeypatch.setitem(cell.upscalers.UPSCALERS, "fake_refuses", cell.upscalers.Upscaler(lambda **how: healed))
+    cell._loaded.cache_clear()
     assert len(run(one, tmp_path / "rows", retry_aside=True)) == 24
     assert results.aside(tmp_path / "rows").empty
     other = experiment(tmp_path / "images", upscaler="fake")
@@ -368,32 +321,10 @@ def test_f15_image_too_large_even_alone_is_set_aside_with_its_size_after_a_secon
     assert traces(fakes, "try") == 2 * 2  # batches of 3 (of at most 8) and 1, twice
 
 
-# ---- executors
-
-
-class Cluster(Executor):
-    """An executor as a cluster has it: it does not say how many workers it has."""
-
-    def __init__(self):
-        self.threads = ThreadPoolExecutor(2)
-
-    def submit(self, function, *args):
-        return self.threads.submit(function, *args)
-
-
-def test_any_executor_will_do(fakes, tmp_path):
-    one = experiment(write_images(tmp_path / "images", 6), upscaler="fake_slow")
-    run(one, tmp_path / "serial")
-    run(one, tmp_path / "cluster", Cluster())
-    run(one, tmp_path / "threads", lambda: ThreadPoolExecutor(3))
-    for name in ("cluster", "threads"):
-        assert published(tmp_path / "serial") == published(tmp_path / name)
-
-
 def test_worker_with_another_version_is_refused(fakes, tmp_path, monkeypatch):
     one = experiment(write_images(tmp_path / "images", 3))
-    facts = driver._facts(one)
-    monkeypatch.setattr(driver, "_facts", lambda one: facts | {"version": "0.0.0"})
+    facts = cell.facts(one)
+    monkeypatch.setattr(cell, "facts", lambda one: facts | {"version": "0.0.0"})
     with pytest.raises(RuntimeError, match="00: expected a worker with .*'0.0.0'"):
         run(one, tmp_path / "rows")
     assert len(results.read(tmp_path / "rows")) == 0

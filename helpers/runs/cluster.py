@@ -7,11 +7,13 @@ a second try only after errors that may pass, and a second chance for a task tha
 import contextlib
 import logging
 import math
+import signal
 import statistics
 import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from helpers.runs import cell
@@ -53,7 +55,9 @@ def local(n_workers: int) -> Iterator["Client | None"]:
             local_directory=folder,
             silence_logs=logging.CRITICAL,  # what they say stands in `results.aside`
         )
-        yield stack.enter_context(Client(stack.enter_context(cluster)))
+        client = stack.enter_context(Client(stack.enter_context(cluster)))
+        client.register_worker_callbacks(partial(signal.signal, signal.SIGINT, signal.SIG_IGN))  # Ctrl-C is for us
+        yield client
 
 
 @contextlib.contextmanager
@@ -197,10 +201,10 @@ def _compute_on(client, function, tasks, deadline) -> Iterator[tuple[str, object
             patience = deadline or (max(60, 10 * statistics.median(seconds)) if seconds else math.inf)
             for future, name in _late(client, running, hangs, patience):
                 hangs[name] += 1
-                running[future] = name, time.monotonic()
-                if hangs[name] == HANGS or not _restart_worker(client, future):
+                if _restart_worker(client, future, give_up=hangs[name] == HANGS):
+                    running[future] = name, time.monotonic()
+                else:
                     del running[future]
-                    future.cancel()
                     yield name, RuntimeError(f"hung its worker {hangs[name]} times")
     except (KeyboardInterrupt, SystemExit):
         for future, (name, _) in running.items():
@@ -221,14 +225,17 @@ def _late(client, running, hangs, patience) -> list:
     return list(late.items())
 
 
-def _restart_worker(client, future) -> bool:
-    """Kill the worker of a task, which Dask then gives to another one; False where nobody can."""
+def _restart_worker(client, future, give_up: bool) -> bool:
+    """Kill the worker of a task, which Dask then gives to another one; False: the task is given up."""
     workers = [worker for worker, keys in client.processing().items() if future.key in keys]
+    if give_up:
+        future.cancel()
     try:
         client.restart_workers(workers, timeout=30, raise_for_error=False)
-    except ValueError:  # it has no nanny
+    except ValueError:  # a worker without a nanny, which nobody can kill
+        future.cancel()
         return False
-    return True
+    return not give_up
 
 
 def _may_pass(error: BaseException) -> bool:
