@@ -876,15 +876,15 @@ def test_command_line_that_is_none_ends_with_2(arguments, capsys):
 
 
 @pytest.mark.parametrize("notebook", sorted(path.stem for path in (profiles.NOTEBOOKS / "paper").glob("*.yaml")))
-def test_needed_by_has_every_file_that_a_profile_lacks(notebook, monkeypatch):
+def test_needed_has_every_file_that_a_profile_lacks(notebook, monkeypatch):
     monkeypatch.setattr(store, "locate", lambda name: None)
     lacking = " ".join(profiles.lacking(profiles.parameters(notebook)))
     named = {name for name, entry in WEIGHTS.items() if f"{entry.file} is missing" in lacking}
-    assert named == set(store.needed_by(notebook)), f"see `needed` in weights_table, {notebook[:2]}"
-    assert store.needed_by(notebook) == store.needed_by(notebook[:2])
+    needed = {name for name, entry in WEIGHTS.items() if notebook[:2] in entry.needed}
+    assert named == needed, f"see `needed` in weights.table, {notebook[:2]}"
 
 
-def test_needed_by_names_notebooks_that_exist():
+def test_needed_names_notebooks_that_exist():
     numbers = {number for entry in WEIGHTS.values() for number in entry.needed}
     assert numbers <= {path.stem[:2] for path in profiles.NOTEBOOKS.glob("[0-9]*.ipynb")}
-    assert store.needed_by("00_quickstart") == [] and "pulse_synthesis" in store.needed_by("05_pulse")
+    assert "00" not in numbers and "05" in WEIGHTS["pulse_synthesis"].needed

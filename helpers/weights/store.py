@@ -163,15 +163,6 @@ def missing(name: str) -> str:
     return f"{entry.file} is missing: put it into {places} (source: {source}; {known}); {entry.note}"
 
 
-def needed_by(notebook: str) -> list[str]:
-    """Names in `WEIGHTS` that a notebook opens in the paper's setting.
-
-    Args:
-        notebook: its stem or number, for example "03_synthetic_degradations" or "03".
-    """
-    return [name for name, entry in WEIGHTS.items() if notebook[:2] in entry.needed]
-
-
 def embedded(name: str) -> Path:
     """A checkpoint that comes with this repository, `data/weights/<name>.safetensors`, hash compared.
 
