@@ -1,6 +1,5 @@
-"""Device, randomness, the record of a run, and the check of a notebook's parameters."""
+"""Device, randomness, and the record of a run."""
 
-import ast
 import hashlib
 import platform
 import subprocess
@@ -80,32 +79,3 @@ def record(device: torch.device | str = "cpu") -> dict[str, str]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": str(torch.get_num_threads()),
     }
-
-
-def check_parameters(namespace: dict, **kinds: type) -> None:
-    """Stop a notebook on a mistyped parameter: unknown names and wrong types, all reported at once.
-
-    Papermill only warns about a name that the parameters cell does not have, and passes `-p flag true`
-    as the text "true". Call this in the cell after the parameters: `check_parameters(globals(), seed=int, ...)`.
-
-    Args:
-        namespace: the notebook's `globals()`.
-        kinds: every parameter with its type; an int is accepted where float is asked for, a bool never is.
-
-    Raises:
-        ValueError: lists each unknown name and each wrong type.
-    """
-    problems = []
-    for source in namespace.get("In", []):
-        if not source.startswith("# Parameters"):  # the cell that papermill injects
-            continue
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in kinds:
-                problems.append(f"unknown parameter {node.id!r}; known: {', '.join(sorted(kinds))}")
-    for name, kind in kinds.items():
-        value = namespace[name]
-        accepted = (int, float) if kind is float else kind
-        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            problems.append(f"{name}: expected {kind.__name__}, got {type(value).__name__} {value!r}")
-    if problems:
-        raise ValueError("parameters: " + "; ".join(problems))

@@ -1,39 +1,32 @@
-"""The quickstart, run small: rows, ranking and figures, a reader's own downscaler, and bad parameters."""
+"""The quickstart, run small with a reader's own downscaler: rows, ranking, figures; a rerun adds only what is new."""
 
 import pandas as pd
-import papermill
-import pytest
 
-from tests.notebook import run
+from tests.notebook import missing, printed, run
 
 NAME = "00_quickstart"
 TINY = {
-    "n_images": 2, "n_samples": 2, "size": 192, "downscalers": ["bicubic", "nearest"], "device": "cpu",
-    "distortion": "1-ms_ssim",
+    "n_images": 2, "n_samples": 2, "size": 96, "downscalers": ["bicubic", "nearest"], "device": "cpu",
+    "distortion": "1-ssim",
 }  # fmt: skip
 
 
-def test_it_leaves_rows_ranking_and_figures(tmp_path):
-    run(NAME, tmp_path, TINY)
-    ranking = pd.read_csv(tmp_path / "rows" / "ranking.csv")
-    assert set(ranking.downscaler) == {"bicubic", "nearest"} and (ranking.n == 2).all()
-    assert "bicubic" in (tmp_path / "rows" / "ranking.txt").read_text()
-    assert r"\toprule" in (tmp_path / "rows" / "ranking.tex").read_text()
-    names = {path.name for path in (tmp_path / "figures").iterdir()}
-    wanted = ("walkthrough", "ranking", "paired", "differences", "draws")
-    assert {f"00_{name}.{kind}" for name in wanted for kind in ("pdf", "png")} <= names
-    lines = (tmp_path / "rows" / "local.csv").read_text().splitlines()
-    assert len(lines) == 1 + 2 * 2 * 2
-
-    # a rerun with one more downscaler, the reader's own, computes its rows only
+def test_it_leaves_rows_ranking_and_figures_and_a_rerun_adds_only_what_is_new(tmp_path):
     own = tmp_path / "mine.py"
     own.write_text("import torch.nn.functional as F\n\ndef mean(hr, scale):\n    return F.avg_pool2d(hr, scale)\n")
-    run(NAME, tmp_path, TINY, downscaler=f"{own}:mean")
-    again = (tmp_path / "rows" / "local.csv").read_text().splitlines()
-    assert again[: len(lines)] == lines and len(again) == len(lines) + 2 * 2
-    assert len(pd.read_csv(tmp_path / "rows" / "ranking.csv")) == 3
-
-
-def test_b40_a_flag_that_came_as_text_stops_it(tmp_path):
-    with pytest.raises(papermill.PapermillExecutionError, match="n_images: expected int, got str"):
-        run(NAME, tmp_path, TINY, n_images="2")
+    tiny = TINY | {"downscaler": f"{own}:mean"}
+    text = printed(run(NAME, tmp_path, tiny))
+    assert "D = 1-ssim [1-ssim downsample=False" in text and "asked for by the parameter" in text
+    ranking = pd.read_csv(tmp_path / "rows" / "ranking.csv")
+    (mine,) = set(ranking.downscaler) - {"bicubic", "nearest"}
+    assert mine.startswith("mean@") and (ranking.n == 2).all() and len(ranking) == 3
+    assert "bicubic" in (tmp_path / "rows" / "ranking.txt").read_text()
+    assert r"\toprule" in (tmp_path / "rows" / "ranking.tex").read_text()
+    wanted = ("walkthrough", "ranking", "paired", "differences", "draws")
+    assert {f"00_{name}.{kind}" for name in wanted for kind in ("pdf", "png")} == {
+        path.name for path in (tmp_path / "figures").iterdir()
+    }
+    lines = (tmp_path / "rows" / "local.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2 * 3 * 2
+    new = missing(NAME, tmp_path, tiny, downscalers=["bicubic", "nearest", "box"])
+    assert len(new) == 2 * 2 and {key[2] for key in new} == {"box"}

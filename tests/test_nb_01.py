@@ -1,16 +1,17 @@
 """The notebook on the balanced set of faces: drawn people by default, real labels and rows by parameters."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import papermill
 import pytest
 from PIL import Image
 
+from helpers import results
 from helpers.datasets import sources
 from helpers.datasets.balancing import LEVELS
-from tests.notebook import printed, run
+from tests.notebook import printed, run, up_to
 
 NAME = "01_dataset_balancing"
 TINY = {"n_images": 100, "n_seeds": 2, "n_simulated": 3}
@@ -54,13 +55,12 @@ def test_labels_images_and_rows_of_the_reader(tmp_path):
         for k, name in enumerate(sources.names("library"))
     )
     (tmp_path / "labels.csv").write_text(labels)
-    notebook = run(
-        NAME, tmp_path, TINY, n_images=2000, features=str(tmp_path / "features.csv"),
+    _, text = up_to(
+        NAME, "", tmp_path, TINY, n_images=2000, features=str(tmp_path / "features.csv"),
         ethnicity=str(tmp_path / "races.csv"), ethnicity_id_column="id", ethnicity_column="race",
         images=str(tmp_path / "images"), labels=str(tmp_path / "labels.csv"), group_by=["age_group", "gender"],
         rows_query="sample < 2",
     )  # fmt: skip
-    text = printed(notebook)
     assert "real labels" in text and "shortfall" in text and "set aside: 1 images, no age and gender" in text
     assert (
         "images, ethnicity 'indian'" in text and "images, no image file" in text and "groups that cannot give" in text
@@ -82,13 +82,20 @@ def test_json_files_without_a_table_of_ethnicity_give_eight_groups(tmp_path):
         labels = {"age": float(k % 73), "gender": ("female", "male")[k // 2 % 2]}
         content = [] if k == 3 else [{"faceRectangle": box, "faceAttributes": labels}]
         (folder / f"{k:05d}.json").write_text(json.dumps(content))
-    notebook = run(NAME, tmp_path, TINY, n_images=24, features=str(folder.parent))
-    assert "159 people (real labels); labels: age_group, gender" in printed(notebook)
+    _, text = up_to(NAME, "write_manifest(", tmp_path, TINY, n_images=24, features=str(folder.parent))
+    assert "159 people (real labels); labels: age_group, gender" in text
     table = pd.DataFrame(sources.read_manifest(tmp_path / "rows" / "manifest.csv").values())
     assert (table.groupby(["age_group", "gender"]).size() == 3).all() and "ethnicity" not in table
 
 
 def test_drawn_people_have_no_real_ethnicity(tmp_path):
     (tmp_path / "races.csv").write_text("image_id,ethnicity\n00001,asian\n")
-    with pytest.raises(papermill.PapermillExecutionError, match="expected labels of"):
-        run(NAME, tmp_path, TINY, ethnicity=str(tmp_path / "races.csv"))
+    with pytest.raises(ValueError, match="expected labels of"):
+        up_to(NAME, "with_ethnicity", tmp_path, TINY, ethnicity=str(tmp_path / "races.csv"))
+
+
+def test_rows_of_another_set_need_labels(tmp_path):
+    rows = results.read(Path(__file__).parents[1] / "data" / "results" / "05_pulse.csv.gz").head()
+    results.append(rows.drop(columns="checksum").to_dict("records"), tmp_path / "faces")
+    with pytest.raises(ValueError, match="labels: expected a manifest with the groups of generated@.*, got ''"):
+        up_to(NAME, "datasets.groups(", tmp_path, TINY, rows_file=str(tmp_path / "faces"))

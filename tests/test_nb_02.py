@@ -1,7 +1,6 @@
 """Notebook 02, run small: its tables and figures, a downscaler of the reader's own, what stops it."""
 
 import pandas as pd
-import papermill
 import pytest
 
 from helpers.downscalers import DOWNSCALERS
@@ -47,5 +46,5 @@ def test_tables_and_figures(tmp_path):
 
 
 def test_what_stops_it(tmp_path):
-    with pytest.raises(papermill.PapermillExecutionError, match="expected a function or a command, got a folder"):
-        notebook.run(NAME, tmp_path, TINY, downscaler="folder: /nowhere")
+    with pytest.raises(ValueError, match="expected a function or a command, got a folder"):
+        notebook.up_to(NAME, "notebook.check", tmp_path, TINY, downscaler="folder: /nowhere")

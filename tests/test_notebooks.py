@@ -3,47 +3,84 @@
 import ast
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import papermill
 import pytest
+import yaml
 
+from helpers import notebook
 from tests.notebook import NOTEBOOKS, cells, run
 
 ALL = sorted(str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.rglob("[!.]*.ipynb"))
 
 
+def sources(name: str) -> list[str]:
+    """The code cells that are not empty."""
+    return [source for cell in cells(name) if (source := "".join(cell["source"])).strip()]
+
+
 @pytest.mark.parametrize("name", ALL)
-def test_committed_executed_prose_first_and_one_cell_of_parameters(name):
-    code = [c for c in cells(name) if "".join(c["source"]).strip()]
-    tagged = [c for c in code if "parameters" in c["metadata"].get("tags", [])]
-    assert len(tagged) == 1 and tagged[0] is code[0]
-    for statement in ast.parse("".join(tagged[0]["source"])).body:
-        assert isinstance(statement, ast.Assign)
-        ast.literal_eval(statement.value)
-    assigned = [statement.targets[0].id for statement in ast.parse("".join(tagged[0]["source"])).body]
-    known = papermill.inspect_notebook(NOTEBOOKS / f"{name}.ipynb")
-    assert list(known) == assigned  # papermill overlooks a parameter whose comment it cannot read
-    assert [c["execution_count"] for c in code] == list(range(1, len(code) + 1))
-    outputs = [out for c in code for out in c["outputs"]]
-    assert outputs and not [out for out in outputs if out["output_type"] == "error"]
-    assert not [c for c in code if "\nclass " in "".join(c["source"])]
-    trees = [ast.parse("".join(c["source"])) for c in code]
-    texts = [n.value for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Constant) and type(n.value) is str]
-    assert not [text for text in texts if re.search("[\t\r\a\b\v\f]", text)]  # "$\tau$" without its backslash
+def test_committed_executed_and_prose_first(name):
     path = NOTEBOOKS / f"{name}.ipynb"
     whole = json.loads(path.read_text())
-    assert "papermill" not in whole["metadata"]
     first = whole["cells"][0]
     assert first["cell_type"] == "markdown" and "".join(first["source"]).startswith("# ")
-    assert path.stat().st_size < 2.5e6
+    assert "papermill" not in whole["metadata"] and path.stat().st_size < 2.5e6
+    code = [cell for cell in cells(name) if "".join(cell["source"]).strip()]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    outputs = [out for cell in code for out in cell["outputs"]]
+    assert outputs and not [out for out in outputs if out["output_type"] == "error"]
+    assert not [source for source in sources(name) if "\nclass " in source]
+    trees = map(ast.parse, sources(name))
+    texts = [n.value for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Constant) and type(n.value) is str]
+    assert not [text for text in texts if re.search("[\t\r\a\b\v\f]", text)]  # "$\tau$" without its backslash
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_b38_a_mistyped_parameter_stops_it_before_it_leaves_anything(name, tmp_path):
-    with pytest.raises(papermill.PapermillExecutionError, match="unknown parameter 'n_imagse'"):
-        run(name, tmp_path, {}, n_imagse=3)
-    assert not (tmp_path / "rows").exists() and not (tmp_path / "figures").exists()
+def test_one_cell_of_parameters_each_with_a_comment_and_the_check_after_it(name):
+    code = [cell for cell in cells(name) if "".join(cell["source"]).strip()]
+    assert ["parameters" in cell["metadata"].get("tags", []) for cell in code] == [True] + [False] * (len(code) - 1)
+    source, check, *rest = sources(name)
+    defaults, lines = notebook.literals(source), source.splitlines()
+    statements = ast.parse(source).body
+    assert list(defaults) == [statement.targets[0].id for statement in statements]  # literals, nothing else
+    assert all("  # " in lines[statement.end_lineno - 1] for statement in statements)
+    known = papermill.inspect_notebook(NOTEBOOKS / f"{name}.ipynb")
+    assert list(known) == list(defaults)  # papermill overlooks a parameter whose comment it cannot read
+    assert all(known[each]["help"] for each in known)
+    assert check.startswith("from helpers import notebook\n\nnotebook.check(globals())")
+    later = {each for cell in rest[1:] for each in assigned(ast.parse(cell))}
+    assert not later & set(defaults)  # so that a reader may run the check again
+
+
+def assigned(node: ast.AST) -> Iterator[str]:
+    """The names that a cell assigns, outside functions and comprehensions."""
+    inner = (ast.FunctionDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
+            yield child.id
+        if not isinstance(child, inner):
+            yield from assigned(child)
+
+
+@pytest.mark.parametrize("path", sorted((NOTEBOOKS / "paper").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_papers_setting_names_parameters_and_has_the_papers_numbers(path):
+    profile, known = yaml.safe_load(path.read_text()), notebook.literals(sources(path.stem)[0])
+    notebook.check(known | profile, known)
+    assert profile.keys() <= known.keys()
+    paper = {"n_images": 900, "n_samples": 5, "distortion": "lpips", "n_samples_other": 5}
+    assert {name: profile[name] for name in paper if name in profile}.items() <= paper.items()
+    assert ("distortion" in known) == (profile.get("distortion") == "lpips")
+
+
+def test_b38_b40_mistyped_parameters_stop_a_run_before_it_leaves_anything(tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError) as error:
+        run("01_dataset_balancing", tmp_path, {}, n_imagse=3, n_seeds="2")
+    assert "unknown parameter 'n_imagse'; did you mean 'n_images'?" in str(error.value)
+    assert "n_seeds: expected int, got str '2'" in str(error.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"out.ipynb"}
 
 
 def test_every_notebook_has_its_tiny_run():

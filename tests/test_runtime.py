@@ -45,24 +45,6 @@ def test_b43_missing_device_is_an_error_and_never_the_cpu():
         runtime.pick_device("gpu")
 
 
-def test_b38_unknown_papermill_parameter_stops():
-    cells = ["seed = 0", "# Parameters\nseed = 1\nn_imagse = 3\n"]
-    with pytest.raises(ValueError, match="unknown parameter 'n_imagse'"):
-        runtime.check_parameters({"seed": 1, "In": cells}, seed=int)
-    runtime.check_parameters({"seed": 1, "In": ["seed = 0", "# Parameters\nseed = 1\n", "other = 2"]}, seed=int)
-
-
-def test_b40_strict_types_all_reported_at_once():
-    namespace = {"flag": "true", "heat": "1", "n": True, "ok": 1}
-    with pytest.raises(ValueError) as error:
-        runtime.check_parameters(namespace, flag=bool, heat=float, n=int, ok=float)
-    text = str(error.value)
-    assert "flag: expected bool, got str 'true'" in text
-    assert "heat: expected float, got str" in text
-    assert "n: expected int, got bool True" in text
-    assert "ok" not in text
-
-
 def test_record_names_versions_and_device():
     record = runtime.record("cpu")
     assert torch.__version__.startswith(record["torch"])

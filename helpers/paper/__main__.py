@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import yaml
 
+from helpers.notebook import check
 from helpers.paper import profiles
 from helpers.paper.hours import NOTEBOOKS, estimate
 from helpers.paper.profiles import Piece
-from helpers.runtime import check_parameters
 
 LISTED = ("05_pulse",)  # only its files are: a search is about a hundred times slower than a flow
 OUT = Path(__file__).parents[2] / "results" / "paper"
@@ -133,10 +133,9 @@ def settings(notebook: str, given: dict) -> dict:
         ValueError: a parameter of another type.
     """
     values, below = profiles.parameters(notebook), os.path.relpath(OUT, profiles.NOTEBOOKS)
-    kinds = {name: type(value) for name, value in profiles.defaults(notebook).items()}
     values |= {"results_dir": f"{below}/{notebook}", "figures_dir": f"{below}/figures"}
     values |= {name: value for name, value in given.items() if name in values}
-    check_parameters(values, **kinds)
+    check(values, profiles.defaults(notebook))
     return values
 
 
