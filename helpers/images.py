@@ -1,4 +1,4 @@
-"""RGB images: float32 in [0, 1], shape (N, 3, H, W); their 8-bit levels, their files, and what is refused."""
+"""Check, round, read and write RGB images, float32 in [0, 1], shape (N, 3, H, W); list the pictures of a folder."""
 
 import hashlib
 import os
@@ -111,11 +111,11 @@ def crop_to_multiple(images: Tensor, multiple: int) -> Tensor:
 
 
 class Picture(NamedTuple):
-    """What a file holds: the image, or the problem for which it is refused."""
+    """What `read_picture` found: an image, or why the file is refused."""
 
     image: Tensor | None = None  # (1, 3, H, W) in [0, 1]
     problem: str = ""
-    stop: bool = False  # the problem concerns the whole data set rather than one file
+    stop: bool = False  # the whole data set has this problem, not one file
     notes: tuple[str, ...] = ()  # conversions that were needed
     format: str = ""  # by content, as Pillow names it; "" where it is not known
     profile: str = ""  # colour profile, "" for sRGB or none

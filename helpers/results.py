@@ -1,4 +1,4 @@
-"""The row, and a folder of rows that survives being killed: one line per draw, appended, checked, published.
+"""Keep rows, one line a draw, in a folder that survives killed runs: append, read, check and publish them.
 
 A folder holds published files (`*.csv.gz`, sorted, never appended to), `local.csv` with the rows computed
 here since, `aside.csv` with the images left out and why, and `local.lock`, empty when nobody writes.

@@ -1,4 +1,4 @@
-"""X, the sets of HR images: photographs, generated faces, folders, manifests; their labels and balance."""
+"""X, the set of HR images: where it comes from, its checks, and how a set of faces is cut, labelled and balanced."""
 
 from helpers.datasets.checks import Preflight, preflight
 from helpers.datasets.photographs import LIBRARY, library

@@ -1,6 +1,6 @@
-"""A balanced X: labels, groups of age x ethnicity x gender, their joint entropy, even selection, the manifest.
+"""Select people evenly over groups of age x ethnicity x gender, and write the selection as a manifest.
 
-Liang et al. (CVPR 2024), supplement Sec. 4. Labels are guesses of machines; they balance a benchmark and describe
+Liang et al. (CVPR 2024), supplement Sec. 4. The labels are guesses of machines: they balance a benchmark and describe
 nobody. People are rows of a table with the columns `id`, `age`, `gender` and, where it is known, `ethnicity`.
 """
 
@@ -27,7 +27,7 @@ READINGS = ("one-hot", "age and codes", "z-age, one-hot", "all z-scores")  # of 
 
 
 def with_groups(people: pd.DataFrame, shared_ages: str = "younger") -> pd.DataFrame:
-    """Add `age_group` and `group`, the cell of the cross table of all labels that `people` has.
+    """Add two columns: `age_group`, and `group`, which names the cell of age group x ethnicity x gender.
 
     Args:
         people: at least `age` (years) and `gender`; `ethnicity` if known.
@@ -72,7 +72,7 @@ def joint_entropy(counts: Sequence[int]) -> float:
 
 
 def allocate(counts: Sequence[int], n: int) -> np.ndarray:
-    """How many to take from each group so that the joint entropy of `n` is as large as it can be.
+    """Divide `n` over the groups so that the joint entropy is as large as their sizes allow.
 
     Water-filling: min(count, t) with the largest t whose sum is at most n, then one more from the first groups
     that still have some. Entropy is Schur-concave, so no other choice of n has more.
@@ -102,7 +102,7 @@ def allocate(counts: Sequence[int], n: int) -> np.ndarray:
 
 
 def select(people: pd.DataFrame, groups: Sequence, n: int, seed: int = 0) -> pd.DataFrame:
-    """`n` people, as evenly over `groups` as the groups allow; each group is sampled without replacement.
+    """Draw `n` people as evenly over `groups` as their sizes allow, without replacement.
 
     The draw of a group depends on `seed`, its name and its sorted ids alone, and its first members stay when n
     grows: the 100 of n = 100 are among the 900 of n = 900.
@@ -130,7 +130,7 @@ def select(people: pd.DataFrame, groups: Sequence, n: int, seed: int = 0) -> pd.
 
 
 def clusters(people: pd.DataFrame, reading: str, k: int = 24, seed: int = 0) -> np.ndarray:
-    """K-means on the labels, in one of the readings of the supplement's K-means with 24 clusters.
+    """Cluster people by K-means; the supplement leaves open what the coordinates are, so there are four readings.
 
     Equal people are one weighted point (the same objective, and fast). Codes number the levels in the order of
     `LEVELS`; z-scores have mean 0 and standard deviation 1 over the people.
@@ -168,7 +168,7 @@ def clusters(people: pd.DataFrame, reading: str, k: int = 24, seed: int = 0) -> 
 
 
 def write_manifest(chosen: pd.DataFrame, path: str | Path) -> Path:
-    """A manifest that `datasets.read_manifest` takes: file, sha256, the labels and the post-stratification weight.
+    """Write a manifest for `datasets.read_manifest`: file, sha256, the labels and the post-stratification weight.
 
     Args:
         chosen: of `select`, with the columns of `with_groups`; with `path` of `with_files`, the images are hashed

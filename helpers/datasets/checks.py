@@ -1,4 +1,4 @@
-"""The preflight: every input of a run is decoded in full before anything is computed, all problems at once."""
+"""Check a data set before a run: decode every picture in full, and report all problems in one message."""
 
 import hashlib
 from collections import defaultdict
@@ -33,7 +33,7 @@ def preflight(
     size: int = 256,
     **reading,
 ) -> Preflight:
-    """Decode every input in full before any compute, and report all problems at once.
+    """Decode every HR and LR picture in full before anything is computed, and report all problems at once.
 
     Args:
         dataset, n_images, size: as in `names`.
@@ -43,34 +43,20 @@ def preflight(
         scales: those that have an upscaler; None for any.
         lr_folder: ready LR images, paired by stem.
         allow_lossy_lr: take JPEG and WebP as LR images.
-        strict: an image that would be left out stops the run instead.
+        strict: raise for an image that would otherwise be left out.
         reading: options of `images.read_picture`, for HR and LR alike.
 
     Returns:
         The names to use, the images left out with their reasons, and notes.
 
     Raises:
-        ValueError: whatever concerns the whole set, all of it in one message; or no image is left.
+        ValueError: a problem of the whole set, or no image is left; lists every problem.
     """
-    stop: list[str] = []
     if scale < 1:
         raise ValueError(f"scale: expected at least 1, got {scale}")
+    files, lr_files, ignored, stop = _find(dataset, lr_folder, n_images, size)
     if scales is not None and scale not in scales:
-        stop.append(f"scale: expected one with an upscaler, {', '.join(map(str, scales))}, got {scale}")
-    files, lr_files, ignored = {}, {}, []
-    try:
-        files, ignored = list_images(dataset, size)
-        wanted = names(dataset, n_images, size=size)
-        files = {name: files[name] for name in wanted}
-    except ValueError as error:
-        stop.append(str(error))
-    if lr_folder is not None:
-        try:
-            lr_files, more = list_images(lr_folder, size)
-            ignored += more
-            stop += _unpaired(files, lr_files, extra=n_images is None)
-        except ValueError as error:
-            stop.append(str(error))
+        stop.insert(0, f"scale: expected one with an upscaler, {', '.join(map(str, scales))}, got {scale}")
     accepted, aside, notes, pixels = [], [], defaultdict(list), defaultdict(list)
     for name, source in files.items():
         hr = look(dataset, name, source, size, **reading)
@@ -106,6 +92,24 @@ def preflight(
     if ignored:
         lines.append(f"ignored, hidden or no pictures by their name: {shorten(ignored)}")
     return Preflight(accepted, aside, lines)
+
+
+def _find(dataset: str | Path, lr_folder: str | Path | None, n_images: int | None, size: int) -> tuple:
+    """HR and LR images by name, entries that are no pictures, and why these do not make pairs."""
+    files, lr_files, ignored, stop = {}, {}, [], []
+    try:
+        listed, ignored = list_images(dataset, size)
+        files = {name: listed[name] for name in names(dataset, n_images, size=size)}
+    except ValueError as error:
+        stop.append(str(error))
+    if lr_folder is not None:
+        try:
+            lr_files, more = list_images(lr_folder, size)
+            ignored = [*ignored, *more]
+            stop += _unpaired(files, lr_files, extra=n_images is None)
+        except ValueError as error:
+            stop.append(str(error))
+    return files, lr_files, ignored, stop
 
 
 def _size_problems(hr: Picture, scale: int, minimum_side: int, minimum_lr_side: int) -> tuple[list, list]:

@@ -1,4 +1,4 @@
-"""Where the labels of faces come from: FFHQ's public features, a table of ethnicity, or true counts to draw from."""
+"""Read the labels of faces: age and gender of FFHQ, ethnicity from a table; or draw people from FFHQ's true counts."""
 
 import json
 import zipfile
@@ -19,7 +19,7 @@ COUNTS = packaged("manifests") / "ffhq_age_gender.csv"
 
 
 def drawn_population(shares: Sequence[float], seed: int = 0) -> pd.DataFrame:
-    """People that do not exist: the true counts of FFHQ by age and gender, ethnicity drawn on top.
+    """Make up people with FFHQ's true counts of age and gender, and an ethnicity drawn at random.
 
     FFHQ has no published ethnicity labels. It is drawn here independently of age and gender, which is an
     assumption. Ids start with "drawn_", so that no file of FFHQ is ever taken for one of them.
@@ -47,7 +47,7 @@ def drawn_population(shares: Sequence[float], seed: int = 0) -> pd.DataFrame:
 
 
 def fetch_features() -> Path:
-    """The archive of the ffhq-features-dataset, downloaded once into the cache of `weights` and hashed.
+    """Download the archive of the ffhq-features-dataset once, into the cache of `weights`, and compare its hash.
 
     Raises:
         ValueError: it is not here and cannot be downloaded; says where to put it by hand.
@@ -56,7 +56,7 @@ def fetch_features() -> Path:
 
 
 def read_features(path: str | Path, id_column: str = "image_id") -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    """Ages and genders from a table or from the ffhq-features-dataset.
+    """Read ages and genders from a table or from the ffhq-features-dataset.
 
     Args:
         path: a .csv or .csv.gz with `id_column`, age and gender; the .zip archive of the data set; or its folder

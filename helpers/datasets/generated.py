@@ -1,7 +1,7 @@
-"""The embedded face generator, and faces that may be shown: its own samples, whose latents are known, and a portrait.
+"""Draw faces that may be shown: samples of the embedded generator, with their latents, and one portrait.
 
-Photographs of faces cannot come with the repository. What the generator makes itself lies exactly on its manifold,
-so the score of a perfect answer is known: zero. The portrait is Eileen Collins by NASA, from scikit-image.
+Photographs of faces cannot come with the repository. A sample lies exactly on the manifold of its generator, so the
+best score a search can reach is known: zero. The portrait is Eileen Collins by NASA, from scikit-image.
 """
 
 from functools import lru_cache
@@ -36,7 +36,7 @@ def generated() -> list[str]:
 
 @torch.no_grad()
 def known(name: str) -> Known:
-    """One of the samples, with its latents: the same on every machine up to the last bits of a float.
+    """Draw one of the named samples with its latents: the same on every machine up to the last bits of a float.
 
     Args:
         name: one of `generated()`.
@@ -56,7 +56,7 @@ def known(name: str) -> Known:
 
 @torch.no_grad()
 def samples(count: int, generator: torch.Generator) -> Tensor:
-    """Any number of samples, one style for all layers each, (count, 3, R, R) in [0, 1].
+    """Draw `count` samples, each with one style for all layers: (count, 3, R, R) in [0, 1].
 
     Args:
         count: number of samples.

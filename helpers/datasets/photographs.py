@@ -1,4 +1,4 @@
-"""The library: square crops of ten colour photographs that come inside scikit-image and scikit-learn."""
+"""Cut the library, the default data set, from ten photographs that come inside scikit-image and scikit-learn."""
 
 from functools import lru_cache
 from importlib.util import find_spec

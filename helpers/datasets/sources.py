@@ -1,4 +1,4 @@
-"""X, the set of HR images: the library, generated faces, a folder or a manifest; names, pictures, photographs."""
+"""Read X, the set of HR images, from the library, generated faces, a folder or a manifest."""
 
 import csv
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from helpers.images import SUFFIXES, Picture, crop_to_multiple, list_pictures, r
 
 
 def names(dataset: str | Path, n_images: int | None = None, *, size: int = 256) -> list[str]:
-    """Names of the images of a data set, in a fixed order: the library's, the manifest's, or sorted stems.
+    """List the images of a data set in a fixed order: the library's, the manifest's, or sorted stems.
 
     Args:
         dataset: "library"; "generated" or "portrait" (see `generated`); a folder of images; or a manifest (see
@@ -30,7 +30,7 @@ def names(dataset: str | Path, n_images: int | None = None, *, size: int = 256) 
 
 
 def load(dataset: str | Path, name: str, *, size: int = 256, multiple_of: int = 1, **reading) -> Tensor:
-    """One HR image.
+    """Load one HR image.
 
     Args:
         dataset, size: as in `names`.
@@ -54,7 +54,7 @@ def load(dataset: str | Path, name: str, *, size: int = 256, multiple_of: int = 
 
 
 def groups(dataset: str | Path, names: Iterable[str], *, size: int = 256) -> dict[str, str]:
-    """The photograph that each image comes from: images of one photograph are one observation.
+    """Name the photograph that each image comes from: images of one photograph are one observation.
 
     Args:
         dataset, size: as in `names`.
@@ -79,7 +79,7 @@ def groups(dataset: str | Path, names: Iterable[str], *, size: int = 256) -> dic
 
 
 def read_manifest(path: str | Path) -> dict[str, dict[str, str]]:
-    """Rows of a manifest by image name.
+    """Read the rows of a manifest by image name.
 
     Args:
         path: CSV with a column `file` (relative to the manifest), mostly `sha256`, sometimes `group` (see `groups`),
@@ -104,26 +104,26 @@ def read_manifest(path: str | Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def list_images(dataset: str | Path, size: int = 256) -> tuple[dict[str, tuple[Path | None, str]], list[str]]:
-    """Everything a data set holds; a folder or manifest that has not changed is not read again.
+def list_images(dataset: str | Path, size: int = 256) -> tuple[dict[str, tuple[Path | None, str]], tuple[str, ...]]:
+    """List a data set; a folder or manifest that has not changed is not read again.
 
     Args:
         dataset, size: as in `names`.
 
     Returns:
-        Name -> its file (None: it is made here) and the SHA-256 that a manifest expects or "", in order; and the names
-        of the entries of a folder that are no pictures.
+        Name -> its file (None: there is none) and the SHA-256 that a manifest expects or "", in order, not to be
+        changed; and the names of those entries of a folder that are no pictures.
 
     Raises:
         ValueError: as `names`.
     """
     if str(dataset) in MADE:
-        return dict.fromkeys(MADE[str(dataset)](size), (None, "")), []
+        return dict.fromkeys(MADE[str(dataset)](size), (None, "")), ()
     return _listed(Path(dataset))
 
 
 def look(dataset: str | Path, name: str, source: tuple[Path | None, str], size: int = 256, **reading) -> Picture:
-    """The picture of one image, or why it cannot be used; its file is compared with the manifest's hash.
+    """Read one image, or say why it cannot be used; its file is compared with the manifest's hash.
 
     Args:
         dataset, size: as in `names`.
@@ -143,7 +143,7 @@ def look(dataset: str | Path, name: str, source: tuple[Path | None, str], size: 
 
 
 def shorten(items: list[str], most: int = 5) -> str:
-    """The first few of a long list, and how many more there are."""
+    """Join the first few items of a long list, and say how many more there are."""
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
@@ -155,12 +155,12 @@ MADE = {  # data sets without files of their own: name -> names of the images, b
 
 
 @cache_by_stat
-def _listed(path: Path) -> tuple[dict[str, tuple[Path, str]], list[str]]:
+def _listed(path: Path) -> tuple[dict[str, tuple[Path, str]], tuple[str, ...]]:
     if path.suffix.lower() == ".csv":
         rows = read_manifest(path)
-        return {name: (path.parent / row["file"], row.get("sha256") or "") for name, row in rows.items()}, []
+        return {name: (path.parent / row["file"], row.get("sha256") or "") for name, row in rows.items()}, ()
     if not path.is_dir():
         kinds = " ".join(SUFFIXES)
         raise ValueError(f"{path}: expected a folder of images ({kinds}) or a .csv manifest, found no such folder")
     files, ignored = list_pictures(path)
-    return {name: (file, "") for name, file in files.items()}, ignored
+    return {name: (file, "") for name, file in files.items()}, tuple(ignored)

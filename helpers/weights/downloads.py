@@ -18,20 +18,20 @@ SILENCE = 60  # seconds without a byte after which a transfer counts as cut
 
 
 class Cut(ValueError):
-    """The transfer ended before the file did; what came is kept."""
+    """The transfer ended early; what arrived is kept."""
 
 
 def download(url: str, part: Path, *, resume: bool, size: int | None, patience: float, label: str) -> None:
-    """Bring the content of `url` into `part`, or the rest of it where `part` has its beginning.
+    """Download `url` into `part`, or only the rest where `part` already holds the beginning.
 
-    A server that does not know ranges answers with the whole file, which then replaces the beginning. Whether the
-    bytes are the right ones is not known here: take up only what is compared with a hash afterwards.
+    A server without ranges sends the whole file, which replaces the beginning. The bytes are not verified here: resume
+    only where a hash is compared afterwards.
 
     Args:
         url: http or https.
-        part: grows; nobody else may write to it meanwhile (see `files.alone`).
-        resume: ask for what `part` lacks instead of all.
-        size: bytes of the whole file where they are known; believed before what the server announces.
+        part: file to write; nobody else may write to it meanwhile (see `files.alone`).
+        resume: ask only for the bytes that `part` lacks.
+        size: bytes of the whole file, where known; trusted more than what the server announces.
         patience: seconds within which the server has to accept the connection.
         label: of the progress bar.
 
@@ -39,7 +39,7 @@ def download(url: str, part: Path, *, resume: bool, size: int | None, patience: 
         TimeoutError: the server did not accept the connection in time.
         Cut: fewer bytes than `size`, or than announced.
         ValueError: a web page, which is removed, or another range than the one asked for.
-        OSError: everything else that a network or a disk can refuse.
+        OSError: any other failure of the network or the disk.
     """
     knock(url, patience)
     start = part.stat().st_size if resume and part.is_file() else 0
@@ -71,7 +71,7 @@ def download(url: str, part: Path, *, resume: bool, size: int | None, patience: 
 
 
 def _copy(answer, part: Path, start: int, total: int | None, label: str) -> Exception | None:
-    """Append what comes, at `start`; returns what ended it early, if anything did."""
+    """Write what arrives from byte `start` on; return the error that ended it early, or None."""
     bar = tqdm(total=total, initial=start, desc=label, unit="B", unit_scale=True, leave=False)
     with open(part, "ab" if start else "wb") as stream, bar:
         while True:
@@ -85,7 +85,7 @@ def _copy(answer, part: Path, start: int, total: int | None, label: str) -> Exce
 
 
 def web_page(path: Path) -> str | None:
-    """What to say of a file that is a web page (a quota, a confirmation, a login), with its title; else None."""
+    """Describe a file that is a web page (a quota, a confirmation, a login) by its title; None for any other file."""
     with open(path, "rb") as stream:
         head = stream.read(1 << 16)
     # a whole word: a safetensors file begins with the length of its header, which may read " <"

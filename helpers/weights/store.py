@@ -30,7 +30,7 @@ def cache_folders() -> list[Path]:
 
 
 def places(name: str) -> Iterator[tuple[str, Path]]:
-    """Files of `name` on this machine, in the order in which they are taken, right or wrong.
+    """Find every file of `name` on this machine, right or wrong, first choice first.
 
     Yields:
         "IDA_RD_WEIGHTS" (put there by hand), "shared folder" (`IDA_RD_SHARED_CACHE`), "cache" (`cache_folder`) or
@@ -54,7 +54,7 @@ def places(name: str) -> Iterator[tuple[str, Path]]:
 
 
 def problem(path: Path, entry: Entry) -> str | None:
-    """Why `path` is not the file of `entry`, or None; records the hash where none is known yet.
+    """Say why `path` is not the file of `entry`, or None; where no hash is known, the first one seen is recorded.
 
     Raises:
         ValueError: there is no hash to compare with, and the cache cannot be written.
@@ -85,7 +85,7 @@ def problem(path: Path, entry: Entry) -> str | None:
 
 
 def locate(name: str) -> Path | None:
-    """The verified file of `name` on this machine, or None; never downloads.
+    """Find the verified file of `name` on this machine, or None; never downloads.
 
     The first right one of `places`; then the same for the entry that will do `instead`.
 
@@ -104,12 +104,12 @@ def locate(name: str) -> Path | None:
 
 
 def fetch(name: str, *, offline: bool = False, patience: float = 0.9) -> Path:
-    """Path of the verified file of `name`; downloads it into `cache_folder()` when it is nowhere here.
+    """Find the verified file of `name`, or download it into `cache_folder()`.
 
-    A wrong file in the cache is renamed to *.broken and fetched again. A download goes to a temporary name,
-    is checked, and only then takes the final name, so a cut never leaves a file that looks whole. The next address,
-    and the next call, take up a cut download where a hash proves the result, else they start again. Of several
-    processes one downloads and the others wait for it. Where no address serves, the entry `instead` is fetched.
+    A wrong file in the cache is renamed to *.broken and fetched again. A download goes to a temporary name, is
+    checked, and only then renamed, so a cut never leaves a file that looks whole. Where a hash proves the result, the
+    next address and the next call resume a cut download; else they start again. One process downloads, others wait.
+    Where no address works, the entry `instead` is fetched.
 
     Args:
         name: a key of `WEIGHTS`.
@@ -153,7 +153,7 @@ def fetch(name: str, *, offline: bool = False, patience: float = 0.9) -> Path:
 
 
 def missing(name: str) -> str:
-    """One line for the reader: which file is missing, where it may be put, where it comes from."""
+    """Say in one line which file is missing, where to put it, and where it comes from."""
     entry = _entry(name)
     shared = f"{os.environ[SHARED]}, " if os.environ.get(SHARED) else ""
     places = f"the folder named by {BY_HAND}, {shared}{cache_folder()}, or {_hub_folder()}"
@@ -164,7 +164,7 @@ def missing(name: str) -> str:
 
 
 def embedded(name: str) -> Path:
-    """A checkpoint that comes with this repository, `data/weights/<name>.safetensors`, hash compared.
+    """Find a checkpoint that comes with the package, `data/weights/<name>.safetensors`, and compare its hash.
 
     Raises:
         ValueError: no such file; or it is not the one that `data/weights/SHA256SUMS` lists (written with

@@ -13,7 +13,7 @@ from helpers.weights.store import cache_folders
 
 
 def load_state(path: str | Path) -> dict[str, Tensor]:
-    """Tensors of a checkpoint, on the CPU wherever they were saved; code in a pickle is never run.
+    """Load the tensors of a checkpoint to the CPU; code in a pickle is never run.
 
     Args:
         path: .safetensors, .npz (without pickles), or .pth / .pt of tensors alone.
@@ -47,7 +47,7 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def load_once(path: str | Path) -> dict[str, Tensor]:
-    """`load_state`, but of a pickle only once: from then on its copy in safetensors is opened.
+    """Load a checkpoint; a pickle is opened once, then its copy in safetensors.
 
     The copy lies in the folder `converted` of the shared folder or the cache; its name has the hash of the pickle and
     its own hash lies beside it, so a changed pickle or a damaged copy is converted again. Where the cache cannot be
