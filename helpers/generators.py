@@ -1,4 +1,4 @@
-"""Generators of faces (StyleGAN v1): the embedded one and the official one, whole, or as the search wants them."""
+"""Generators of faces (StyleGAN v1), embedded or official: their networks, and a frozen form for the search."""
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -19,7 +19,7 @@ OFFICIAL = ("pulse_synthesis", "pulse_gaussian_fit")  # keys of `weights.WEIGHTS
 
 
 class Networks(NamedTuple):
-    """What the file holds."""
+    """All that the file of the embedded generator holds."""
 
     mapping: stylegan.Mapping  # latents (N, D) to styles (N, D)
     synthesis: stylegan.Synthesis  # styles (N, L, D) and noise to images
@@ -30,7 +30,7 @@ class Networks(NamedTuple):
 
 @lru_cache(maxsize=1)
 def networks() -> Networks:
-    """The embedded generator, on the CPU, in eval mode.
+    """Load the embedded generator, on the CPU, in eval mode.
 
     Raises:
         ValueError: the file is missing, is not the one that is listed, or holds something else.
@@ -49,7 +49,7 @@ def _part(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
 
 
 class StyleGenerator(NamedTuple):
-    """What the search knows of a generator; nothing of it is changed."""
+    """A generator as the search takes it; its weights stay as they are."""
 
     synthesis: Callable[[Tensor, list[Tensor | None]], Tensor]  # styles (N, L, D), noise -> (N, 3, R, R) in [-1, 1]
     noise_shapes: list[tuple[int, int, int]]  # (1, r, r) for each of the L layers; the last is (1, R, R)
@@ -59,7 +59,7 @@ class StyleGenerator(NamedTuple):
 
 
 def gaussian_fit(mapping: Callable[[Tensor], Tensor], latents: Iterable[Tensor] | None = None) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the styles before the last activation of a mapping network (PULSE.py:41-46).
+    """Compute mean and deviation of the styles before a mapping network's last activation (PULSE.py:41-46).
 
     Args:
         mapping: latents (n, D) to styles (n, D), ending in LeakyReLU(0.2).
@@ -91,7 +91,7 @@ def gaussian_fit(mapping: Callable[[Tensor], Tensor], latents: Iterable[Tensor] 
 def style_generator(
     synthesis: stylegan.Synthesis, mean: Tensor, std: Tensor, *, device: str | torch.device = "cpu"
 ) -> StyleGenerator:
-    """A StyleGAN for the search: on its device, frozen, its weights scaled once.
+    """Prepare a StyleGAN for the search: on its device, frozen, its weights scaled once.
 
     Args:
         synthesis: the network; it is copied.
@@ -112,7 +112,7 @@ def style_generator(
 def load_style_generator(
     synthesis: str | Path, fit: str | Path, *, device: str | torch.device = "cpu"
 ) -> StyleGenerator:
-    """A StyleGAN from files such as PULSE's `synthesis.pt` and `gaussian_fit.pt`, of any size.
+    """Load a StyleGAN of any size from files such as PULSE's `synthesis.pt` and `gaussian_fit.pt`.
 
     The official ones are NVIDIA's FFHQ network, CC BY-NC 4.0: non-commercial, not shipped.
 
@@ -132,13 +132,13 @@ def load_style_generator(
 
 
 def embedded_generator(device: str | torch.device = "cpu") -> StyleGenerator:
-    """The face generator that comes with the repository, for the search; `device` as `runtime.pick_device`."""
+    """Load the embedded generator for the search; `device` is one of `runtime.pick_device`."""
     parts = networks()
     return style_generator(parts.synthesis, parts.mean, parts.std, device=device)
 
 
 def official_generator(device: str | torch.device = "cpu") -> StyleGenerator:
-    """The official network of 1024x1024 faces, for the search (NVIDIA's FFHQ, CC BY-NC 4.0: not shipped).
+    """Load the official network of 1024x1024 faces for the search (NVIDIA's FFHQ, CC BY-NC 4.0: not shipped).
 
     Where only the mapping network is at hand, the fit is of our 100,000 latents instead of PULSE's million.
 

@@ -143,13 +143,22 @@ def test_faces_are_read_from_archives_and_folders_alike(tmp_path):
 
 
 def test_a_stopped_run_ends_where_an_unbroken_one_does(tmp_path):
-    whole = train(tmp_path / "whole.pt")
-    for _ in range(40):
-        broken = train(tmp_path / "broken.pt", seconds=0.0)  # one step a call
+    """Stopped in the second stage, it grows a third with the same first weights; the global generator is left alone."""
+    stages = [generator_training.Stage(side, 24, 0.3) for side in (8, 16, 32)]
+    options = {"stages": stages, "widths": TINY, "batch": 8, "fade": 16, "every": 48, "progress": False}
+    before = torch.get_rng_state()
+    whole = generator_training.train_generator(faces(side=32), faces(16, 32, 1), tmp_path / "whole.pt", **options)
+    assert torch.equal(torch.get_rng_state(), before)
+    for call in range(9):  # of one step each
+        torch.manual_seed(call)
+        broken = generator_training.train_generator(
+            faces(side=32), faces(16, 32, 1), tmp_path / "broken.pt", seconds=0.0, **options
+        )
     for (name, one), (_, two) in zip(whole.state_dict().items(), broken.state_dict().items(), strict=True):
         assert torch.equal(one, two), name
     rows = (tmp_path / "whole.csv").read_text().splitlines()
-    assert rows[0].startswith("iteration,seconds,loss_d,loss_g,real,fake,images,") and rows[-1].startswith("32,")
+    assert rows[0].startswith("iteration,seconds,loss_d,loss_g,real,fake,images,") and rows[-1].startswith("9,")
+    assert [row.split(",")[0] for row in rows[1:]] == ["3", "6", "9"]  # the ends of the stages
 
 
 def test_the_checkpoint_that_the_judge_likes_best_is_returned(tmp_path):

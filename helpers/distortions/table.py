@@ -53,7 +53,7 @@ def lpips(sr: Tensor, hr: Tensor) -> Tensor:
 
 
 def lpips_embedded(sr: Tensor, hr: Tensor) -> Tensor:
-    """A small network of LPIPS's form that comes with the repository: 0 for equal images, lower is better.
+    """Distance of a small network of LPIPS's form, embedded: 0 for equal images, lower is better.
 
     Trained by us to reproduce `lpips` on what this project compares. It is not LPIPS: how far apart the two are is in
     its card, data/weights/README.md; its recipe is notebooks/training/compact_lpips.ipynb.
@@ -193,7 +193,7 @@ LOWER_IS_BETTER = {name: results.lower_is_better(name) for name in MINIMUM_SIDE}
 
 
 def as_distortion(name: str) -> str:
-    """The lower-is-better form of a metric, which the measure needs: "ssim" -> "1-ssim".
+    """Name the lower-is-better form of a metric, which the measure needs: "ssim" -> "1-ssim".
 
     "psnr" -> "mse": the mean of dB over samples is not the dB of the mean, so the squared error is averaged.
 
@@ -209,14 +209,14 @@ def as_distortion(name: str) -> str:
 def against(
     name: str, hr: Tensor, lr: Tensor | None = None, *, plain: Mapping[str, Callable] | None = None
 ) -> Callable[[Tensor], Tensor]:
-    """D( . , hr) with everything that depends on `hr` alone computed once: the features of networks.
+    """Prepare D( . , hr): what depends on `hr` alone, the features of networks, is computed once.
 
     Args:
         name: key of `DISTORTIONS`; with "_of_mean" the draws are handed over in their order, batch by batch, and
             draw q gets D of the mean of the draws up to q; or one of `OF_LR`.
         hr: HR images in [0, 1], shape (1, 3, H, W) or (N, 3, H, W).
         lr: the LR image, (1, 3, H / s, W / s), which the names in `OF_LR` need.
-        plain: functions of this kind that are already there for this `hr`, by name; an "_of_mean" takes its D from it.
+        plain: results of earlier calls for this `hr`, by name, from which an "_of_mean" takes its D.
 
     Returns:
         f(sr) of shape (N,), equal to `DISTORTIONS[name](sr, hr)`; it computes on the device of `hr`.
@@ -244,7 +244,7 @@ def against(
 
 
 def _of_mean(distortion: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """D of the running mean; keeps the sum of the draws it has seen."""
+    """Compute D of the mean of all draws so far; the function returned keeps their sum."""
     total, count = 0.0, 0
 
     def of_mean(sr: Tensor) -> Tensor:
@@ -275,7 +275,7 @@ def _of_lr(name: str, hr: Tensor, lr: Tensor | None) -> Callable[[Tensor], Tenso
 
 
 def available(name: str) -> str | None:
-    """Why `name` cannot be computed on this machine as it is (None: it can); never downloads.
+    """Say why a distortion cannot be computed on this machine as it is (None: it can); never downloads.
 
     Raises:
         ValueError: unknown name.
@@ -293,7 +293,7 @@ def available(name: str) -> str | None:
 
 
 def describe(name: str) -> str:
-    """What the column `metric` of a row says: network, variant, package and its version, or hash of the weights.
+    """Describe a distortion for the column `metric` of a row: variant, package and version, or hash of the weights.
 
     Raises:
         ValueError: unknown name; or the embedded weights are not those of the repository.

@@ -1,4 +1,8 @@
-"""No-reference image quality: scores of one image alone, by name; and the distance between sets of images (KID)."""
+"""Image quality without a reference: `IQA` scores one image by name; `iqa.kid` compares sets of images.
+
+A name says whose parameters are used: "niqe" has a pristine model that was fitted here, "niqe_official" the released
+one, and neither stands in for the other.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,14 +12,7 @@ from torch import Tensor
 from helpers import weights
 from helpers.iqa import natural, trained
 
-SOURCES = natural.SOURCES | {
-    "maniqa": "trained on KonIQ-10k, network of pyiqa",
-    "contrique": "checkpoint of the authors, ridge regression to CLIVE",
-}
-_NEEDS = {name: (name,) for name in SOURCES} | {"contrique": ("contrique", "contrique_clive")}
-
-
-IQA: dict[str, Callable[..., Tensor]] = {
+IQA: dict[str, Callable[[Tensor], Tensor]] = {  # images (N, 3, H, W) in [0, 1] to scores (N,)
     **{name: partial(natural.niqe, model=name) for name in natural.NIQES},
     **{name: partial(natural.brisque, model=name) for name in ("brisque", "brisque_opencv")},
     "maniqa": trained.maniqa,
@@ -24,10 +21,19 @@ IQA: dict[str, Callable[..., Tensor]] = {
 LOWER_IS_BETTER = {name: name.startswith(("niqe", "brisque")) for name in IQA}
 MINIMUM_SIDE = {name: 2 * natural.SMALL_BLOCKS.get(name, natural.BLOCK) for name in natural.NIQES}
 MINIMUM_SIDE |= {"brisque": natural.BRISQUE_SIDE, "brisque_opencv": natural.BRISQUE_SIDE, "maniqa": 1, "contrique": 2}
+SOURCES = natural.SOURCES | {
+    "maniqa": "trained on KonIQ-10k, network of pyiqa",
+    "contrique": "checkpoint of the authors, ridge regression to CLIVE",
+}
+_NEEDS = {name: (name,) for name in SOURCES} | {"contrique": ("contrique", "contrique_clive")}  # entries of `weights`
 
 
 def available(name: str) -> str | None:
-    """Why `name`, a key of `IQA`, cannot be computed on this machine as it is (None: it can); never downloads."""
+    """Say why a score cannot be computed on this machine as it is (None: it can); never downloads.
+
+    Raises:
+        ValueError: `name` is no key of `IQA`.
+    """
     _check_name(name)
     reasons = [reason for reason in [trained.package_missing()] if name == "maniqa" and reason]
     try:
@@ -38,7 +44,11 @@ def available(name: str) -> str | None:
 
 
 def describe(name: str) -> str:
-    """Which parameters stand behind `name`, a key of `IQA`."""
+    """Name the parameters behind a score: who fitted or trained them, and on what.
+
+    Raises:
+        ValueError: `name` is no key of `IQA`.
+    """
     _check_name(name)
     return f"{name}, {SOURCES[name] if name in SOURCES else natural.niqe_model(name).source}"
 

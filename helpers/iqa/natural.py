@@ -1,8 +1,4 @@
-"""Quality of one image without a reference: NIQE, BRISQUE, MANIQA, CONTRIQUE, and below which size each stops.
-
-A measure is called as `IQA[name](images)`. Which parameters it uses is part of its name: "niqe" has a pristine
-model that was fitted here, "niqe_official" the released one, and neither ever stands in for the other.
-"""
+"""No-reference quality by statistics of natural scenes: NIQE and BRISQUE, their features, fits and files."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -63,10 +59,10 @@ class BrisqueModel(NamedTuple):
 
 
 def niqe(images: Tensor, model: NiqeModel | str = "niqe") -> Tensor:
-    """NIQE: distance of the image's block statistics to those of pristine photographs; lower is better.
+    """Score images by NIQE: distance of their block statistics to those of pristine photographs; lower is better.
 
     Mittal, Soundararajan, Bovik, IEEE SPL 2013, Eq. 10; agrees with the released MATLAB code (utlive/niqe) given
-    its parameters. Their code also answers for a single block, whose covariance does not exist: here it does not.
+    its parameters. That code also scores a single block, which has no covariance; this function refuses.
 
     Args:
         images: in [0, 1], shape (N, 3, H, W), H and W at least two blocks (192); rounded to 8-bit levels.
@@ -95,11 +91,14 @@ def niqe(images: Tensor, model: NiqeModel | str = "niqe") -> Tensor:
 
 
 def niqe_features(images: Tensor, block: int = BLOCK) -> np.ndarray:
-    """Features (N, blocks, 36) of every whole block, 18 at full and 18 at half resolution; NaN without texture.
+    """Compute 36 features of every whole block, 18 at full and 18 at half resolution; NaN without texture.
 
     Args:
         images: in [0, 1], shape (N, 3, H, W), at least one block; rounded to 8-bit levels.
         block: side in pixels, even.
+
+    Returns:
+        Features, (N, blocks, 36), float64.
     """
     return _niqe_blocks(images, block)[0]
 
@@ -107,7 +106,7 @@ def niqe_features(images: Tensor, block: int = BLOCK) -> np.ndarray:
 def fit_niqe(
     images: Iterable[Tensor], *, block: int = BLOCK, sharpness: float = SHARPNESS, source: str = "fitted here"
 ) -> NiqeModel:
-    """Pristine model of NIQE: mean and covariance of the features of the sharp blocks of all images.
+    """Fit a pristine model of NIQE: mean and covariance of the features of the sharp blocks of all images.
 
     A block counts if its mean local deviation is above `sharpness` times the largest of its image, as in
     `estimatemodelparam.m` of the release.
@@ -139,7 +138,7 @@ def fit_niqe(
 
 
 def niqe_model(name: str = "niqe") -> NiqeModel:
-    """The pristine model of "niqe", "niqe_small", "niqe_tiny" (embedded, fitted by us) or "niqe_official".
+    """Load the pristine model of "niqe", "niqe_small", "niqe_tiny" (embedded, fitted by us) or "niqe_official".
 
     Raises:
         ValueError: unknown name; "niqe_official" is not here and cannot be fetched.
@@ -152,7 +151,7 @@ def niqe_model(name: str = "niqe") -> NiqeModel:
 
 
 def read_niqe(path: str | Path, source: str = "official parameters") -> NiqeModel:
-    """The released parameters: arrays mu_pris_param and cov_pris_param (BasicSR), or mu and cov; blocks of 96.
+    """Read released parameters: arrays mu_pris_param and cov_pris_param (BasicSR), or mu and cov; blocks of 96.
 
     Raises:
         ValueError: no such arrays.
@@ -195,7 +194,7 @@ def _niqe_blocks(images: Tensor, block: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def brisque(images: Tensor, model: BrisqueModel | str = "brisque", *, minimum_side: int = BRISQUE_SIDE) -> Tensor:
-    """BRISQUE: opinion score predicted from 36 statistics of the whole image; lower is better, about 0 to 100.
+    """Score images by BRISQUE: opinion predicted from 36 statistics; lower is better, about 0 to 100.
 
     Mittal, Moorthy, Bovik, IEEE TIP 2012; agrees with the released MATLAB code (utlive/BRISQUE) to six digits.
 
@@ -218,10 +217,13 @@ def brisque(images: Tensor, model: BrisqueModel | str = "brisque", *, minimum_si
 
 
 def brisque_features(images: Tensor) -> np.ndarray:
-    """Features (N, 36), 18 at full and 18 at half resolution, not yet scaled; NaN for flat images.
+    """Compute 36 features of an image, 18 at full and 18 at half resolution, not yet scaled; NaN for flat images.
 
     Args:
         images: in [0, 1], shape (N, 3, H, W), sides of at least 8; rounded to 8-bit levels.
+
+    Returns:
+        Features, (N, 36), float64.
     """
     _check(images, 8, "brisque", "the window")
     x, features = _grey(images), []
@@ -240,7 +242,7 @@ def brisque_features(images: Tensor) -> np.ndarray:
 
 
 def brisque_model(name: str = "brisque") -> BrisqueModel:
-    """The regressor of "brisque" (University of Texas) or "brisque_opencv" (trained anew for OpenCV).
+    """Load the regressor of "brisque" (University of Texas) or "brisque_opencv" (trained anew for OpenCV).
 
     Raises:
         ValueError: unknown name, or its file is not here.
@@ -251,7 +253,7 @@ def brisque_model(name: str = "brisque") -> BrisqueModel:
 
 
 def read_brisque(path: str | Path, source: str = "") -> BrisqueModel:
-    """A regressor: arrays sv, coef, range (36, 2), gamma, rho; or support_vectors, alpha, range_min, range_max.
+    """Read a regressor: arrays sv, coef, range (36, 2), gamma, rho; or support_vectors, alpha, range_min, range_max.
 
     From the released text files: `np.savez("brisque_svr.npz", **parse_libsvm(allmodel_text, allrange_text))`.
 
@@ -272,7 +274,7 @@ def read_brisque(path: str | Path, source: str = "") -> BrisqueModel:
 
 
 def parse_libsvm(model: str, ranges: str) -> dict[str, np.ndarray]:
-    """The arrays of LIBSVM's two text files: an epsilon-SVR with RBF kernel, and svm-scale's ranges of 36 features."""
+    """Parse LIBSVM's two text files, an epsilon-SVR with RBF kernel and the ranges of 36 features, into arrays."""
     head, _, body = model.partition("\nSV\n")
     facts = dict(line.split(maxsplit=1) for line in head.strip().splitlines())
     if facts.get("svm_type") != "epsilon_svr" or facts.get("kernel_type") != "rbf":

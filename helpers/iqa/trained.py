@@ -1,4 +1,4 @@
-"""No-reference quality by trained networks, MANIQA and CONTRIQUE: real loaders for files that are not ours to ship."""
+"""No-reference quality by trained networks, MANIQA and CONTRIQUE, whose third-party files are fetched, not shipped."""
 
 import codecs
 import pickle
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from helpers import weights
 from helpers.downscalers.filters import resize
@@ -17,17 +16,18 @@ from helpers.images import check_images
 
 
 def package_missing() -> str | None:
-    """Why MANIQA has no network here (None: it has)."""
+    """Say why there is no network for MANIQA on this machine (None: there is)."""
     if find_spec("pyiqa"):
         return None
     return "the package pyiqa is missing: pip install -e '.[iqa]' (its licence is non-commercial)"
 
 
 def maniqa(images: Tensor) -> Tensor:
-    """MANIQA trained on KonIQ-10k, network of the `pyiqa` package (extra `iqa`); higher is better, about 0 to 1.
+    """Score images by MANIQA, trained on KonIQ-10k; higher is better, about 0 to 1.
 
-    Yang et al., CVPRW 2022. 20 crops of 224 x 224 on a grid; images with a side up to 224 are first enlarged to
-    225, so that an LR image is judged after bilinear interpolation. Several seconds a crop on one CPU core.
+    Yang et al., CVPRW 2022; network of the `pyiqa` package (extra `iqa`). 20 crops of 224 x 224 on a grid; images with
+    a side up to 224 are first enlarged to 225, so that an LR image is judged after bilinear interpolation. A crop takes
+    several seconds on one CPU core.
 
     Args:
         images: in [0, 1], shape (N, 3, H, W).
@@ -48,9 +48,10 @@ def maniqa(images: Tensor) -> Tensor:
 
 
 def contrique(images: Tensor, regressor: str = "clive") -> Tensor:
-    """CONTRIQUE: ridge regression on contrastive features of the image and its half; higher is better.
+    """Score images by CONTRIQUE: ridge regression on features of the image and its half; higher is better.
 
-    Madhusudana et al., IEEE TIP 2022. ResNet-50 without ImageNet normalisation, average pools of L2 norm 1.
+    Madhusudana et al., IEEE TIP 2022. The features are average pools, of L2 norm 1, of a contrastively trained
+    ResNet-50; the images are not normalised as ImageNet's.
 
     Args:
         images: in [0, 1], shape (N, 3, H, W), sides of at least 2.
@@ -78,7 +79,7 @@ def contrique(images: Tensor, regressor: str = "clive") -> Tensor:
 
 
 def read_ridge(path: str | Path) -> tuple[np.ndarray, float]:
-    """Weights (4096,) and intercept of a pickled scikit-learn Ridge; of the pickle, only arrays are rebuilt.
+    """Read weights (4096,) and intercept of a pickled scikit-learn Ridge; nothing but arrays is unpickled.
 
     Raises:
         ValueError: the file asks for anything else, or holds no such regressor.
@@ -130,6 +131,8 @@ def _maniqa_network(path: Path) -> nn.Module:
 
 @lru_cache(maxsize=1)
 def _contrique_network(path: Path) -> nn.Module:
+    from torchvision import models  # slow to import
+
     with torch.device("meta"):
         network = nn.Sequential(*list(models.resnet50(weights=None).children())[:-2])
     state = weights.load_state(path)

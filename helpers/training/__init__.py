@@ -1,1 +1,1 @@
-"""How the embedded checkpoints were made: one loop, one export, one module a network."""
+"""How the embedded checkpoints were made: one loop and one export, a module for each network, and their cards."""

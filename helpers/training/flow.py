@@ -1,4 +1,4 @@
-"""Training of the embedded compact flow: photographs to patches, and a loop that can be stopped at any time."""
+"""Training of the embedded compact flow: pairs of photographs, patches of them, likelihood."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Pair = tuple[Tensor, Tensor]  # HR and LR levels of one photograph, uint8, (3, H
 
 
 def sample_patches(pairs: Sequence[Pair], batch: int, crop: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Random aligned crops, flipped and transposed; photographs are drawn in proportion to their area.
+    """Cut random aligned patches, flipped and transposed; photographs are drawn in proportion to their area.
 
     The LR crop is cut from the downscaled photograph: downscaling the HR crop would make other borders.
 
@@ -52,13 +52,13 @@ def sample_patches(pairs: Sequence[Pair], batch: int, crop: int, generator: torc
 def pairs_of(
     photograph: Tensor, scale: int, generator: torch.Generator, downscalers: Sequence[str] = ("bicubic",)
 ) -> list[Pair]:
-    """Training pairs of one photograph: whole and at half size, each on two pixel grids, by each downscaler.
+    """Make training pairs of one photograph: whole and at half size, each on two pixel grids, by each downscaler.
 
     The second grid starts a few pixels further down and right, so that the LR pixels fall differently; at half
     size the traces of the camera and of JPEG are gone.
 
     Args:
-        photograph: (1, 3, H, W) in [0, 1].
+        photograph: HR image in [0, 1], (1, 3, H, W).
         scale: s; the LR images are rounded to 8 bits.
         generator: draws the second grid.
         downscalers: keys of `DOWNSCALERS`; the shipped flows saw Pillow's bicubic alone, the "mixed" one several.
@@ -80,13 +80,19 @@ def pairs_of(
 
 
 def dequantize(hr: Tensor, width: float, generator: torch.Generator) -> Tensor:
-    """Add uniform noise of `width` around zero, drawn on the CPU."""
+    """Add uniform noise from -width / 2 to width / 2, drawn on the CPU, to images."""
     return hr + ((torch.rand(hr.shape, generator=generator) - 0.5) * width).to(hr)
 
 
 @torch.no_grad()
 def bits_per_dimension(network: CompactFlow, hr: Tensor, lr: Tensor, seed: int = 0) -> float:
-    """Mean negative log-likelihood of dequantized images, see `CompactFlow.encode` for the unit."""
+    """Compute the mean negative log-likelihood of dequantized images, in bits per dimension.
+
+    Args:
+        network: the flow.
+        hr, lr: in [0, 1], (N, 3, H, W) and (N, 3, H / s, W / s).
+        seed: of the noise.
+    """
     generator = torch.Generator().manual_seed(seed)
     values = [
         network.encode(dequantize(h, network.noise, generator), low)[1]
@@ -114,23 +120,20 @@ def train_flow(
     bfloat16: bool = True,
     progress: bool = True,
 ) -> CompactFlow:
-    """Train the mean image with L1, then the whole flow by maximum likelihood; resumes from `checkpoint`.
+    """Train the mean image with L1, then the whole flow by maximum likelihood; resume from `checkpoint`.
 
     Args:
         network: the flow, moved to its device by the caller.
         pairs: training photographs.
         validation: HR and LR crops never trained on, (N, 3, ., .) in [0, 1].
-        checkpoint: file of the resumable state, replaced atomically; its `.csv` neighbour holds the curve.
+        checkpoint, every, seconds, progress: file and pace of `loop.train`; it validates every so many iterations.
         mean_iterations: L1 iterations of encoder and mean image before the flow.
         iterations: iterations of the flow.
         batch, crop: patches and their HR side.
         peak, cooldown: see `learning_rate`; the encoder is trained along at 0.7 of the rate.
         decay: of the exponential moving average of the weights, which is what validation sees and is returned.
         seed: of patches and noise.
-        every: iterations between validations, each followed by a checkpoint.
-        seconds: stop (resumably) after this time.
         bfloat16: run convolutions of the nets in bfloat16; likelihood and 1x1 maps stay float32.
-        progress: show a bar.
 
     Returns:
         The averaged network with the lowest validation bits per dimension so far, in eval mode.

@@ -1,4 +1,4 @@
-"""Training of the embedded generator: a small StyleGAN on a few thousand faces, growing in size, stoppable at any time.
+"""Training of the embedded generator: a small StyleGAN on a few thousand faces, growing in size.
 
 The recipe: non-saturating loss with lazy R1 (Mescheder et al., ICML 2018; Karras et al., CVPR 2020), style mixing,
 an exponential moving average of the weights, and augmentations that both real and generated images pass before the
@@ -38,7 +38,7 @@ class Stage(NamedTuple):
 
 
 class Widths(NamedTuple):
-    """Sizes of both networks."""
+    """Sizes of the generator and the discriminator."""
 
     fmap_base: int = 1024
     fmap_max: int = 128
@@ -47,7 +47,7 @@ class Widths(NamedTuple):
 
 
 class Generator(nn.Module):
-    """Mapping and synthesis.
+    """Mapping and synthesis network.
 
     Args:
         resolution: side of the images.
@@ -63,7 +63,7 @@ class Generator(nn.Module):
         self.before = stylegan.Conv(half, 3, 1, gain=1.0) if fades else None
 
     def forward(self, latents: Tensor, cuts: Tensor, noise: list[Tensor], share: float = 1.0) -> Tensor:
-        """Images of pairs of latents.
+        """Draw images from pairs of latents.
 
         Args:
             latents: (N, 2, D).
@@ -102,7 +102,7 @@ def grow(network: nn.Module, larger: nn.Module, edge: str) -> nn.Module:
 
 
 def read_faces(paths: Iterable[str | Path], side: int) -> Tensor:
-    """Images of zip archives or folders, in the order of their names, reduced by Pillow's Lanczos to side x side.
+    """Read images of zip archives or folders, in the order of their names, reduced by Pillow's Lanczos to side x side.
 
     Args:
         paths: archives or folders of square images.
@@ -142,7 +142,7 @@ def _files(path: Path) -> Iterable[tuple[str, io.BytesIO | Path]]:
 
 
 def translate(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Each image moved by up to `share` of its side along both axes, black (zero) where nothing is left.
+    """Shift each image by up to `share` of its side along both axes; zero where nothing is left.
 
     Args:
         images: (N, C, H, W).
@@ -164,14 +164,14 @@ def translate(images: Tensor, share: float, generator: torch.Generator) -> Tenso
 def draw(
     network: Generator, count: int, generator: torch.Generator, *, mixing: float = 0.0, share: float = 1.0
 ) -> Tensor:
-    """Images of random latents and noise maps from a CPU generator.
+    """Draw images from random latents and noise maps.
 
     Args:
         network: the generator.
         count: number of images.
         generator: CPU generator.
         mixing: probability of taking the styles from two latents, the second from a random layer on.
-        share: of the last block.
+        share: of the last block, see `Generator`.
 
     Returns:
         (count, 3, R, R), nominally in [-1, 1].
@@ -187,7 +187,7 @@ def draw(
 
 @torch.no_grad()
 def samples(network: Generator, count: int, generator: torch.Generator, batch: int = 100) -> Tensor:
-    """`draw` without mixing, in [0, 1], (count, 3, R, R), on the CPU."""
+    """Draw images without mixing: (count, 3, R, R), in [0, 1], on the CPU."""
     parts = [draw(network, min(batch, count - at), generator) for at in range(0, count, batch)]
     return ((torch.cat(parts) + 1) / 2).clamp(0, 1).cpu()
 
@@ -215,15 +215,15 @@ def train_generator(
     bfloat16: bool = True,
     progress: bool = True,
 ) -> Generator:
-    """Train a generator; resumes from `checkpoint`.
+    """Train a generator of faces; resume from `checkpoint`.
 
     Args:
         faces: training images of the last stage's size, uint8, (N, 3, R, R).
-        held_out: others, on which the discriminator is watched: it has overfitted where it scores them low.
-        checkpoint: file of the resumable state, replaced atomically; its `.csv` neighbour holds the curve.
+        held_out: other faces, (M, 3, R, R); where the discriminator scores them low, it has overfitted.
+        checkpoint, every, seconds, progress: file and pace of `loop.train`; it validates every so many images.
         stages: sizes, from small to large, each twice the one before.
         widths: of the networks.
-        judge: samples in [0, 1], (2000, 3, R, R), to a number; lower is better. Without one the last state wins.
+        judge: scores samples in [0, 1], (2000, 3, R, R); lower is better. Without one the last state is the best.
         batch: images a step, a multiple of 4.
         peak: learning rate of Adam (0, 0.99) in both networks.
         cooldown: share of all images over which it falls linearly to a tenth.
@@ -233,11 +233,8 @@ def train_generator(
         shift: augmentation, the largest translation as a share of the side; flips are always on.
         lazy: steps between two R1 penalties, which count as many times.
         seed: of everything random.
-        every: images between checkpoints.
-        seconds: stop (resumably) after this time.
         device: where to train.
         bfloat16: convolutions in bfloat16, R1 always in float32.
-        progress: show a bar.
 
     Returns:
         The averaged generator with the lowest `judge` at the full size so far, or the last one before that, in eval
@@ -326,7 +323,8 @@ def train_generator(
         facts={"widths": tuple(widths), "batch": batch}, losses=("loss_d", "loss_g", "real", "fake"),
         seconds=seconds, progress=progress,
     )  # fmt: skip
-    result = Generator(pictures["side"] if best is None else sizes[-1], widths)
+    with torch.random.fork_rng(devices=[]):  # its first weights are thrown away
+        result = Generator(pictures["side"] if best is None else sizes[-1], widths)
     weights = state["average"].state_dict() if best is None else best
     result.load_state_dict({name: value for name, value in weights.items() if not name.startswith("before.")})
     return result.eval()
@@ -351,7 +349,7 @@ def start(resolution: int, widths: Widths, first_weights: torch.Generator, *, fa
 
 
 def penalty(critic: Discriminator, real: Tensor, share: float, weight: float) -> Tensor:
-    """R1: weight / 2 times the squared norm of the critic's gradient at real images, in float32."""
+    """Compute R1: weight / 2 times the squared norm of the critic's gradient at real images, in float32."""
     real = real.requires_grad_()
     slope = torch.autograd.grad(critic(real, share).sum(), real, create_graph=True)[0]
     return weight / 2 * slope.square().sum((1, 2, 3)).mean()
@@ -364,7 +362,7 @@ def tensors(network: Generator) -> dict[str, Tensor]:
 
 
 def _reduce(images: Tensor, side: int) -> Tensor:
-    """Means over squares of pixels, uint8."""
+    """Average squares of pixels down to `side`; uint8 to uint8."""
     factor = images.shape[-1] // side
     if factor == 1:
         return images
@@ -372,7 +370,7 @@ def _reduce(images: Tensor, side: int) -> Tensor:
 
 
 def _signed(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Levels to [-1, 1], every other image mirrored at random where a generator is given."""
+    """Map levels to [-1, 1]; mirror each image with probability 1/2 where a generator is given."""
     images = images.float() / 127.5 - 1
     if generator is None:
         return images

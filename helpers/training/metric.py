@@ -1,4 +1,4 @@
-"""Training of the embedded distance to the distances of its teacher, in a loop that can be stopped at any time."""
+"""Training of the embedded distance to follow LPIPS: first its features, then its distances; its losses."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from helpers.training.metric_data import N_VARIANTS
 def pairwise(
     taps: Sequence[Tensor], weights: Sequence[Tensor], size: int, corner: tuple[int, int] | None = None
 ) -> list[Tensor]:
-    """Distances of all pairs within each group at each position, tap by tap.
+    """Compute the distances of all pairs within each group at each position, tap by tap.
 
     |x/|x| - y/|y||^2 with weights, from inner products: a group of 12 has 66 pairs and only 12 feature maps.
 
@@ -47,7 +47,7 @@ def pairwise(
 
 
 def disagreement(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
-    """What is minimised: how far two networks are apart on all pairs of each group.
+    """Compute the losses of the second part: how far two networks are apart on all pairs of each group.
 
     Args:
         student, teacher: maps of `pairwise`.
@@ -89,7 +89,7 @@ def _out_of_order(ours: Tensor, theirs: Tensor) -> Tensor:
 
 
 def lpips_teacher(device: str | torch.device = "cpu") -> nn.Module:
-    """LPIPS v0.1 with the AlexNet trunk, `distortions.lpips` as a network.
+    """Load the network of `distortions.lpips`: LPIPS v0.1 with the AlexNet trunk.
 
     Raises:
         ValueError: the trunk is missing, see `distortions.available`.
@@ -98,17 +98,17 @@ def lpips_teacher(device: str | torch.device = "cpu") -> nn.Module:
 
 
 def lpips_activations(network: nn.Module, images: Tensor) -> list[Tensor]:
-    """The taps of LPIPS before they are normalised, as `CompactLPIPS.activations` has its own."""
+    """Compute the taps of LPIPS before they are normalised, those of `CompactLPIPS.activations`."""
     return list(network.net(network.scaling_layer(2 * images - 1)))
 
 
 def lpips_weights(network: nn.Module) -> list[Tensor]:
-    """The heads w_c of LPIPS."""
+    """Return the weights w_c of each tap of LPIPS, (C,)."""
     return [head.model[-1].weight.flatten() for head in network.lins]
 
 
 def _regression(ours: list[Tensor], theirs: list[Tensor], corner: tuple[int, int]) -> Tensor:
-    """Squared difference of the features of two networks as a share of the second's square; sum over taps.
+    """Squared difference of two networks' features as a share of the second's square; sum over taps.
 
     A group's distances are few numbers a position, its features are many: this is what teaches.
     """
@@ -167,7 +167,7 @@ def _fold(network: CompactLPIPS, norms: nn.ModuleList) -> None:
 
 
 def _start_heads(network: CompactLPIPS, weights: Sequence[Tensor]) -> None:
-    """The teacher's weights w_c, which the training goes on from; the inverse of softplus."""
+    """Set the heads to the teacher's weights w_c, by the inverse of softplus."""
     for head, weight in zip(network.heads, weights, strict=True):
         if head.shape != weight.shape:
             raise ValueError(f"features: expected {len(weight)} channels of a tap, got {len(head)}")
@@ -175,7 +175,7 @@ def _start_heads(network: CompactLPIPS, weights: Sequence[Tensor]) -> None:
 
 
 def turn(images: Tensor, number: int) -> Tensor:
-    """One of the eight flips and transpositions of a square, `number` from 0 to 7."""
+    """Flip or transpose square images, (..., S, S), in one of eight ways: `number` from 0 to 7."""
     images = images.transpose(-1, -2) if number & 1 else images
     return images.flip([d for d, bit in ((-2, 2), (-1, 4)) if number & bit])
 
@@ -201,7 +201,7 @@ def train_metric(
     bfloat16: bool = True,
     progress: bool = True,
 ) -> CompactLPIPS:
-    """Train the network to the teacher's features, then to its distances; resumes from `checkpoint`.
+    """Train a network to the teacher's features, then to its distances; resume from `checkpoint`.
 
     The first part looks at single images and has a batch norm after each convolution, which is then folded into it.
     The second looks at all pairs of a group, see `disagreement`, and keeps the loss of the features.
@@ -211,7 +211,7 @@ def train_metric(
         teacher: LPIPS, `lpips_teacher(device)`.
         data: arrays of `metric_data.make_groups`, drawn from in proportion to their pixels.
         validation: the same of photographs never trained on.
-        checkpoint: file of the resumable state, replaced atomically; its `.csv` neighbour holds the curve.
+        checkpoint, every, seconds, progress: file and pace of `loop.train`; it validates every so many steps.
         feature_iterations, iterations: steps of the two parts.
         pixels: of the patches of a step; it has pixels / side^2 groups.
         size: images of a group that a step looks at, the patch among them; the first part takes as many images.
@@ -220,10 +220,7 @@ def train_metric(
         decay: of the exponential moving average of the weights in the second part, which is what validation sees then
             and is returned.
         seed: of all choices.
-        every: steps between validations, each followed by a checkpoint.
-        seconds: stop (resumably) after this time.
         bfloat16: run convolutions in bfloat16; distances stay float32.
-        progress: show a bar.
 
     Returns:
         The averaged network with the lowest validation loss of the second part so far, or the network as the first part
@@ -311,7 +308,7 @@ def train_metric(
 
 
 def _levels(array: np.ndarray, count: int, size: int, generator: torch.Generator, *, whole: bool) -> Tensor:
-    """Images of one array of groups, (count, size, 3, S, S): whole groups, or each image from a group of its own."""
+    """Draw images of one array of groups, (count, size, 3, S, S): of one group each, or all from different ones."""
     if whole:
         chosen = torch.randint(len(array), (count,), generator=generator).tolist()
         own = [[0, *(1 + torch.randperm(N_VARIANTS, generator=generator)[: size - 1])] for _ in chosen]
@@ -331,7 +328,7 @@ def fit_heads(
     steps: int = 400,
     rate: float = 0.02,
 ) -> dict[str, float]:
-    """Fit the weights w_c once more to all pairs of a patch and a variant, with the features as they are.
+    """Fit the weights w_c once more to all pairs of a patch and a variant; the features stay.
 
     D is linear in w_c, so all groups fit into one batch, which the training never sees. The fit is kept where it
     lowers the same loss (of D and of the gaps within a group) on the held-out photographs.

@@ -1,4 +1,4 @@
-"""How far one distance is from another: pairs at fixed levels, rank agreement, published scores."""
+"""Agreement of the embedded distance with LPIPS: pairs at fixed levels, rank correlation, published scores."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -28,7 +28,7 @@ TEST_LEVELS = (  # otsu was never trained on
 
 @torch.no_grad()
 def fixed_variants(image: Tensor, seed: int, name: str, flow: Callable[..., Callable]) -> dict[tuple[str, str], Tensor]:
-    """Variants at fixed levels, by which the agreement is measured: the same for every image.
+    """Make the variants of an image on which agreement is measured: the same kinds and levels for every image.
 
     Args:
         image: HR image in [0, 1], (1, 3, H, W), sides multiples of 4.
@@ -56,15 +56,15 @@ def fixed_variants(image: Tensor, seed: int, name: str, flow: Callable[..., Call
 def compare(
     images: Sequence[tuple[str, Tensor]], metrics: Sequence[str], *, seed: int = 0
 ) -> list[dict[str, str | float]]:
-    """Distances of each image to its `fixed_variants`.
+    """Compute distances of each image to its `fixed_variants`.
 
     Args:
         images: names and HR images, (1, 3, H, W).
-        metrics: names as `distortions.against`.
+        metrics: names in `distortions.DISTORTIONS`.
         seed: of the draws.
 
     Returns:
-        One dict per pair: image, kind, variant, and each metric's distance.
+        A dict per pair: image, kind, variant, and each metric's distance.
     """
     flow, rows = lru_cache(None)(upscalers.embedded_flow), []
     for name, image in images:
@@ -77,7 +77,7 @@ def compare(
 
 
 def agreement(table: pd.DataFrame, ours: str = "lpips_embedded", target: str = "lpips") -> dict[str, float]:
-    """How well one metric follows another.
+    """Measure how well one metric follows another.
 
     Args:
         table: a row per pair with columns image, `ours` and `target`.
@@ -96,21 +96,21 @@ def agreement(table: pd.DataFrame, ours: str = "lpips_embedded", target: str = "
 
 
 def by_kind(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """`agreement` of all pairs of `compare`, of each kind, and of what the training never saw."""
+    """Compute `agreement` over all pairs of `compare`, over each kind, and over what the training never saw."""
     kinds = dict(list(table.groupby("kind", sort=False)))
     unseen = {f"never seen: {name}": table[table.variant.str.match(name)] for name in ("l0", "otsu")}
     return {name: agreement(some) for name, some in ({"all": table} | kinds | unseen).items()}
 
 
 def crop_middle(image: Tensor, side: int) -> Tensor:
-    """The square in the middle of an image, (1, 3, H, W), of `side` pixels or as large as the image allows."""
+    """Crop the middle of an image, (1, 3, H, W), to `side` pixels each way, or as many as it has."""
     side = min(side, *image.shape[-2:])
     top, left = ((length - side) // 2 for length in image.shape[-2:])
     return image[..., top : top + side, left : left + side]
 
 
 def calibrate(folder: str | Path, metrics: Sequence[str] = CALIBRATED) -> list[dict[str, str | float | None]]:
-    """Distances of image pairs beside published ones.
+    """Compute distances of image pairs, beside published ones.
 
     Args:
         folder: `<pair>_ref.png` and `<pair>_dist.png`, and `reference_scores.csv` with the columns metric, source and
