@@ -16,8 +16,7 @@ from helpers.iqa import kid
 from helpers.networks.compact_flow import CompactFlow
 from helpers.runtime import seeded
 from helpers.training.flow import dequantize
-from helpers.upscalers import pulse
-from helpers.upscalers import draw_latents
+from helpers.upscalers import draw_latents, pulse
 
 
 @torch.no_grad()
