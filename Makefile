@@ -41,7 +41,7 @@ figures: $(STAMP)  ## redraw the figures of every notebook from the published ro
 	$(BIN)/python -m tools.execute_notebooks --figures $(NOTEBOOKS)
 
 dryrun: $(STAMP)  ## what this machine lacks for the paper's setting of each notebook, and where to get it
-	$(BIN)/python -m helpers.paper.profiles
+	$(BIN)/python -m helpers.paper --dry-run
 
 paper: $(STAMP)  ## run the paper's setting of notebooks 03, 06, 08 on what is here; PARAMETERS='-p n_images 100'
 	$(BIN)/python -m helpers.paper $(PARAMETERS)

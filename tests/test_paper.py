@@ -60,6 +60,23 @@ def test_the_command_itself_ends_with_2_as_well(tmp_path):
     assert done.returncode == 2 and "08_ablations: skipped" in done.stdout and "06_real" not in done.stdout
 
 
+def test_a_dry_run_lists_every_notebook_and_runs_none(monkeypatch, here, capsys):
+    here(())
+    monkeypatch.setattr(paper, "run", None)
+    assert paper.main(["--dry-run"]) == 2
+    first, *lines = capsys.readouterr().out.splitlines()
+    numbers = [path.stem[:2] for path in sorted((profiles.NOTEBOOKS / "paper").glob("*.yaml"))]
+    assert f"of notebooks {', '.join(numbers)} needs" in first
+    assert any(line.startswith("  missing") and line.endswith("SRFlow_CelebA_8X.pth") for line in lines)
+    assert any("is missing: put it into" in " ".join(pair) for pair in zip(lines, lines[1:], strict=False))
+    assert not any("skipped" in line for line in lines)
+
+
+def test_a_dry_run_ends_with_0_where_nothing_is_missing(monkeypatch):
+    monkeypatch.setattr(profiles, "pieces", lambda values: [profiles.Piece("a.pth", "")])
+    assert paper.main(["--dry-run", "04_srflow"]) == 0
+
+
 # ---- what is left out
 
 

@@ -1,4 +1,4 @@
-"""The hours of `make paper`: the notebooks' own experiments, draws that have no row, and what a draw costs."""
+"""The hours of `make paper`: draws that have no row, and what a draw costs."""
 
 from pathlib import Path
 
@@ -6,21 +6,9 @@ import pytest
 import torch
 
 from helpers import results, runs
-from helpers.paper import hours, profiles
+from helpers.paper import hours, notebooks, profiles
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.mark.parametrize("notebook", hours.NOTEBOOKS)
-def test_the_experiments_are_those_of_the_notebook(notebook):
-    """Held against the rows that the notebook made with its defaults: each of them, and no other."""
-    published = ROOT / "data" / "results" / f"{notebook}.csv.gz"
-    wanted = hours.experiments(notebook, profiles.defaults(notebook) | {"distortion": "1-ms_ssim"})
-    rows = results.read(published, mixed=tuple(results.ONE_OF))
-    keys = {key for each in wanted for key in runs.keys(each)}
-    assert len(keys) == len(rows) and not results.missing(keys, rows)
-    left, total = map(sum, zip(*hours.draws_left(wanted, published), strict=True))
-    assert (left, total) == (0, (rows.distortion == "1-ms_ssim").sum())
 
 
 def test_hours_grow_with_images_and_shrink_with_rows(tmp_path, monkeypatch):
@@ -36,7 +24,7 @@ def test_hours_grow_with_images_and_shrink_with_rows(tmp_path, monkeypatch):
     rows = results.read(ROOT / "data" / "results" / "08_ablations.csv.gz", mixed=tuple(results.ONE_OF))
     rows = rows[(rows.upscaler == "embedded_flow") & (rows.heat == 1.0) & (rows.scale == 4) & (rows["sample"] < 2)]
     three = rows[rows.image.isin(rows.image.unique()[:3]) & (rows.downscaler == "nearest")]
-    twenty = set(hours.experiments("08_ablations", values | {"n_images": 20})[0].images)
+    twenty = set(notebooks.experiments("08_ablations", values | {"n_images": 20})[0].images)
     for some, left in ((three, 200 - 2 * len(set(three.image) & twenty)), (rows.drop(three.index), 0)):
         results.append(some.drop(columns="checksum").to_dict("records"), tmp_path)
         assert f"{left} of 200 draws left" in line(20)

@@ -1,9 +1,10 @@
-"""The paper's setting of notebooks 03, 06 and 08, run on what this machine has.
+"""Run the paper's setting of notebooks 03, 06 and 08 on what this machine has.
 
 `python -m helpers.paper` (`make paper`) lists what the paper's profiles need and what of it is missing, measures for
 ten seconds how fast this machine draws, says how many hours are left, and runs the notebooks. A part whose files are
 missing is left out by name, and nothing ever stands in for it; a notebook without an essential file is skipped. All
-that it makes lies in `results/paper/`. Stop it any time, the next call goes on.
+that it makes lies in `results/paper/`. Stop it any time, the next call goes on. With --dry-run (`make dryrun`) it ends
+after the list, which is then that of every notebook with a profile.
 """
 
 import argparse
@@ -19,14 +20,16 @@ import yaml
 
 from helpers.notebook import check
 from helpers.paper import profiles
-from helpers.paper.hours import NOTEBOOKS, estimate
+from helpers.paper.hours import estimate
 from helpers.paper.profiles import Piece
 
+NOTEBOOKS = ("03_synthetic_degradations", "06_real_downscalers", "08_ablations")
 LISTED = ("05_pulse",)  # only its files are: a search is about a hundred times slower than a flow
 OUT = Path(__file__).parents[2] / "results" / "paper"
 WHOLE, PART, SKIPPED, FAILED = "ran in full", "ran in part", "skipped", "failed"
 CODES = """It ends with 0: each notebook ran in full; 1: a notebook failed; 2: none could run, or the call was wrong;
-3: some ran, but a part or a whole notebook was left out, the list says which; 130: stopped by Ctrl-C."""
+3: some ran, but a part or a whole notebook was left out, the list says which; 130: stopped by Ctrl-C. With --dry-run
+0: nothing is missing; 2: something is."""
 
 
 class Part(NamedTuple):
@@ -97,7 +100,7 @@ def preflight(needs: dict[str, list[Piece]]) -> str:
         needs: notebook -> what it needs, as `profiles.pieces`.
     """
     lines = [f"What the paper's setting of notebooks {', '.join(each[:2] for each in needs)} needs"]
-    lines[0] += "".join(f"; {each[:2]} is not run here" for each in needs if each in LISTED)
+    lines[0] += "".join(f"; {each[:2]} is not run here" for each in needs if each not in NOTEBOOKS)
     pieces = _unique([piece for own in needs.values() for piece in own])
     for piece in pieces:
         wanted = (each[:2] if piece.name in {one.name for one in own} else "  " for each, own in needs.items())
@@ -149,18 +152,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters",
         help="another value, as YAML, where a notebook has it: -p n_images 100; folders as seen from notebooks/",
     )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="say what is missing for every notebook, run nothing")
     options = parser.parse_args(arguments)
-    notebooks = options.notebooks or list(NOTEBOOKS)
-    if unknown := set(notebooks) - set(NOTEBOOKS):
-        parser.error(f"expected notebooks of {', '.join(NOTEBOOKS)}, got {', '.join(sorted(unknown))}")
+    possible = profiles.with_profile() if options.dry_run else list(NOTEBOOKS)
+    notebooks = options.notebooks or possible
+    if unknown := set(notebooks) - set(possible):
+        parser.error(f"expected notebooks of {', '.join(possible)}, got {', '.join(sorted(unknown))}")
     given = {name: yaml.safe_load(value) for name, value in options.parameters}
     known = sorted(set().union(*map(profiles.defaults, notebooks)))
     if unknown := set(given) - set(known):
         parser.error(f"-p: expected parameters among {', '.join(known)}; got {', '.join(sorted(unknown))}")
     try:
         asked = {notebook: settings(notebook, given) for notebook in notebooks}
-        parts = {notebook: narrow(values) for notebook, values in asked.items()}
         needs = {notebook: profiles.pieces(values) for notebook, values in asked.items()}
+        if options.dry_run:
+            _say([preflight(needs)])
+            return 2 if any(piece.missing for own in needs.values() for piece in own) else 0
+        parts = {notebook: narrow(values) for notebook, values in asked.items()}
         if not options.notebooks:
             needs |= {notebook: profiles.pieces(settings(notebook, given)) for notebook in LISTED}
         lines = [preflight(dict(sorted(needs.items()))), ""]

@@ -1,4 +1,4 @@
-"""How long the paper's setting takes here: experiments of notebooks 03, 06 and 08, draws without rows, seconds each."""
+"""Estimate how long the paper's setting takes here: count the draws that have no row, time one of each kind."""
 
 import math
 import time
@@ -10,110 +10,11 @@ from pathlib import Path
 
 import torch
 
-from helpers import datasets, degradations, distortions, results, runs, upscalers
-from helpers.paper import profiles
+from helpers import datasets, distortions, results, runs, upscalers
+from helpers.paper import notebooks, profiles
 from helpers.runtime import pick_device, seeded
 
-NOTEBOOKS = ("03_synthetic_degradations", "06_real_downscalers", "08_ablations")
 SECONDS = 10  # of calibration
-
-
-def experiments(notebook: str, values: dict) -> list[runs.Experiment]:
-    """What a notebook will compute, as its own cell of experiments says it; images are only named, none is read.
-
-    Args:
-        notebook: one of `NOTEBOOKS`.
-        values: all its parameters.
-
-    Raises:
-        ValueError: a folder of images cannot be used, or as `runs.Experiment`.
-    """
-    return EXPERIMENTS[notebook](values, partial(_experiment, values))
-
-
-def _experiment(values: dict, more: list[str], *, further: tuple[str, str] | None = None, **how) -> runs.Experiment:
-    """An experiment on the notebook's images, or on a further set (name, folder), which may be smaller."""
-    name, given = further or ("", values["dataset"])
-    source = given if given in profiles.BUILT_IN else str(profiles.NOTEBOOKS / given)
-    most = min(values["n_images"], len(datasets.names(source))) if further else values["n_images"]
-    auto = "lpips" if distortions.available("lpips") is None else "1-ms_ssim"  # as the notebooks choose
-    first = auto if values["distortion"] == "auto" else values["distortion"]
-    own = {name: values[name] for name in ("seed", "device", "size")}
-    own |= {
-        "images": datasets.names(source, most, size=values["size"]),
-        "distortion": list(dict.fromkeys([first, *more])),
-    }
-    return runs.Experiment(dataset=(name, source) if further else source, **own | how)
-
-
-def _degradations(values: dict, run: Callable) -> list[runs.Experiment]:
-    """Notebook 03."""
-    kinds = [
-        *(("blur", values["blur"], values["faint_blur"]), ("blur_full", values["blur"], [])),
-        ("noise", values["noise"], values["faint_noise"]),
-        ("contrast", values["contrast_up"], values["faint_contrast_up"]),
-        ("contrast", values["contrast_down"], values["faint_contrast_down"]),
-        *(("otsu", values["otsu"], values["faint_otsu"]), ("jpeg", values["jpeg"], values["faint_jpeg"])),
-    ]
-    kinds = [kind for kind in kinds if kind[1]]
-    paper = {"blur": [1, 2, 4], "noise": [0.05, 0.1, 0.2], "otsu": [15, 10, 5]}
-    paper["contrast"] = [1.5, 2, 2.5, 0.75, 0.5, 0.25]
-    levels = [(kind, level) for kind, own, _ in kinds for level in own]
-    faint = [(kind, level) for kind, _, own in kinds for level in own]
-    mixes = [("mixed", stage) for stage in (1, 2, 3)] + [("bsrgan", setting) for setting in degradations.BSRGAN]
-    early = [cell for cell in levels if cell[1] in paper.get(cell[0], ())]
-    every = list(dict.fromkeys([("", None), *levels, *faint, *mixes]))
-    a_run = partial(run, values["also"])
-    bicubic = partial(a_run, downscalers=["bicubic"], scale=values["scale"])
-    flow = {"upscaler": values["upscaler"], "heat": values["heat"], "n_samples": values["n_samples"]}
-    still = flow | {"heat": 0.0, "n_samples": 1}
-    plain = still | {"upscaler": values["control"]}
-    of_factor = zip(values["factors"], values["upscaler_of_factor"], values["heat_of_factor"], strict=True)
-    at_factors = [(s, own) for s, u, h in of_factor for own in (flow | {"upscaler": u, "heat": h}, plain)]
-    three = [("", None), ("blur", 2.0), ("noise", 0.1)]
-    return [
-        *(bicubic(degradations=every, **each) for each in (flow, plain)),
-        bicubic(degradations=[cell for cell in levels if cell[0] != "blur_full"], **still),
-        *(a_run(downscalers=values["downscalers"], scale=values["scale"], **each) for each in (flow, still, plain)),
-        *(bicubic(degradations=early, where="before", **each | {"n_samples": 1}) for each in (flow, plain)),
-        *(a_run(downscalers=["bicubic"], scale=s, degradations=three, **own) for s, own in at_factors),
-        *(bicubic(seed=other, **flow) for other in values["other_seeds"]),
-    ]
-
-
-def _downscalers(values: dict, run: Callable) -> list[runs.Experiment]:
-    """Notebook 06."""
-    metrics = ["mse", "mse_of_mean", "lr_mse", "consistency_mse"]
-
-    def at(scale: int, methods: Sequence, **which) -> runs.Experiment:
-        upscaler, heat = values["upscaler_at"].get(str(scale), (values["upscaler"], values["heat"]))
-        how = {"upscaler": upscaler, "heat": heat, "n_samples": values["n_samples"]}
-        return run(metrics, downscalers=methods, scale=scale, **how, **which)
-
-    own, scale = values["downscalers"], values["scale"]
-    ready = [(name, "folder: made by the notebook") for name in ("unknown", "bicubic_shifted")]
-    return [
-        *(at(each, own) for each in values["scales"]),
-        at(scale, [*ready, "l0_smooth"]),
-        *(at(scale, own, further=(name, folder)) for name, folder in values["sets"].items()),
-        *(at(scale, [*own, ("camera", lr)], further=(name, hr)) for name, (hr, lr) in values["camera"].items()),
-    ]
-
-
-def _ablations(values: dict, run: Callable) -> list[runs.Experiment]:
-    """Notebook 08."""
-    damaged = [tuple(pair) for pair in values["degradations"]]
-    reference = values["upscaler"], values["heat"], values["scale"], values["n_samples"]
-    others = [(*other, values["n_samples_other"]) for other in values["other_upscalers"]]
-    found = []
-    for upscaler, heat, scale, n_samples in [reference, *others]:
-        how = {"upscaler": upscaler, "heat": heat, "scale": scale, "n_samples": n_samples}
-        found.append(run(values["more_distortions"], downscalers=values["downscalers"], **how))
-        found += [replace(found[-1], downscalers=["bicubic"], degradations=damaged)] if damaged else []
-    return found
-
-
-EXPERIMENTS = dict(zip(NOTEBOOKS, (_degradations, _downscalers, _ablations), strict=True))
 
 
 def draws_left(wanted: Sequence[runs.Experiment], rows_dir: str | Path) -> list[tuple[int, int]]:
@@ -123,7 +24,7 @@ def draws_left(wanted: Sequence[runs.Experiment], rows_dir: str | Path) -> list[
     in seconds. A draw is there if it has a row of the first metric; images that were set aside count as left.
 
     Args:
-        wanted: as `experiments` returns them.
+        wanted: as `notebooks.experiments` returns them.
         rows_dir: folder of rows, perhaps not there yet.
     """
     images, keys = {}, []
@@ -153,7 +54,7 @@ def calibrate(wanted: Sequence[runs.Experiment], seconds: float) -> tuple[list[f
     it is taken in proportion to pixels. Loading weights and the first call of each size are not counted.
 
     Args:
-        wanted: as `experiments` returns them; all on one device.
+        wanted: as `notebooks.experiments` returns them; all on one device.
         seconds: about, for all of them together.
 
     Returns:
@@ -241,13 +142,14 @@ def estimate(chosen: dict[str, dict]) -> list[str]:
     """
     counts, todo = {}, []
     for notebook, values in chosen.items():
-        wanted = experiments(notebook, values)
+        wanted = notebooks.experiments(notebook, values)
         counts[notebook] = draws_left(wanted, profiles.NOTEBOOKS / values["results_dir"])
         todo += [(notebook, each, left) for each, (left, _) in zip(wanted, counts[notebook], strict=True) if left]
     seconds, side, threads = defaultdict(float), 0, torch.get_num_threads()
     if todo:
         torch.set_num_threads(1 if any(values["workers"] for values in chosen.values()) else threads)  # as workers do
-        costs, side = calibrate([each for _, each, _ in todo], SECONDS)
+        with notebooks.inside():
+            costs, side = calibrate([each for _, each, _ in todo], SECONDS)
         torch.set_num_threads(threads)
         for (notebook, _, left), cost in zip(todo, costs, strict=True):
             seconds[notebook] += left * cost

@@ -1,7 +1,7 @@
-"""The paper's setting of each notebook: a file of papermill parameters, and what this machine lacks for it.
+"""Read the paper's setting of each notebook, `notebooks/paper/*.yaml`, and say what this machine lacks for it.
 
-`python -m helpers.paper.profiles` (`make dryrun`) reads `notebooks/paper/*.yaml`, computes nothing, and says for each
-notebook which weights, images and labels are missing and where they come from. `helpers.paper` runs what can be run.
+A setting is a file of papermill parameters. Weights come from the records of the upscalers, images and labels from the
+folders that parameters name; nothing is downloaded.
 """
 
 import ast
@@ -37,11 +37,22 @@ class Piece(NamedTuple):
     missing: str
 
 
+def code(notebook: str) -> list[tuple[list[str], str]]:
+    """The tags and the source of each code cell of a notebook."""
+    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = [cell for cell in cells if cell["cell_type"] == "code"]
+    return [(cell["metadata"].get("tags", []), "".join(cell["source"])) for cell in cells]
+
+
 def defaults(notebook: str) -> dict:
     """The parameters of a notebook as its own cell sets them; the cell holds literals alone, one a line."""
-    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
-    source = next("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    source = next(source for tags, source in code(notebook) if "parameters" in tags)
     return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(source).body}
+
+
+def with_profile() -> list[str]:
+    """The stems of the notebooks that have a paper's setting."""
+    return sorted(path.stem for path in (NOTEBOOKS / "paper").glob("*.yaml"))
 
 
 def read_profile(notebook: str) -> dict:
@@ -55,7 +66,7 @@ def read_profile(notebook: str) -> dict:
     """
     path = NOTEBOOKS / "paper" / f"{notebook}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(each.stem for each in path.parent.glob("*.yaml"))) or "none"
+        known = ", ".join(with_profile()) or "none"
         raise ValueError(f"expected a notebook with a profile ({known}), got {notebook!r}")
     profile = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(profile, dict):
@@ -160,22 +171,3 @@ def check_checkout() -> None:
     if not NOTEBOOKS.is_dir():
         sys.stderr.write(f"helpers.paper needs the notebooks of a checkout, found none at {NOTEBOOKS}\n")
         sys.exit(2)
-
-
-def main(notebooks: list[str]) -> int:
-    """Write what is missing for each notebook (all with a profile if none is named); 2 if anything is, else 0."""
-    check_checkout()
-    notebooks = notebooks or sorted(path.stem for path in (NOTEBOOKS / "paper").glob("*.yaml"))
-    ready = True
-    for notebook in notebooks:
-        missing = lacking(parameters(notebook))
-        ready &= not missing
-        sys.stdout.write(f"{notebook}: {'ready' if not missing else f'{len(missing)} missing'}\n")
-        sys.stdout.writelines(f"  - {line}\n" for line in missing)
-        command = f"papermill {notebook}.ipynb out.ipynb -f paper/{notebook}.yaml"
-        sys.stdout.write(f"  in notebooks/: {command}\n")
-    return 0 if ready else 2
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
