@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
+@cache
 def imports(path: Path) -> list[tuple[str, str]]:
     """(module below `helpers`, name taken from it or "") of every import of the file, those in functions too."""
     found = []
@@ -66,6 +68,7 @@ def imports(path: Path) -> list[tuple[str, str]]:
     return [(module, name) for module, name in found if module]
 
 
+@cache
 def graph() -> dict[str, set[str]]:
     return {name: {module for module, _ in imports(path)} - {name} for name, path in MODULES.items()}
 
