@@ -152,11 +152,11 @@ def fakes_fixture(monkeypatch, tmp_path):
     cell._loaded.cache_clear()
 
 
-def write_images(folder, n, black=()):
+def write_images(folder, n, black=(), side=16):
     """n noise images 00, 01, ... of 16 x 16 pixels, some of them black instead."""
     folder.mkdir()
     for i in range(n):
-        levels = torch.randint(256, (16, 16, 3), generator=seeded("picture", i), dtype=torch.uint8)
+        levels = torch.randint(256, (side, side, 3), generator=seeded("picture", i), dtype=torch.uint8)
         Image.fromarray((levels * (i not in black)).numpy()).save(folder / f"{i:02d}.png")
     return str(folder)
 
@@ -177,6 +177,11 @@ def published(rows_dir):
 
 def run(*args, **options):
     return driver.run(*args, progress=False, **options)
+
+
+@pytest.fixture(name="images")
+def images_fixture(tmp_path):
+    return write_images(tmp_path / "images", 4)
 
 
 class Fakes(WorkerPlugin):

@@ -5,6 +5,7 @@ import random
 import re
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from dataclasses import replace
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSI
 def drive(one, rows_dir, folder, n_workers, limit):
     """A whole run; how it ended stands in a text file beside the rows."""
     os.setpgrp()
+    tempfile.tempdir = folder  # a driver that is killed leaves its scratch folder
     register(folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background may have inherited "ignore"
     if limit:

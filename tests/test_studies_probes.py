@@ -7,6 +7,7 @@ import torch
 
 from helpers import runs, upscalers
 from helpers.datasets import sources
+from helpers.networks import srflow
 from helpers.networks.compact_flow import CompactFlow
 from helpers.networks.srflow import SRFlow
 from helpers.runtime import seeded
@@ -139,16 +140,19 @@ def test_likelihood_rows_are_resumed_and_equal_a_direct_call(tmp_path):
     assert (tmp_path / "local.csv").read_text() == after
 
 
-def test_degraded_pairs_repeat_the_noise_of_the_runs():
-    experiment = runs.Experiment(
-        dataset="library", images=[sources.names("library", 1, size=64)[0]], downscalers=["bicubic"], scale=4,
-        upscaler="embedded_flow", device="cpu", size=64,
-    )  # fmt: skip
-    image = experiment.images[0]
-    clean, noisy = (runs.pair(experiment, image, "bicubic", *how)[1] for how in ((), ("noise", 0.1)))
-    assert noisy.shape == clean.shape == (1, 3, 16, 16)
-    assert (noisy - clean).std() == pytest.approx(0.1, rel=0.2)
-    assert torch.equal(noisy, runs.pair(experiment, image, "bicubic", "noise", 0.1)[1])
+def test_an_odd_lr_side_is_padded_for_srflow_and_cropped_for_nobody(network):
+    """The condition is the LR image that a score sees, which `runs.pair` crops to s and not to 2 s."""
+    hr = torch.rand(1, 3, 52, 44, generator=seeded(0))
+    lr = torch.nn.functional.avg_pool2d(hr, 4)  # 13 x 11
+    latents, bits = probes.encode(network, hr, lr, seeded(1))
+    sides = (56, 48) if isinstance(network, SRFlow) else (52, 44)
+    assert sum(z[0].numel() for z in latents) == 3 * sides[0] * sides[1] and bits.isfinite().all()
+    if isinstance(network, SRFlow):
+        lr, hr = srflow.pad_to_multiple(lr), srflow.pad_to_multiple(hr, 8)
+        assert (hr[..., 52:, :] == hr[..., 47:51, :].flip(2)).all()  # the edge itself is not repeated
+        assert bits.item() == probes.encode(network, hr, lr, seeded(1)).bits.item()
+    assert probes.decode_trace(network, lr, [seeded(0)]).iloc[-1].level == 0
+    assert probes.extremes(network, {"odd": lr[..., :11]}, [1.0], (0,)).finite.all()
 
 
 def test_what_is_no_flow_is_refused():

@@ -41,18 +41,17 @@ def local(n_workers: int) -> Iterator["Client | None"]:
     import dask
     from distributed import Client, LocalCluster
 
-    settings = {"distributed.scheduler.allowed-failures": DEATHS - 1}
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ida-rd-", ignore_cleanup_errors=True))
+        settings = {"distributed.scheduler.allowed-failures": DEATHS - 1, "temporary-directory": folder}
         stack.enter_context(dask.config.set(settings))
         cluster = LocalCluster(
             n_workers=n_workers,
             threads_per_worker=1,
             host="127.0.0.1",
-            dashboard_address=":0",  # None would listen on 8787
+            dashboard_address="127.0.0.1:0",  # None would listen on 8787
             worker_dashboard_address=None,
             memory_limit=0,  # a worker that Dask pauses for its memory never goes on
-            local_directory=folder,
             silence_logs=logging.CRITICAL,  # what they say stands in `results.aside`
         )
         client = stack.enter_context(Client(stack.enter_context(cluster)))
@@ -75,8 +74,9 @@ def slurm(
 ) -> Iterator["Client"]:
     """Workers as Slurm jobs, one thread and one image at a time each; needs the extra `slurm` (dask-jobqueue).
 
-    Workers sign off between two images before their time is over, and new jobs take their place. The scheduler runs in
-    this process and listens on the cluster's network, without a password: use it on networks that you trust.
+    Workers sign off between two images before their time is over, and new jobs take their place; this package must be
+    installed where they run. The scheduler runs in this process and listens on the cluster's network, without a
+    password: use it on networks that you trust.
 
     Args:
         n_jobs: how many jobs at once.
@@ -112,11 +112,11 @@ def slurm_cluster(hours, memory, cpus, gpus, queue, account, prologue, **options
         "queue": queue,
         "account": account,
         "job_extra_directives": directives,
-        "worker_extra_args": [*life, "--no-dashboard"],
+        "worker_extra_args": [*life, "--no-dashboard", "--memory-limit", "0"],  # Slurm guards the memory
         "job_script_prologue": list(prologue),
         "local_directory": "${TMPDIR:-/tmp}",
         "log_directory": "logs/dask",
-        "scheduler_options": {"dashboard_address": ":0"},
+        "scheduler_options": {"dashboard_address": ":0"} | options.pop("scheduler_options", {}),
     }
     return SLURMCluster(**usual | options)
 

@@ -17,6 +17,7 @@ from torch import Generator, Tensor, nn
 from helpers import __version__, results, runs, upscalers
 from helpers.networks import srflow
 from helpers.networks.compact_flow import CompactFlow
+from helpers.networks.srflow_layers import FlowStep
 from helpers.runs import cell, cluster
 from helpers.runtime import pick_device, seeded
 from helpers.upscalers import draw_latents
@@ -184,7 +185,7 @@ def _steps(network: nn.Module) -> Iterator[tuple[int, nn.Module]]:
         return ((level + 1, step) for level, steps in enumerate(network.levels) for step in steps)
     flow = network.flowUpsamplerNet
     pairs = zip(flow.levels, flow.layers, strict=True)
-    return ((level, layer) for level, layer in pairs if isinstance(layer, srflow.FlowStep))
+    return ((level, layer) for level, layer in pairs if isinstance(layer, FlowStep))
 
 
 @torch.no_grad()
