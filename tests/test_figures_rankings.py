@@ -1,26 +1,19 @@
-"""Figures: unchanged files, nothing cut off or overlapping, and what is drawn is what the tables say."""
+"""Figures: nothing cut off or overlapping, and what is drawn is what the tables say."""
 
 import itertools
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
-from PIL import Image
 
 from helpers import figures
-from helpers.downscalers import DOWNSCALERS
 from helpers.figures import rankings as plots
-from helpers.figures import style
 from helpers.stats import detection, rankings
+from tests.test_figures_pictures import crops, maps, scored_maps
 from tests.test_stats_detection import make_rows as shifted_rows
 
 matplotlib.use("Agg")
@@ -68,10 +61,6 @@ def degraded() -> pd.DataFrame:
     )
 
 
-def picture(height: int = 32, width: int = 32, key: int = 0) -> torch.Tensor:
-    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(key))
-
-
 def ranking(paired_with: str | None, n: int = 36) -> plt.Figure:
     fig, ax = plt.subplots(figsize=figures.size(1, 0.85))
     rows = make_rows(n)
@@ -90,21 +79,6 @@ def monotonicity() -> plt.Figure:
     fig, axes = plt.subplots(1, 4, figsize=figures.size(2, 0.32), sharey=True)
     figures.plot_monotonicity(axes, degraded())
     return fig
-
-
-def crops() -> plt.Figure:
-    images = [picture(), picture(8, 8), picture(key=1)]
-    titles = ["HR", "LR", "a very long name of some method that never fits"]
-    return figures.panels(images, titles, scores=[None, 0.41234, "LPIPS 0.3"], crop=(4, 8, 16, 16))
-
-
-def maps() -> plt.Figure:
-    return figures.difference_maps(picture(), {name: picture(key=k) for k, name in enumerate(GAPS)}, columns=3)
-
-
-def scored_maps() -> plt.Figure:
-    draws = {name: picture(key=k) for k, name in enumerate(GAPS)}
-    return figures.difference_maps(picture(), draws, scores=dict.fromkeys(GAPS, 0.1234), columns=3)
 
 
 def rank_ranges() -> plt.Figure:
@@ -151,63 +125,6 @@ def test_text_is_inside_readable_and_does_not_overlap(name):
     assert len(boxes) > 3
     for (a, box), (b, other) in itertools.combinations(boxes, 2):
         assert not box.overlaps(other), f"{a!r} overlaps {b!r}"
-
-
-def test_files_have_the_venue_width_embedded_fonts_and_no_date(tmp_path):
-    pdf, png = figures.save(ranking(None), "00_ranking", tmp_path / "new")
-    assert (pdf.name, png.name) == ("00_ranking.pdf", "00_ranking.png")
-    with Image.open(png) as image:
-        assert image.width == int(3.25 * 300) and "Software" not in image.info
-        assert image.info["dpi"][0] == pytest.approx(300, abs=0.1)
-    data = pdf.read_bytes()
-    assert b"/MediaBox [ 0 0 234" in data  # 3.25 in = 234 pt
-    assert b"CIDFontType2" in data and b"/Type3" not in data  # TrueType, as venues ask (fonttype 42)
-    assert b"CreationDate" not in data and b"atplotlib" not in data
-    for bad in ("a/b", "a.pdf", "", "a b"):
-        with pytest.raises(ValueError, match="expected a name"):
-            figures.save(plt.figure(), bad, tmp_path)
-
-
-SCRIPT = """
-import sys
-sys.path[:0] = [".", "tests"]
-import test_figures_rankings as t
-t.figures.use_style()
-for name in ("ranking_groups", "panels"):
-    t.figures.save(t.ALL[name](), name, sys.argv[1])
-"""
-
-
-def test_an_unchanged_figure_is_an_unchanged_file(tmp_path, monkeypatch):
-    """Another process, another hash seed, another day: the same bytes."""
-    root = Path(__file__).parent.parent
-    there = {"PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "86400", "MPLBACKEND": "Agg"}
-    subprocess.run([sys.executable, "-c", SCRIPT, tmp_path / "a"], check=True, cwd=root, env=os.environ | there)
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-    for name in ("ranking_groups", "panels"):
-        for path in figures.save(ALL[name](), name, tmp_path / "b"):
-            assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes(), path.name
-
-
-# colours and sizes
-
-
-def test_every_downscaler_has_its_own_look():
-    assert set(DOWNSCALERS) <= set(style.COLOURS) == set(style.MARKERS)
-    looks = [tuple(figures.look(name).values()) for name in DOWNSCALERS]
-    assert len(set(looks)) == len(looks)
-    plain = ["nearest", "bilinear", "bicubic", "lanczos", "dpid", "perceptual", "l0"]
-    assert len({style.COLOURS[name] for name in plain}) == len(plain)
-    mine = figures.look("my own")
-    assert mine == figures.look("my own") and mine["color"] not in style.COLOURS.values()
-
-
-def test_sizes():
-    assert figures.size() == (3.25, pytest.approx(0.62 * 3.25))
-    assert figures.size(2, 0.5, "ieee") == (7.16, 3.58)
-    for arguments in ((3,), (1, 0.5, "nowhere")):
-        with pytest.raises(ValueError, match="expected a venue"):
-            figures.size(*arguments)
 
 
 # what is drawn
@@ -358,64 +275,3 @@ def test_side_by_side_draws_the_first_table_filled_and_the_others_hollow():
     hollow = [line.get_markerfacecolor() == "white" for line in points(ax)]
     assert hollow == [False, False, False, True] and points(ax)[-1].get_xdata()[0] == 1
     assert [text.get_text() for text in ax.get_yticklabels()] == list(means.index) and ax.get_ylim() == (2.5, -0.5)
-
-
-def test_panels_show_pixels_as_squares_over_the_same_crop(tmp_path):
-    """Two by two LR pixels under a crop: four flat quarters in the file, each in its colour."""
-    hr = torch.zeros(1, 3, 8, 8)
-    lr = torch.tensor([[0.0, 1.0], [0.5, 0.25]])[None, None].expand(1, 3, 2, 2)
-    fig = figures.panels([hr, lr], ["HR", "LR"], crop=(2, 2, 4, 4), overview=False, columns=2, width=3.25)
-    _, png = figures.save(fig, "x", tmp_path)
-    with Image.open(png) as image:
-        pixels = np.asarray(image.convert("L")).astype(int)
-    box = fig.axes[1].get_window_extent()
-    x = [round(300 / fig.dpi * (box.x0 + share * box.width)) for share in (0.1, 0.4, 0.6, 0.9)]
-    y = [pixels.shape[0] - round(300 / fig.dpi * (box.y1 - share * box.height)) for share in (0.1, 0.4, 0.6, 0.9)]
-    drawn = pixels[np.ix_(y, x)]
-    np.testing.assert_allclose(drawn, np.kron([[0, 255], [128, 64]], np.ones((2, 2))), atol=1)
-
-
-def test_panels_overview_marks_the_crop_and_scores_stand_in_the_corner():
-    fig = crops()
-    assert [ax.get_title() for ax in fig.axes][:3] == ["HR, whole", "HR", "LR"] and len(fig.axes) == 4
-    (mark,) = fig.axes[0].patches
-    assert (mark.get_xy(), mark.get_width(), mark.get_height()) == ((8, 4), 16, 16)
-    for ax in fig.axes[1:]:
-        assert (ax.get_xlim(), ax.get_ylim()) == ((8, 24), (20, 4))
-    assert [[text.get_text() for text in ax.texts] for ax in fig.axes] == [[], [], ["0.412"], ["LPIPS 0.3"]]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"titles": ["HR"]}, "as many titles"),
-        ({"scores": [1.0]}, "as many titles"),
-        ({"crop": (20, 0, 16, 16)}, "inside 32x32"),
-        ({"crop": (0, 0, 0, 4)}, "inside 32x32"),
-        ({"images": [picture(), 2 * picture()]}, "SR: expected finite values"),
-        ({"images": [], "titles": []}, "as many titles"),
-    ],
-)
-def test_panels_refuse(change, message):
-    with pytest.raises(ValueError, match=message):
-        figures.panels(**({"images": [picture(), picture()], "titles": ["HR", "SR"]} | change))
-
-
-def test_difference_maps_share_one_scale_in_levels():
-    hr = torch.full((1, 3, 8, 8), 0.5)
-    sr = {"off by 10": hr + 10 / 255, "off by 2": hr - 2 / 255}
-    fig = figures.difference_maps(hr, sr)
-    shown = [ax.images[0] for ax in fig.axes[:2]]
-    np.testing.assert_allclose(shown[0].get_array(), 10, atol=1e-4)
-    assert shown[0].get_clim() == shown[1].get_clim() == (0, pytest.approx(10, abs=1e-4))
-    assert [ax.get_title() for ax in fig.axes[:2]] == ["off by 10\nmean 10.0", "off by 2\nmean 2.0"]
-    assert len(fig.axes) == 3 and "255" in fig.axes[2].get_ylabel()
-    scored = figures.difference_maps(hr, sr, scores={"off by 2": 0.25, "off by 10": "D = 1"})
-    assert [[text.get_text() for text in ax.texts] for ax in scored.axes[:2]] == [["D = 1"], ["0.250"]]
-    assert not fig.axes[0].texts
-    with pytest.raises(ValueError, match="a score for each"):
-        figures.difference_maps(hr, sr, scores={"off by 2": 0.25})
-    with pytest.raises(ValueError, match="small: expected shape"):
-        figures.difference_maps(hr, {"small": hr[..., :4]})
-    with pytest.raises(ValueError, match="one SR image or more"):
-        figures.difference_maps(hr, {})

@@ -1,5 +1,6 @@
 """Figures for papers: one look for every method, vector and bitmap, readable at column width."""
 
+from helpers.figures.output import save
 from helpers.figures.pictures import difference_maps, panels, to_pixels
 from helpers.figures.rankings import (
     degradation_panels,
@@ -11,7 +12,7 @@ from helpers.figures.rankings import (
     plot_ranks,
     plot_side_by_side,
 )
-from helpers.figures.style import WIDTHS, look, save, size, use_style
+from helpers.figures.style import WIDTHS, look, size, use_style
 
 __all__ = [
     "WIDTHS", "degradation_panels", "difference_maps", "interval_arms", "look", "panels", "plot_detection",

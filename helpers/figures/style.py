@@ -1,13 +1,10 @@
-"""Set one style for all figures: sizes, colours and markers of the downscalers, names of the axes, files."""
+"""Set one style for all figures: sizes, colours and markers of the downscalers, names of the axes."""
 
-import re
-from pathlib import Path
 from zlib import crc32
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
-from matplotlib.figure import Figure
 
 # Inches: one column, whole text width.
 WIDTHS = {"cvpr": (3.25, 6.875), "ieee": (3.5, 7.16), "elsevier": (3.54, 7.48), "lncs": (4.8, 4.8)}
@@ -55,8 +52,9 @@ STRENGTHS = LEVELS | {  # what `stats.detection.strength` makes of it, where tha
 def use_style() -> None:
     """Set Matplotlib's defaults once a notebook: seaborn's colorblind colours, 7-8 pt text, embedded fonts.
 
-    Sizes hold at print width (`size`), so nothing is scaled afterwards. The backend is left alone: without a
-    display Matplotlib takes Agg by itself.
+    Sizes hold at print width (`size`), so nothing is scaled afterwards. Files have 300 dpi; pictures inside a notebook
+    have 100 (the inline backend takes `figure.dpi`), which keeps it small. The backend is left alone: without a display
+    Matplotlib takes Agg by itself.
     """
     sns.set_theme(style="ticks", palette="colorblind", font="DejaVu Sans")
     text = dict.fromkeys(["xtick.labelsize", "ytick.labelsize", "legend.fontsize", "legend.title_fontsize"], 7)
@@ -91,30 +89,6 @@ def look(name: str) -> dict[str, str]:
         "color": COLOURS.get(name, colour),
         "marker": MARKERS.get(name, markers[crc32(str(name).encode()) % len(markers)]),
     }
-
-
-def save(fig: Figure, name: str, figures_dir: str | Path = "../figures") -> tuple[Path, Path]:
-    """Write `name`.pdf and `name`.png (300 dpi) without a date: an unchanged figure is an unchanged file.
-
-    Args:
-        fig: the figure; its size is kept (nothing is cropped), so text has the size it was given.
-        name: for example "00_ranking": notebook number and content.
-        figures_dir: folder; made if it is not there.
-
-    Returns:
-        The two paths.
-
-    Raises:
-        ValueError: `name` holds more than letters, digits, "_" and "-".
-    """
-    if not re.fullmatch(r"[\w-]+", name):
-        raise ValueError(f"expected a name of letters, digits, '_' and '-', got {name!r}")
-    folder = Path(figures_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    pdf, png = folder / f"{name}.pdf", folder / f"{name}.png"
-    fig.savefig(pdf, dpi=300, metadata=dict.fromkeys(["CreationDate", "Creator", "Producer"]))
-    fig.savefig(png, dpi=300, metadata={"Software": None})
-    return pdf, png
 
 
 def metric_label(table: pd.DataFrame) -> str:
