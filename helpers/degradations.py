@@ -1,4 +1,4 @@
-"""Synthetic damage of known strength: what a measure of information loss must put in order."""
+"""Degrade LR images by a known amount: blur, noise, contrast, quantisation, JPEG, and mixtures."""
 
 import io
 import math
@@ -49,7 +49,7 @@ def blur(lr: Tensor, level: float, generator=None, *, kernel_size: int | None = 
     Args:
         lr: images in [0, 1], shape (N, 3, h, w).
         level: sigma in pixels; 0 is the identity. The paper has 1, 2, 4 (Sec. 4.2).
-        generator: not used; all degradations are called alike.
+        generator: not used; it is there because all degradations have the same arguments.
         kernel_size: taps per axis, odd; None for 2 ceil(3 sigma) + 1.
 
     Returns:

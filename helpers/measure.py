@@ -1,4 +1,4 @@
-"""IDA-RD itself. Receives the downscaler, the upscaler and the distortion as functions; knows none of them."""
+"""Compute IDA-RD (Eq. 2 of the paper) from a downscaler, an upscaler and a distortion, given as functions."""
 
 from collections.abc import Callable, Iterable, Mapping
 

@@ -85,13 +85,13 @@ def test_scores_of_groups_average_the_draws_first_and_count_what_is_lost():
 
 
 def test_poststratified_scores_and_paired_differences():
-    lines = strata.poststratified(ROWS, LABELS).set_index("condition")
+    lines = strata.poststratify(ROWS, LABELS).set_index("condition")
     assert lines.score["f"] == 8 and lines.plain["f"] == pytest.approx(7.2) and lines.n["g"] == 4
-    gaps = strata.poststratified(ROWS, LABELS, baseline="g").set_index("condition")
+    gaps = strata.poststratify(ROWS, LABELS, baseline="g").set_index("condition")
     assert list(gaps.index) == ["f"] and gaps.n["f"] == 4  # only the images that both have
     assert gaps.score["f"] == pytest.approx((3 + 8) / 2) and gaps.alone["f"] == 1
     with pytest.raises(ValueError, match="baseline: expected one of"):
-        strata.poststratified(ROWS, LABELS, baseline="h")
+        strata.poststratify(ROWS, LABELS, baseline="h")
     with pytest.raises(ValueError, match=r"got none for 2: \['b1', 'b2'\]"):
         strata.group_scores(ROWS, {name: "a" for name in ("a1", "a2", "a3")})
 

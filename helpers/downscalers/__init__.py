@@ -1,4 +1,4 @@
-"""f_ds: the downscalers under test by name; their filters, and the spectra that describe them."""
+"""Downscalers f_ds by name."""
 
 from collections.abc import Callable
 

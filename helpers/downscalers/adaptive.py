@@ -1,4 +1,4 @@
-"""Downscalers that look at the content: DPID, Perceptual, and our L0-regularised ones."""
+"""Downscale by the content of the image: DPID, Perceptual, and two L0-regularised methods of our own."""
 
 import math
 

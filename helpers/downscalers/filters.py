@@ -1,4 +1,4 @@
-"""Classical downscalers f_ds: what Pillow, MATLAB and torch call "bicubic", each under its own name."""
+"""Downscale with fixed filters; the same filter of Pillow, MATLAB and torch has three names, for they differ."""
 
 import math
 from collections.abc import Callable

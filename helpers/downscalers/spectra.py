@@ -1,4 +1,4 @@
-"""What a downscaler lets through: test pictures by formula, its response to gratings, spectra of LR images, shift."""
+"""Measure downscalers: test pictures, response to gratings, spectra of LR images, displacement."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -77,17 +77,17 @@ def response(
 ) -> np.ndarray:
     """Complex frequency response along one axis, measured with gratings.
 
-    What comes out is demodulated with the wave that went in, sampled at the centres of the LR pixels. For a linear
-    filter this is its transfer function H(f), below the LR Nyquist frequency 1 / (2 s) (kept) and above (folded
-    back). Of another filter it is the part of the answer that is this wave, and depends on the amplitude.
+    The LR image of a grating is demodulated with the same wave, sampled at the centres of the LR pixels. For a linear
+    filter this gives the transfer function H(f), below the LR Nyquist frequency 1 / (2 s) (kept) and above (folded
+    back). For any other filter it gives the part of the LR image that is this wave, and depends on the amplitude.
 
     Args:
         downscale: f_ds, called as `downscale(hr, scale)`.
         scale: scaling factor s.
         frequencies, amplitude: of the gratings; cycles per HR pixel, 0 < f <= 0.5.
         axis: "x" or "y", the direction in which the wave runs.
-        phases: at least 3, spread over a turn.
-        length: of the LR image along the wave; the outer eighth on each side is left out.
+        phases: number of phases, evenly spread over a turn, at least 3.
+        length: length of the LR image along the wave; the outer eighth on each side is left out.
 
     Returns:
         H, complex, shape (len(frequencies),). |H| is the amplitude that remains, -angle(H) / (2 pi f) the

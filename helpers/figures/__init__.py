@@ -1,4 +1,4 @@
-"""Figures for papers: one look for every method, vector and bitmap, readable at column width."""
+"""Draw figures for papers: one look per method, vector and bitmap files, text readable at column width."""
 
 from helpers.figures.output import save
 from helpers.figures.pictures import difference_maps, panels, to_pixels

@@ -23,12 +23,12 @@ def panels(
     columns: int = 4,
     width: float = WIDTHS["cvpr"][1],
 ) -> Figure:
-    """Images side by side: one crop, one range, nearest neighbour (pixels stay squares).
+    """Show images side by side: one crop, one range, nearest neighbour (pixels stay squares).
 
     Args:
         images: (1, 3, H, W) in [0, 1] each; other sizes (LR) are shown at the size of the first.
-        titles: one above each.
-        scores: one in the corner of each; numbers get three decimals, None leaves it empty.
+        titles: text above each image.
+        scores: text in the corner of each image; numbers get three decimals, None leaves it empty.
         crop: (top, left, height, width) in pixels of the first image; None shows all of it.
         overview: with a crop, first show the whole first image with the crop marked.
         columns: panels in a line.
@@ -75,10 +75,10 @@ def difference_maps(
     columns: int = 4,
     width: float = WIDTHS["cvpr"][1],
 ) -> Figure:
-    """Where each method loses: |x^ - x| averaged over draws and channels, in 8-bit levels, one scale for all.
+    """Map the error of each method: |x^ - x| averaged over draws and channels, in 8-bit levels, one scale for all.
 
-    The scale ends at the 99.5th percentile over all maps, so that one bright pixel does not darken the rest;
-    the title carries the mean of each map.
+    The scale ends at the 99.5th percentile over all maps, so that one bright pixel does not darken the rest. Titles
+    carry the mean of each map.
 
     Args:
         hr: the HR image, (1, 3, H, W) in [0, 1].

@@ -16,7 +16,7 @@ from helpers.stats.tables import format_p
 def plot_ranking(
     ax: Axes, scores_table: pd.DataFrame, paired_table: pd.DataFrame | None = None, alpha: float = 0.05
 ) -> None:
-    """Scores as dots with 95 % intervals, the best on top, the value beside each.
+    """Plot scores as dots with 95 % intervals, the best on top, the value beside each.
 
     Args:
         ax: where to draw.
@@ -52,7 +52,7 @@ def plot_ranking(
 
 
 def plot_paired(ax: Axes, paired_table: pd.DataFrame, alpha: float = 0.05) -> None:
-    """Forest plot of paired differences with 95 % intervals; a hollow dot: no difference shown.
+    """Plot paired differences with 95 % intervals (a forest plot); a hollow dot means that no difference was shown.
 
     Args:
         ax: where to draw.
@@ -78,10 +78,10 @@ def plot_paired(ax: Axes, paired_table: pd.DataFrame, alpha: float = 0.05) -> No
 
 
 def plot_ranks(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Rank of each method under several conditions, such as scales or image sets, with 95 % rank intervals.
+    """Plot the rank of each method under several conditions, such as scales or image sets.
 
-    A vertical bar is the interval: bars of two methods that overlap say that resampled images swap them. Lines only
-    lead the eye from one condition to the next; the names stand in the order of the last one.
+    A vertical bar is a 95 % rank interval: where the bars of two methods overlap, resampled images swap them. Lines
+    only lead the eye from one condition to the next; the names are in the order of the last one.
 
     Args:
         ax: where to draw.
@@ -119,9 +119,9 @@ def plot_ranks(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
 
 
 def plot_monotonicity(axes: Axes | Sequence[Axes], rows: pd.DataFrame, by: str = "downscaler") -> None:
-    """Score against level with 95 % intervals: a panel for each degradation, a line for each downscaler.
+    """Plot scores against the level of a degradation with 95 % intervals: one panel each, one line per downscaler.
 
-    Contrast above and below 1 are two questions and two panels. Each title carries Spearman's rho.
+    Contrast above and below 1 has two panels. The title of a panel carries Spearman's rho.
 
     Args:
         axes: as many as there are panels, in order of name (`degradation_panels(rows)` counts them).
@@ -156,7 +156,7 @@ def plot_monotonicity(axes: Axes | Sequence[Axes], rows: pd.DataFrame, by: str =
 
 
 def degradation_panels(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each panel of `plot_monotonicity`, by title; contrast is split at 1.
+    """Split rows into the panels of `plot_monotonicity`, by title; contrast is split at 1.
 
     Raises:
         ValueError: no row has a degradation with two or more levels on one side.
@@ -173,11 +173,11 @@ def degradation_panels(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def interval_arms(table: pd.DataFrame, value: str = "difference") -> np.ndarray:
-    """Lengths of the intervals below and above a value, for Matplotlib's error bars; 0 where there is no interval.
+    """Lengths of intervals below and above a value, for Matplotlib's error bars; 0 where there is no interval.
 
     Args:
-        table: with the columns `value`, low and high.
-        value: the column with the middle.
+        table: lines with the columns `value`, low and high.
+        value: name of the column that the intervals are around.
 
     Returns:
         Lengths, shape (2, lines of the table).
@@ -186,17 +186,17 @@ def interval_arms(table: pd.DataFrame, value: str = "difference") -> np.ndarray:
 
 
 def plot_detection(ax: Axes, table: pd.DataFrame, by: str, looks: Mapping[str, dict], *, percent: bool = False) -> None:
-    """Rise of the score against strength with 95 % intervals, a line for each value of `by`.
+    """Plot the rise of a score against the strength of a degradation with 95 % intervals, one line per value of `by`.
 
-    A hollow marker: not noticed there, the interval reaches 0 or lies on the better side.
+    A hollow marker means not noticed: the interval reaches 0 or lies on the better side.
 
     Args:
         ax: where to draw.
-        table: lines of `differences` for one type of degradation, with the column `by`.
-        by: what the lines are.
-        looks: Matplotlib's "color" and "marker" for each.
-        percent: of the score without damage instead of units of D, on an axis that is linear up to 1 % and
-            logarithmic above.
+        table: lines of `detection.differences` for one type of degradation, with the column `by`.
+        by: column whose values are the lines.
+        looks: Matplotlib's "color" and "marker" for each line.
+        percent: draw the rise in percent of the score without damage instead of units of D, on an axis that is linear
+            up to 1 % and logarithmic above.
 
     Raises:
         ValueError: another number of types than one.
@@ -225,7 +225,7 @@ def plot_detection(ax: Axes, table: pd.DataFrame, by: str, looks: Mapping[str, d
 
 
 def plot_side_by_side(ax: Axes, tables: Mapping[str, pd.DataFrame], names: Sequence[str]) -> None:
-    """Means with intervals of the same conditions in several tables: the first filled, the others hollow.
+    """Plot means with intervals of the same conditions in several tables: the first filled, the others hollow.
 
     Args:
         ax: where to draw.

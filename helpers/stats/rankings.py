@@ -233,9 +233,9 @@ def ranks(
     rows: pd.DataFrame,
     by: str | Sequence[str] = "downscaler",
     *,
-    lower_is_better: bool | None = None,
     n_resamples: int = RESAMPLES,
     seed: int = 0,
+    lower_is_better: bool | None = None,
 ) -> pd.DataFrame:
     """Rank the conditions on resampled images, to see how sure each rank is.
 

@@ -32,8 +32,8 @@ def combine(
 ) -> Combined:
     """Post-stratified mean of `values`, one value per image.
 
-    A group of one image has no variance of its own; it gets the pooled variance within the other groups, and
-    `alone` counts such groups. The weights are constants, not estimates.
+    A group of one image has no variance of its own: it gets the pooled variance within the other groups, and `alone`
+    counts such groups. The weights are taken as exact.
 
     Args:
         values: finite numbers.
@@ -71,12 +71,12 @@ def combine(
 
 
 def group_scores(rows: pd.DataFrame, labels: Mapping[str, str], by: str | Sequence[str] = "downscaler") -> pd.DataFrame:
-    """The score of each group of images, with an interval over its images.
+    """Score each group of images, with an interval over the images of the group.
 
     Args:
         rows: one row per draw.
         labels: image -> group.
-        by: what is compared.
+        by: columns that are compared.
 
     Returns:
         One line per condition and group: its name, group, mean, sd, se, low, high, interval, n (images), lost
@@ -97,7 +97,7 @@ def group_scores(rows: pd.DataFrame, labels: Mapping[str, str], by: str | Sequen
     return pd.DataFrame(lines)
 
 
-def poststratified(
+def poststratify(
     rows: pd.DataFrame,
     labels: Mapping[str, str],
     weights: Mapping[str, float] | None = None,
@@ -105,7 +105,7 @@ def poststratified(
     *,
     baseline: str | None = None,
 ) -> pd.DataFrame:
-    """S = sum_g w_g mean_g of each condition beside its plain mean over images.
+    """Weigh the groups of images to one score of each condition, beside its plain mean over images.
 
     Args:
         rows, labels, by: as in `group_scores`.
