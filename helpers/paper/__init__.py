@@ -1,1 +1,1 @@
-"""The paper's setting of the notebooks: what it needs, how long it takes, and running it."""
+"""Run the notebooks in the paper's setting: what it needs, how long it takes, and the command."""

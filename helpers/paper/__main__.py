@@ -41,13 +41,13 @@ class Part(NamedTuple):
 
 
 def narrow(values: dict) -> Part:
-    """Take out of lists and mappings what this machine lacks the files for; what has one value alone is essential.
+    """Leave out the entries of lists and mappings whose files are not here; a parameter of one value is essential.
 
     Entry i of `upscaler_of_factor` or `heat_of_factor` belongs to entry i of `factors`, and a key of `upscaler_at` to
     that entry of `scales`: they go together, or a scale would be left with another upscaler than the paper's.
 
     Args:
-        values: as `profiles.parameters` returns them.
+        values: all parameters of a notebook, see `profiles.parameters`.
     """
     gone, left_out, stops = defaultdict(set), [], []
     for name, value in values.items():
@@ -86,7 +86,7 @@ def _short(entry: object) -> str:
 
 
 def _unique(pieces: list[Piece]) -> list[Piece]:
-    """The first of each name: two parameters may name one folder."""
+    """Keep the first piece of each name: two parameters may name one folder."""
     found = {}
     for piece in pieces:
         found.setdefault(piece.name, piece)
@@ -94,10 +94,10 @@ def _unique(pieces: list[Piece]) -> list[Piece]:
 
 
 def preflight(needs: dict[str, list[Piece]]) -> str:
-    """Every file and folder: here or missing, and which notebooks need it; then where the missing ones come from.
+    """List every file and folder, here or missing, with the notebooks that need it; then the sources of the missing.
 
     Args:
-        needs: notebook -> what it needs, as `profiles.pieces`.
+        needs: notebook -> its `profiles.pieces`.
     """
     lines = [f"What the paper's setting of notebooks {', '.join(each[:2] for each in needs)} needs"]
     lines[0] += "".join(f"; {each[:2]} is not run here" for each in needs if each not in NOTEBOOKS)
@@ -112,7 +112,7 @@ def preflight(needs: dict[str, list[Piece]]) -> str:
 
 
 def run(notebook: str, values: dict) -> str:
-    """Execute a notebook into `OUT` with all its parameters; why it failed, or "". Its bars and warnings are shown."""
+    """Execute a notebook into `OUT` and show its bars and warnings; returns why it failed, or ""."""
     import nbclient  # here, as papermill: where nothing can run, nobody waits for them
     import papermill
 
@@ -130,7 +130,7 @@ def run(notebook: str, values: dict) -> str:
 
 
 def settings(notebook: str, given: dict) -> dict:
-    """All parameters of a notebook: the paper's setting, folders below `OUT`, and those of `given` that it has.
+    """Set all parameters of a notebook: the paper's setting, folders below `OUT`, and those of `given` that it has.
 
     Raises:
         ValueError: a parameter of another type.
@@ -143,7 +143,7 @@ def settings(notebook: str, given: dict) -> dict:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; see `CODES` for what it returns."""
+    """Run the command; `CODES` says what it returns."""
     form = argparse.RawDescriptionHelpFormatter
     profiles.check_checkout()
     parser = argparse.ArgumentParser("python -m helpers.paper", description=__doc__, epilog=CODES, formatter_class=form)
@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _plan(notebook: str, part: Part) -> list[str]:
-    """What will be done with a notebook, and what not."""
+    """Say what of a notebook will be run, and what not."""
     if part.stops:
         return [f"{notebook}: skipped, it cannot do without {', '.join(piece.name for piece in part.stops)}"]
     if not part.left_out:

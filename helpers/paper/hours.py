@@ -18,7 +18,7 @@ SECONDS = 10  # of calibration
 
 
 def draws_left(wanted: Sequence[runs.Experiment], rows_dir: str | Path) -> list[tuple[int, int]]:
-    """For each experiment its draws without a row, and its draws; what an experiment before it makes is not counted.
+    """Count for each experiment its draws without a row and all its draws; a draw counts for the first that makes it.
 
     The keys of one image are held against the number of images that have a row of them, so a million rows are counted
     in seconds. A draw is there if it has a row of the first metric; images that were set aside count as left.
@@ -47,7 +47,7 @@ def draws_left(wanted: Sequence[runs.Experiment], rows_dir: str | Path) -> list[
 
 
 def calibrate(wanted: Sequence[runs.Experiment], seconds: float) -> tuple[list[float], int]:
-    """Seconds of one draw and its distances, for each experiment, on its device.
+    """Time one draw and its distances for each experiment, in seconds, on its device.
 
     Every stage of an upscaler and every set of distances is timed on noise, with as many draws at once as a run makes:
     first small, then on twice the side while the time lasts. From there to the size of the first image of the data set
@@ -87,7 +87,7 @@ def _size(experiment: runs.Experiment) -> tuple[int, int]:
 
 
 def _stages(experiment: runs.Experiment) -> list[tuple[str, int, int, float]]:
-    """Name, scale, draws at once and share of the final pixels of each stage; none of a search.
+    """List name, scale, draws at once and share of the final pixels of each stage; nothing for a search.
 
     Only the first stage of a cascade has one LR image for all draws.
     """
@@ -116,7 +116,7 @@ def _noise(n: int, side: int) -> torch.Tensor:
 
 @torch.no_grad()
 def _per_pixel(prepare: Callable, side: int, most: int, patience: float) -> tuple[float, int]:
-    """Seconds a pixel of `prepare(side)()`, and the side, doubled while `most` and the patience allow."""
+    """Time `prepare(side)()`, seconds a pixel, on sides doubled while `most` and patience allow; and the last side."""
     end, took = time.perf_counter() + patience, _timed(prepare(side))
     while 2 * side <= most and time.perf_counter() + 8 * took < end:  # four times the pixels, twice
         try:
@@ -135,7 +135,7 @@ def _timed(work: Callable) -> float:
 
 
 def estimate(chosen: dict[str, dict]) -> list[str]:
-    """One line a notebook: draws that have no row yet and about how many hours they take; then what that includes.
+    """Write a line a notebook: draws without a row and about how many hours they take; then what that includes.
 
     Args:
         chosen: notebook -> all its parameters.

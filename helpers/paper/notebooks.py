@@ -18,7 +18,7 @@ CHANGES = ("add", "append", "extend", "insert", "setdefault", "update")  # metho
 
 
 def experiments(notebook: str, values: dict) -> list[runs.Experiment]:
-    """What a notebook will compute with these parameters.
+    """Read what a notebook will compute with these parameters.
 
     Args:
         notebook: its stem, for example "03_synthetic_degradations".

@@ -4,7 +4,6 @@ A setting is a file of papermill parameters. Weights come from the records of th
 folders that parameters name; nothing is downloaded.
 """
 
-import ast
 import json
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import yaml
 
 from helpers import datasets, distortions, upscalers, weights
+from helpers.notebook import literals
 
 BACKBONES = {"lpips": "AlexNet (for LPIPS)", "dists": "VGG-16 (for DISTS)"}
 IMAGES = ("dataset", "sets", "camera")  # parameters that name folders or manifests of images
@@ -38,16 +38,15 @@ class Piece(NamedTuple):
 
 
 def code(notebook: str) -> list[tuple[list[str], str]]:
-    """The tags and the source of each code cell of a notebook."""
+    """Read the tags and the source of each code cell of a notebook."""
     cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
     cells = [cell for cell in cells if cell["cell_type"] == "code"]
     return [(cell["metadata"].get("tags", []), "".join(cell["source"])) for cell in cells]
 
 
 def defaults(notebook: str) -> dict:
-    """The parameters of a notebook as its own cell sets them; the cell holds literals alone, one a line."""
-    source = next(source for tags, source in code(notebook) if "parameters" in tags)
-    return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(source).body}
+    """Read the parameters of a notebook, name -> value, from its own cell of literals."""
+    return literals(next(source for tags, source in code(notebook) if "parameters" in tags))
 
 
 def with_profile() -> list[str]:
@@ -56,7 +55,7 @@ def with_profile() -> list[str]:
 
 
 def read_profile(notebook: str) -> dict:
-    """The papermill parameters of the paper's setting of a notebook.
+    """Read the papermill parameters of the paper's setting of a notebook.
 
     Args:
         notebook: its stem, for example "03_synthetic_degradations".
@@ -78,7 +77,7 @@ def read_profile(notebook: str) -> dict:
 
 
 def parameters(notebook: str) -> dict:
-    """All parameters of a notebook in the paper's setting: its defaults, replaced where the profile says so.
+    """Collect all parameters of a notebook in the paper's setting: its defaults, replaced where the profile says so.
 
     Raises:
         ValueError: as `read_profile`.
@@ -87,14 +86,14 @@ def parameters(notebook: str) -> dict:
 
 
 def pieces(values: dict) -> list[Piece]:
-    """Every file and folder that parameters name and that does not come with the project, each once.
+    """List every file and folder that parameters name and that does not come with the project, each once.
 
     Weights are those of every upscaler, distortion and no-reference measure that a value names, and of labels to
     "download"; images are the values of `IMAGES`, and of other parameters those that begin with "../data/local/", a
     folder that git ignores. Nothing is downloaded. A wrong file counts as missing and says why.
 
     Args:
-        values: as `parameters` returns them, or some of them.
+        values: parameters by name, all of a notebook or some.
     """
     found, n_images = [], values.get("n_images")
     if values.get("features") == "download":
@@ -114,7 +113,7 @@ def pieces(values: dict) -> list[Piece]:
 
 
 def lacking(values: dict) -> list[str]:
-    """What parameters name that is not on this machine, one line each, with its source; see `pieces`."""
+    """List the `pieces` that are not on this machine, a line each, with its source."""
     return [piece.missing for piece in pieces(values) if piece.missing]
 
 
@@ -136,7 +135,7 @@ def _file(name: str) -> Piece:
 
 
 def _texts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in a nest of lists and mappings, with the parameter it belongs to."""
+    """Walk lists and mappings: every text in them, with the parameter it belongs to."""
     if isinstance(value, dict):
         for key, each in value.items():
             yield from _texts(each, name or str(key))
@@ -148,7 +147,7 @@ def _texts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _no_images(name: str, given: str, n_images: int | None) -> str:
-    """Why images or labels are not there as they are asked for, or ""."""
+    """Say why images or labels cannot be used, or ""."""
     path = NOTEBOOKS / given
     source = next((text for part, text in SOURCES.items() if part in given.lower()), "yours to provide")
     if not path.exists():

@@ -39,7 +39,7 @@ PRESETS = {  # options of `search`
 
 
 class State(NamedTuple):
-    """One point of the path: what is known before step `step` changes the latents."""
+    """One point of the path, before step `step` changes the latents."""
 
     step: int
     learning_rate: float
@@ -54,11 +54,11 @@ class State(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Samples and how well each of them answers the LR image."""
+    """Samples, and how near each comes to the LR image once it is downscaled."""
 
     sr: Tensor  # (N, 3, R, R) in [0, 1]; NaN only where the generator gave no number
     residual: Tensor  # mean squared difference between f_ds of the sample and the LR image, (N,)
-    converged: Tensor  # whether it came down to eps somewhere on the path, as PULSE tests, (N,)
+    converged: Tensor  # whether the residual was ever eps or less on the path, PULSE's own test, (N,)
     latents: Tensor  # of these samples, on the sphere, (N, L, D) or (N, 1, D)
     steps: Tensor  # steps from the start to these samples, (N,)
 
@@ -85,12 +85,12 @@ CHOICES = {
 
 
 def norms(points: Tensor) -> Tensor:
-    """Radii of the spheres of a variable (N, L, ...): one for each sample and layer, (N, L, 1, ...)."""
+    """Measure the radii of the spheres of a variable (N, L, ...): one a sample and layer, (N, L, 1, ...)."""
     return (points.square().sum(tuple(range(2, points.ndim)), keepdim=True) + 1e-9).sqrt()
 
 
 def spherical_step(optimizer: torch.optim.Optimizer, variables: list[Tensor], radii: list[Tensor]) -> None:
-    """A step of the optimizer in the space around the spheres, then back onto them (SphericalOptimizer.py:12-26).
+    """Take a step of the optimizer off the spheres, then project back onto them (SphericalOptimizer.py:12-26).
 
     Args:
         optimizer: over `variables`, whose gradients are set.
@@ -110,7 +110,7 @@ def draw_starts(
     noise: str = "fixed",
     tile_latent: bool = False,
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """Random latents and noise maps, each sample's from its own CPU generator, in PULSE's order (PULSE.py:64-95).
+    """Draw latents and noise maps, each sample's from its own CPU generator, in PULSE's order (PULSE.py:64-95).
 
     Args:
         network: the generator.
@@ -148,19 +148,19 @@ def path(
     trainable_noise: int = 0,
     eps: float = 2e-3,
 ) -> Iterator[State]:
-    """The search from given starts, one state after the other (PULSE.py:97-176).
+    """Search from given starts and yield every state on the way (PULSE.py:97-176).
 
-    There is no early stop, as in PULSE. What is done between two states costs nothing here and may be plotted.
+    It never stops early, nor does PULSE. The caller may plot or keep what it likes between two states.
 
     Args:
         lr: LR images in [0, 1], (N, 3, h, h).
         network: the generator.
         latents: starts; the norm of each is the radius of its sphere, (N, L, D) or (N, 1, D) for all layers.
-        noise: as `draw_starts` returns.
-        f_ds: f_ds of Eq. 4, `f_ds(hr, scale)`, differentiable; it is given the sample as a file would keep it,
-            clipped to [0, 1], and the gradient passes the clip unchanged; pixels where it has no derivative get
-            none. None is `bicubic_proxy` of the sample before clipping, whatever made `lr`: PULSE itself.
-        loss: weighted terms, as `parse_loss`.
+        noise: one map or None a layer, see `draw_starts`.
+        f_ds: the differentiable f_ds of Eq. 4, `f_ds(hr, scale)`. It gets the sample clipped to [0, 1]; the gradient
+            passes the clip unchanged, and pixels without a derivative get none. None, PULSE itself, takes
+            `bicubic_proxy` of the sample before clipping, whatever made `lr`.
+        loss: weighted terms, see `parse_loss`.
         learning_rate, steps, schedule, optimizer: of the search; keys of `SCHEDULES` and `OPTIMIZERS`.
         trainable_noise: the maps of that many layers, from the first on, are optimised as well, each on its sphere.
         eps: floor of the LR terms of the loss, and the residual that counts as converged.
@@ -214,10 +214,11 @@ def path(
 
 
 def _as_a_file(sr: Tensor, f_ds: Callable, scale: int, shape: torch.Size, first: bool) -> Tensor:
-    """f_ds of the samples clipped to [0, 1], through which the gradient passes unchanged.
+    """Apply f_ds to the samples clipped to [0, 1]; the gradient passes the clip unchanged.
 
-    A sample that is not finite is black for f_ds and comes back as NaN: what refuses it would lose the others too.
-    Pixels where f_ds has no derivative (DPID on a flat cell) get none. `first` looks whether there is any at all.
+    A sample that is not finite goes in black and comes out NaN, so an f_ds that refuses it does not lose the others.
+    Pixels where f_ds has no derivative (DPID on a flat cell) get none. In the `first` step f_ds without any gradient is
+    refused.
     """
     whole = sr.isfinite().flatten(1).all(1).view(-1, 1, 1, 1)
     hr = torch.where(whole, sr.detach().clamp(0, 1) + (sr - sr.detach()), 0.0)  # plus zero
@@ -288,7 +289,7 @@ def search(
     eps: float = 2e-3,
     select: str = "last",
 ) -> Result:
-    """Samples of HR images that downscale to the LR images: PULSE from random starts, all in one batch.
+    """Draw HR samples that downscale to the LR images: PULSE from random starts, all in one batch.
 
     The defaults are `PRESETS["ida_rd"]`; `search(..., **PRESETS["pulse"])` is PULSE's own command line.
 
@@ -296,7 +297,7 @@ def search(
         lr: LR images in [0, 1], (N, 3, h, h), h a divisor of the side R of HR images; or one for all generators.
         network: the generator.
         generators: CPU generators, one a sample; sample q depends on LR image q and generator q alone.
-        f_ds, loss, learning_rate, steps, schedule, optimizer, eps: as `path`.
+        f_ds, loss, learning_rate, steps, schedule, optimizer, eps: see `path`.
         noise: "fixed" (drawn once), "zero", or "trainable" (drawn, then optimised as well).
         trainable_noise: how many layers' maps are optimised if `noise` is "trainable".
         tile_latent: one latent for all layers, so that the sample stays among the images of one style.
@@ -328,7 +329,7 @@ def search(
 
 
 def _better(one: State, other: State) -> State:
-    """For each sample the state of lower loss; `step` becomes a tensor (N,)."""
+    """Pick for each sample the state of lower loss; `step` becomes a tensor (N,)."""
     lower = other.total < one.total
     pairs = {name: (getattr(one, name), getattr(other, name)) for name in ("sr", "residual", "latents", "total")}
     steps = [torch.as_tensor(step, device=lower.device).expand(len(lower)) for step in (one.step, other.step)]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def bicubic_proxy(hr: Tensor, scale: int, *, rounded: bool = False) -> Tensor:
-    """PULSE's own downscaler: antialiased bicubic (a = -0.5), mirrored at the border (bicubic.py).
+    """Downscale as PULSE does: antialiased bicubic (a = -0.5), mirrored at the border (bicubic.py).
 
     Pillow's inside the image; the outer two pixels differ. At scale 1 it blurs by half a pixel.
 
@@ -51,7 +51,7 @@ def _proxy_matrix(side: int, scale: int, dtype: torch.dtype, device: torch.devic
 
 
 def straight_through(f_ds: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor, int], Tensor]:
-    """For a downscaler without a gradient (Pillow's filters, JPEG): its values, and the gradient of the proxy."""
+    """Lend a downscaler that has no gradient (Pillow's filters, JPEG) that of the proxy; its values stay."""
 
     def downscale(hr: Tensor, scale: int) -> Tensor:
         proxy = bicubic_proxy(hr, scale)
@@ -63,7 +63,7 @@ def straight_through(f_ds: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor,
 
 
 def geocross(styles: Tensor) -> Tensor:
-    """How far the styles of one image's layers are from each other along the sphere (loss.py:31-44).
+    """Measure how far apart the styles of one image's layers lie along the sphere (loss.py:31-44).
 
     Args:
         styles: w, (N, L, D).
@@ -79,7 +79,7 @@ def geocross(styles: Tensor) -> Tensor:
 
 
 def parse_loss(loss: str) -> dict[str, float]:
-    """Weights of the terms of a loss such as "100*L2+0.05*GEOCROSS", PULSE's notation (loss.py:13).
+    """Read the weights of the terms of a loss such as "100*L2+0.05*GEOCROSS", PULSE's notation (loss.py:13).
 
     Raises:
         ValueError: another notation, an unknown term, the same term twice, or neither L2 nor L1.
@@ -100,14 +100,14 @@ def parse_loss(loss: str) -> dict[str, float]:
 
 
 def losses(down: Tensor, lr: Tensor, styles: Tensor, terms: Iterable[str], eps: float) -> dict[str, Tensor]:
-    """Losses of each sample by name (loss.py:15-44); PULSE's are their sums over the batch.
+    """Compute the losses of each sample by name (loss.py:15-44); PULSE sums them over the batch.
 
     Args:
         down: f_ds of the samples, (N, 3, h, w).
         lr: LR images, same shape.
         styles: w, (N, L, D).
         terms: some of "L2" (mean squared difference), "L1" (ten times the mean absolute one), "GEOCROSS".
-        eps: both differences count as at least this much: once there, they have no gradient.
+        eps: floor of both differences; at the floor they have no gradient.
 
     Returns:
         (N,) for each term.
