@@ -8,12 +8,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import nbformat
+import papermill
 import psutil
 import pytest
 from distributed import Client
 
 from helpers import runs
 from helpers.runs import cluster
+from tests.fakes import published, run, write_images
 
 HERE = {"host": "127.0.0.1"}
 
@@ -111,3 +114,27 @@ def test_slurm_jobs_compute_and_end_with_the_block(tmp_path, monkeypatch):
     while any(map(lives, processes)):
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_notebook_computes_the_rows_of_a_serial_run_on_its_own_workers(tmp_path):
+    folder = write_images(tmp_path / "images", 3)
+    how = {"downscalers": ["box", "nearest"], "scale": 4, "upscaler": "bicubic", "heat": 0.0, "distortion": "mse"}
+    one = runs.Experiment(folder, ["00", "01", "02"], device="cpu", **how)
+    text = f"""
+from helpers import runs
+experiment = runs.{one!r}
+with runs.local(1) as client:
+    print(runs.plan(experiment, {str(tmp_path / "rows")!r}, client).summary)
+with runs.local(1) as client:
+    rows = runs.run(experiment, {str(tmp_path / "rows")!r}, client)
+print(len(rows), "rows")
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text)])
+    nbformat.write(notebook, tmp_path / "in.ipynb")
+    done = papermill.execute_notebook(
+        tmp_path / "in.ipynb", tmp_path / "out.ipynb", kernel_name="python3", cwd=tmp_path, progress_bar=False
+    )
+    said = "".join(output.get("text", "") for output in done.cells[0].outputs)
+    assert "20 of 30 rows missing" in said and "30 rows" in said
+    run(one, tmp_path / "serial")
+    assert published(tmp_path / "rows") == published(tmp_path / "serial")

@@ -40,12 +40,12 @@ def test_groups_take_turns():
     groups = list(itertools.product((10, 20, 40, 60), (0, 1), (0, 1, 2)))
     names = [f"{age}_{gender}_{race}_{k}" for age, gender, race in groups for k in range(3)]
     table = face_groups.labels(names)
-    chosen = face_groups.balanced(table, 48)
+    chosen = face_groups.balance(table, 48)
     assert len(set(chosen)) == 48
     for part in (chosen[:24], chosen[24:]):
         assert (table.loc[part].groupby(list(face_groups.ATTRIBUTES)).size() == 1).all()
     with pytest.raises(ValueError, match="expected 1 to 72 faces, got 73"):
-        face_groups.balanced(table, 73)
+        face_groups.balance(table, 73)
 
 
 def faces(count: int) -> tuple[list[str], torch.Tensor, pd.DataFrame]:
@@ -88,7 +88,7 @@ def test_what_faces_and_answers_look_like_is_kept_as_rows(tmp_path, monkeypatch)
         write_rgb(torch.rand(1, 3, 32, 32, generator=generator), folder / f"{10 + 2 * k}_{k % 2}_{k % 3}_{k}.png")
     table = face_groups.labels(sorted(path.stem for path in folder.iterdir()))
     monkeypatch.setattr(kid, "features", lambda images: images[:, :, ::4, ::4].flatten(1).double()[:, :192])
-    chosen = face_groups.balanced(table, 5)
+    chosen = face_groups.balance(table, 5)
     experiment = runs.Experiment(str(folder), chosen, ["nearest", "bicubic"], 8, "bicubic", heat=0.0, device="cpu")
     rows = face_groups.seen_as(experiment, [("bicubic", 0.0), ("embedded_flow", 1.0)], table, str(tmp_path / "rows"))
     groups = sum(table[each].nunique() for each in face_groups.ATTRIBUTES)

@@ -82,8 +82,7 @@ def calibrate(wanted: Sequence[runs.Experiment], seconds: float) -> tuple[list[f
 
 def _size(experiment: runs.Experiment) -> tuple[int, int]:
     """Height and width of the first image."""
-    source = experiment.dataset if isinstance(experiment.dataset, str) else experiment.dataset[1]
-    return tuple(datasets.load(source, experiment.images[0], size=experiment.size).shape[-2:])
+    return tuple(datasets.load(experiment.source, experiment.images[0], size=experiment.size).shape[-2:])
 
 
 def _stages(experiment: runs.Experiment) -> list[tuple[str, int, int, float]]:

@@ -95,7 +95,6 @@ def facts(experiment: Experiment) -> dict:
     return _load(experiment)[1]
 
 
-@one_thread()
 @torch.no_grad()
 def score(
     experiment: Experiment, image: str, keys: Sequence[tuple], batch: int = 8, twice: bool = False
@@ -116,6 +115,7 @@ def score(
         ValueError: as `pair`; the upscaler refuses the image.
         MemoryError: not even one sample fits.
     """
+    torch.set_num_threads(1)  # of a worker, for good; the driver has its threads back after the run
     upscale, made_by = _load(experiment)
     hr, metrics = _hr(experiment, image), experiment.metrics
     bases = {metric.removesuffix(distortions.OF_MEAN) for metric in metrics} - set(distortions.OF_LR)

@@ -153,7 +153,7 @@ def run(
         total = len({key[1] for key in wanted})
         try:
             with _bar(progress, total, total - len(tasks)) as bar, contextlib.closing(outcomes):
-                _write(experiment, rows_dir, _watched(outcomes, bar), facts, write, total, strict, limit)
+                _write(experiment, rows_dir, _counted(outcomes, bar), facts, write, total, strict, limit)
         except (KeyboardInterrupt, SystemExit) as stop:
             written = results.read(rows_dir, keys=wanted, mixed=tuple(results.ONE_OF))  # perhaps even the last one
             left = {key[1] for key in results.missing(wanted, written)}
@@ -161,7 +161,7 @@ def run(
     return _todo(experiment, rows_dir, mixed, False)[1]
 
 
-def _watched(outcomes: Iterator, bar: tqdm) -> Iterator:
+def _counted(outcomes: Iterator, bar: tqdm) -> Iterator:
     for outcome in outcomes:
         bar.update()
         yield outcome

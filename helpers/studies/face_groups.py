@@ -1,6 +1,6 @@
-"""Faces by the groups of their labels, and which group an answer of an upscaler looks like.
+"""Break results down by groups of faces: labels, balanced choices, and the group that an SR face looks like.
 
-Labels are estimates of others; they serve to break down results, and say nothing about a person.
+The labels are estimates made by third parties. They serve to break down results, and say nothing about a person.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ METHOD = f"ridge readout, leaving the face's fold out: {kid.FEATURES}"
 
 
 def labels(names: Sequence[str], table: str = "") -> pd.DataFrame:
-    """Race, gender and age group of faces.
+    """Read race, gender and age group of faces from their names or from a table.
 
     Args:
         names: of the images.
@@ -60,8 +60,8 @@ def labels(names: Sequence[str], table: str = "") -> pd.DataFrame:
     return pd.DataFrame(lines, index=list(names), columns=ATTRIBUTES)
 
 
-def balanced(table: pd.DataFrame, n: int) -> list[str]:
-    """The first n faces if groups take turns: every 24 of them hold each of 24 groups once.
+def balance(table: pd.DataFrame, n: int) -> list[str]:
+    """Choose n faces so that groups take turns: of 24 groups, each stands once in every 24 faces.
 
     Args:
         table: of `labels`.
@@ -77,7 +77,7 @@ def balanced(table: pd.DataFrame, n: int) -> list[str]:
 
 
 class Readouts(NamedTuple):
-    """Linear readouts of features, one set for each fold of faces that it has not seen."""
+    """Linear classifiers of features, one set per fold of faces, each fitted without its fold."""
 
     mean: Tensor  # of the features, (256,)
     std: Tensor
@@ -86,10 +86,10 @@ class Readouts(NamedTuple):
     classes: dict[str, list[str]]
 
     def read(self, names: Sequence[str], features: Tensor) -> pd.DataFrame:
-        """Which class an image looks like, by the readout that has not seen the face that it answers.
+        """Tell which class each image looks like, by the classifier that was fitted without its face.
 
         Args:
-            names: the face behind each image.
+            names: the face that each image shows.
             features: (N, 256).
 
         Returns:
@@ -104,7 +104,7 @@ class Readouts(NamedTuple):
 
 
 def readouts(names: Sequence[str], features: Tensor, table: pd.DataFrame, *, folds: int = 10, ridge: float = 300.0):
-    """Fit `Readouts`: ridge regression of the classes on the features.
+    """Fit `Readouts` by ridge regression of the classes on the features.
 
     Args:
         names: of the faces.
@@ -145,14 +145,14 @@ def seen_as(
     *,
     batch: int = 16,
 ) -> pd.DataFrame:
-    """Which group the faces of an experiment, and the answers to their LR images, look like; rows are kept.
+    """Tell which group the faces of an experiment and the SR images of their LR images look like, and keep the rows.
 
     Args:
         experiment: images, seed, scale, device; its first downscaler makes the LR images.
         f_us: names and heats of upscalers; one draw each.
         table: labels of all faces of the data set, which the readouts are fitted to.
         rows_dir: folder of rows; without AlexNet they must be there.
-        batch: images answered together.
+        batch: images upscaled together.
 
     Returns:
         Rows as `results.read` has them: distortion "seen_as race=White" and so on, value 1 or 0; upscaler "none" is the
@@ -201,7 +201,7 @@ def seen_as(
 
 
 def confusion(rows: pd.DataFrame, table: pd.DataFrame, attribute: str) -> dict[str, pd.DataFrame]:
-    """For each upscaler: labels of the faces (index) x what the answers look like, as shares of each line.
+    """Count for each upscaler how faces of each label (index) look after it (columns), as shares of each line.
 
     Args:
         rows: of `seen_as`.

@@ -34,7 +34,7 @@ class Encoded(NamedTuple):
 
 
 def load(upscaler: str, scale: int, device: str | torch.device = "cpu") -> nn.Module:
-    """The network behind a plain upscaler that is a flow, in eval mode.
+    """Load the network of an upscaler that is a flow, in eval mode.
 
     Args:
         upscaler: key of `UPSCALERS`, no cascade.
@@ -55,7 +55,7 @@ def load(upscaler: str, scale: int, device: str | torch.device = "cpu") -> nn.Mo
 
 @torch.no_grad()
 def encode(network: nn.Module, hr: Tensor, lr: Tensor, generator: Generator) -> Encoded:
-    """Latents and likelihood of HR images, dequantized by the uniform noise of the network's own scale.
+    """Encode HR images, dequantized by uniform noise of the network's own width, to latents and their likelihood.
 
     -log2 p(x + u | lr) / (3 H W) - log2(width of u): what one colour value of x costs in bits, at the resolution of
     the noise (1/64 for the compact flow, 1/32 for SRFlow), if the flow is the code book. Where SRFlow needs even LR
@@ -86,6 +86,7 @@ def _pad(network: nn.Module, images: Tensor, scale: int = 1) -> Tensor:
     return srflow.pad_to_multiple(images, scale * network.multiple) if hasattr(network, "multiple") else images
 
 
+@cell.one_thread()
 def likelihood(experiment: runs.Experiment, rows_dir: str | Path, client: "Client | None" = None) -> pd.DataFrame:
     """Compute how likely each HR image is given its LR image by each downscaler, where the rows are missing.
 
@@ -114,7 +115,7 @@ def likelihood(experiment: runs.Experiment, rows_dir: str | Path, client: "Clien
         raise ValueError(f"{rows_dir}: expected rows of weights {facts['weights']}, got {list(rows.weights.unique())}")
     facts |= dict.fromkeys(("residual", "converged", "clipped", "seconds", "lr_bits"))
     todo = dict.fromkeys(key[1:3] for key in results.missing(keys, rows))
-    for where, outcome in cluster.compute(_encoded, {each: (plain, *each) for each in todo}, client):
+    for where, outcome in cluster.compute(_encode_cell, {each: (plain, *each) for each in todo}, client):
         if isinstance(outcome, Exception):
             raise outcome
         values, made = outcome
@@ -123,9 +124,9 @@ def likelihood(experiment: runs.Experiment, rows_dir: str | Path, client: "Clien
     return results.read(rows_dir, keys=keys)
 
 
-@cell.one_thread()
-def _encoded(experiment: runs.Experiment, image: str, name: str) -> tuple[list[float], dict]:
+def _encode_cell(experiment: runs.Experiment, image: str, name: str) -> tuple[list[float], dict]:
     """Values of one image and downscaler in the order of the quantities, and what its rows say besides."""
+    torch.set_num_threads(1)  # as `cell.score`
     network = _network(experiment.upscaler, experiment.scale, experiment.device)
     hr, lr = runs.pair(experiment, image, name)
     latents, bits = encode(network, hr, lr, seeded(experiment.seed, image, "dequantize"))
@@ -139,7 +140,7 @@ _network = lru_cache(maxsize=1)(load)  # once a worker
 
 @torch.no_grad()
 def decode_trace(network: nn.Module, lr: Tensor, generators: Sequence[Generator], heat: float = 1.0) -> pd.DataFrame:
-    """How large the tensor is after each flow step on its way from the latents to the image.
+    """Measure how large the tensor is after each flow step, from the latents to the image.
 
     Args:
         network: of `load`.
@@ -190,7 +191,7 @@ def _steps(network: nn.Module) -> Iterator[tuple[int, nn.Module]]:
 
 @torch.no_grad()
 def extremes(network: nn.Module, lrs: Mapping[str, Tensor], heats: Sequence[float], key: tuple) -> pd.DataFrame:
-    """How far samples leave [0, 1] before they are clipped.
+    """Measure how far samples leave [0, 1] before they are clipped.
 
     Args:
         network: of `load`.
