@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import results, runs
+from helpers import datasets, results, runs
 from helpers.paper import hours, notebooks, profiles
 from helpers.paper.__main__ import NOTEBOOKS
 
@@ -90,3 +90,15 @@ def test_one_experiment_may_stand_alone_and_a_notebook_without_a_plan_stops(tmp_
     small_notebook(tmp_path, "one = 1")
     with pytest.raises(ValueError, match="98_small: expected a cell with runs.plan"):
         notebooks.experiments("98_small", {})
+
+
+def test_images_are_named_and_not_decoded(tmp_path, monkeypatch):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "broken.png").write_bytes(b"no picture")
+    monkeypatch.setattr(profiles, "NOTEBOOKS", tmp_path)
+    how = "downscalers=['bicubic'], upscaler='embedded_flow', distortion='mse', scale=scale"
+    make = f"one = runs.Experiment(dataset='x', images=notebook.images('x', scale, n_images=1), {how})\nruns.plan(one)"
+    small_notebook(tmp_path, f"from helpers import notebook, runs\n{make}")
+    before = datasets.preflight
+    assert notebooks.experiments("98_small", {"scale": 4})[0].images == ["broken"]
+    assert datasets.preflight is before

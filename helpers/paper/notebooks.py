@@ -1,4 +1,4 @@
-"""Read the experiments of a notebook from the notebook itself, without drawing, downloading or planning anything.
+"""Read the experiments of a notebook from the notebook itself, without drawing, decoding or planning anything.
 
 Of the code before `runs.plan(experiments, ...)` only the statements that the experiments are made of are run: from
 `experiments` back to the parameters, name by name. Figures, checks and draws stand beside that way and are left out,
@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Iterator
 
-from helpers import runs
+from helpers import datasets, runs
 from helpers.paper import profiles
 
 CHANGES = ("add", "append", "extend", "insert", "setdefault", "update")  # methods that change what they belong to
@@ -25,15 +25,29 @@ def experiments(notebook: str, values: dict) -> list[runs.Experiment]:
         values: all its parameters; folders are seen from `notebooks/`.
 
     Raises:
-        ValueError: the notebook plans nothing; or whatever its own cells raise, such as images that cannot be read.
+        ValueError: the notebook plans nothing; or whatever its own cells raise, such as a folder without images.
     """
     name, statements = _before_plan(notebook)
     namespace = dict(values)
     code = compile(ast.Module(_needed(name, statements), []), f"{notebook}.ipynb", "exec")
-    with inside(), contextlib.redirect_stdout(io.StringIO()):
+    with inside(), _names_alone(), contextlib.redirect_stdout(io.StringIO()):
         exec(code, namespace)  # the project's own notebook
     found = namespace[name]
     return [found] if isinstance(found, runs.Experiment) else list(found)
+
+
+@contextlib.contextmanager
+def _names_alone() -> Iterator[None]:
+    """Let `datasets.preflight` list images without decoding them: that takes minutes, and the run itself does it."""
+
+    def preflight(dataset: str, scale: int, *, n_images: int | None = None, size: int = 256, **how):
+        return datasets.Preflight(datasets.names(dataset, n_images, size=size), [], [])
+
+    before, datasets.preflight = datasets.preflight, preflight
+    try:
+        yield
+    finally:
+        datasets.preflight = before
 
 
 @contextlib.contextmanager

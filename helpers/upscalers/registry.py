@@ -26,7 +26,8 @@ class Upscaler(NamedTuple):
     files: tuple[str, ...] = ()  # embedded checkpoints or keys of `weights.WEIGHTS`; "{scale}" stands for s
     scales: tuple[int, ...] = ()  # those it has; (): any
     heat: float | None = None  # the only one that it takes, 0 of a deterministic f_us; None: any
-    blind: bool = True  # never told the downscaler; a search may be: its `upscale` takes `downscale` and `on_result`
+    blind: bool = True  # knows nothing of the downscaler; a rescaler's own decoder does, a search may (f_ds=true)
+    search: bool = False  # samples have a residual, and `upscale` takes `downscale` and `on_result` as well
     options: Mapping[str, object] | None = None  # option -> default, whose type reads the value; None: it has none
     check: Callable | None = None  # check(**options) raises ValueError where they are impossible
 
@@ -46,7 +47,7 @@ def _srflow(file: str, scale: int) -> Upscaler:
 
 
 def _search(key: str, *names: str) -> Upscaler:
-    how = {"heat": 1.0, "blind": False, "options": pulse.OPTIONS, "check": pulse.check_options}
+    how = {"heat": 1.0, "blind": False, "search": True, "options": pulse.OPTIONS, "check": pulse.check_options}
     return Upscaler(partial(pulse.upscaler, pulse.GENERATORS[key]), names, **how)
 
 
@@ -92,7 +93,7 @@ def parse(name: str) -> tuple[Stage, ...]:
         if key not in UPSCALERS or (len(parts) > 1 and not factor and len(UPSCALERS[key].scales) != 1):
             known = f"{', '.join(UPSCALERS)}, or several of them as in embedded_flow_x8+embedded_flow_x4"
             raise ValueError(f"upscaler: expected one of {known}, got {name!r}")
-        if len(parts) > 1 and not UPSCALERS[key].blind:
+        if len(parts) > 1 and UPSCALERS[key].search:
             raise ValueError(f"upscaler: expected {key} alone, not as a stage of a cascade, got {name!r}")
         found.append(Stage(key, factor, options=_parse_options(key, text)))
     return tuple(found)
@@ -185,7 +186,7 @@ def normalise(name: str, options: Mapping[str, object] | None = None) -> str:
 
 def is_search(name: str) -> bool:
     """Whether an upscaler searches: its samples have a residual and may have converged. ValueError: see `parse`."""
-    return not UPSCALERS[parse(name)[0].key].blind
+    return UPSCALERS[parse(name)[0].key].search
 
 
 def build(name: str, *, scale: int, heat: float | str | None = None, device: str = "cpu") -> Callable:
