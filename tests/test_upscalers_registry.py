@@ -1,3 +1,5 @@
+"""Names of upscalers: what they mean, which files they need, how they are spelled in the rows."""
+
 import hashlib
 
 import pytest
@@ -5,116 +7,20 @@ import torch
 from safetensors.torch import save_file
 
 from helpers import files, generators, weights
-from helpers.downscalers.filters import bicubic, bicubic_float, box
+from helpers.downscalers.filters import bicubic_float, box
 from helpers.images import quantize
-from helpers.networks import srflow
-from helpers.networks.compact_flow import CompactFlow
 from helpers.networks.stylegan import Mapping, Synthesis
 from helpers.runtime import seeded
-from helpers.training.loop import export
 from helpers.upscalers import flows, pulse, registry
 from helpers.weights import store
 from tests.test_stylegan import fill
-
-EMBEDDED = [
-    int(path.stem.removeprefix("compact_flow_x")) for path in store.EMBEDDED.glob("compact_flow_x[0-9].safetensors")
-]
+from tests.test_upscalers_flows import lr_image
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     """Converted files of a test stay out of the reader's cache."""
     monkeypatch.setenv("IDA_RD_CACHE", str(tmp_path / "cache"))
-
-
-def lr_image(height=8, width=6):
-    coarse = torch.rand(1, 3, 3, 3, generator=seeded("lr", height, width))
-    return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
-
-
-@pytest.mark.parametrize("scale", sorted(EMBEDDED))
-def test_embedded_flow_draws_the_same_sample_for_the_same_key(scale):
-    upscale = registry.UPSCALERS["embedded_flow"](scale=scale)
-    lr = lr_image()
-    three = upscale(lr, [seeded(0, "a", q) for q in range(3)])
-    assert three.shape == (3, 3, 8 * scale, 6 * scale) and three.isfinite().all()
-    assert torch.allclose(upscale(lr, seeded(0, "a", 1)), three[1:2], atol=1e-4)
-    assert not torch.allclose(three[0], three[1], atol=1e-3)
-    cold = registry.UPSCALERS["embedded_flow"](scale=scale, heat=0.0)
-    assert torch.allclose(cold(lr, seeded(0)), cold(lr, seeded(1)), atol=1e-6)
-
-
-@pytest.mark.parametrize("size", [(5, 7), (1, 1), (9, 4)])
-def test_embedded_flow_takes_any_lr_size(size):
-    upscale = registry.UPSCALERS["embedded_flow"](scale=4)
-    assert upscale(lr_image(*size), seeded(0)).shape == (1, 3, 4 * size[0], 4 * size[1])
-
-
-def test_latents_are_scaled_by_the_heat():
-    one, two = (flows.draw_latents([(4, 2, 2)], [seeded("z")], heat)[0] for heat in (1.0, 0.5))
-    assert torch.equal(one * 0.5, two) and one.shape == (1, 4, 2, 2)
-
-
-def test_bicubic_is_deterministic_and_takes_no_heat():
-    upscale = registry.UPSCALERS["bicubic"](scale=4)
-    sr = upscale(lr_image(), [seeded(0), seeded(1)])
-    assert sr.shape == (2, 3, 32, 24) and torch.equal(sr[0], sr[1])
-    with pytest.raises(ValueError, match="heat 0"):
-        registry.UPSCALERS["bicubic"](scale=4, heat=1.0)
-
-
-def test_another_scale_than_the_embedded_ones_stops():
-    with pytest.raises(ValueError, match="expected scale 2 or 4 or 8, got 16"):
-        registry.UPSCALERS["embedded_flow"](scale=16)
-    with pytest.raises(ValueError, match="compact_flow_x4"):  # names what is there
-        flows.load_compact_flow(16)
-
-
-@pytest.mark.parametrize("bad", [torch.rand(2, 3, 4, 4), torch.rand(1, 1, 4, 4), torch.full((1, 3, 4, 4), 2.0)])
-def test_bad_lr_is_refused(bad):
-    with pytest.raises(ValueError, match="lr"):
-        registry.UPSCALERS["bicubic"](scale=2)(bad, seeded(0))
-
-
-def test_official_srflow_without_its_weights_says_where_to_put_them(tmp_path, monkeypatch):
-    monkeypatch.setenv("IDA_RD_CACHE", str(tmp_path))
-    monkeypatch.delenv("IDA_RD_WEIGHTS", raising=False)
-    monkeypatch.setenv("IDA_RD_OFFLINE", "1")
-    with pytest.raises(ValueError, match="SRFlow_DF2K_4X.pth is missing"):
-        registry.UPSCALERS["srflow_df2k_4x"](scale=4)
-    with pytest.raises(ValueError, match="expected scale 4"):
-        registry.UPSCALERS["srflow_df2k_4x"](scale=8)
-
-
-def test_official_srflow_runs_from_a_file_put_by_hand(tmp_path, monkeypatch):
-    """A small SRFlow stands in for the official network; odd LR sides are padded and cropped again."""
-    torch.manual_seed(0)
-    small = srflow.SRFlow(scale=4, nf=16, nb=2, taps=(0, 1), K=1, L=3)
-    monkeypatch.setattr(srflow, "build", lambda name: srflow.SRFlow(scale=4, nf=16, nb=2, taps=(0, 1), K=1, L=3))
-    monkeypatch.setattr(weights, "fetch", lambda name: tmp_path / "small.pth")
-    torch.save({f"module.{k}": v for k, v in small.state_dict().items()}, tmp_path / "small.pth")
-    upscale = registry.UPSCALERS["srflow_df2k_4x"](scale=4, heat=0.5)
-    sr = upscale(lr_image(5, 7), [seeded(0), seeded(1)])
-    assert sr.shape == (2, 3, 20, 28)
-    assert registry.weights_hash("srflow_df2k_4x", 4) == files.sha256_of(tmp_path / "small.pth")[:12]
-
-
-def test_configuration_travels_in_the_checkpoint(tmp_path, monkeypatch):
-    torch.manual_seed(0)
-    network = CompactFlow(scale=2, width=8, blocks=1, head=6, steps=(3,), hidden=(12,), clamp=0.7, noise=1 / 32)
-    export(network.eval().state_dict(), tmp_path / "compact_flow_x2.safetensors", **network.config, photographs=3)
-    monkeypatch.setattr(weights, "embedded", lambda name: tmp_path / f"{name}.safetensors")
-    loaded = flows.load_compact_flow(2)
-    assert loaded.config == network.config
-    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), network.parameters(), strict=True))
-
-
-def test_samples_agree_with_their_lr_image():
-    upscale = registry.UPSCALERS["embedded_flow"](scale=4)
-    hr = torch.nn.functional.interpolate(torch.rand(1, 3, 8, 8, generator=seeded("smooth")), size=64, mode="bicubic")
-    lr = bicubic(hr.clamp(0, 1), 4)
-    again = bicubic(upscale(lr, seeded(0)).clamp(0, 1), 4)
-    assert (again - lr).square().mean() < 10**-3.8  # 38 dB
 
 
 # ---- cascades
@@ -187,7 +93,8 @@ def test_every_file_of_a_record_is_known_and_every_scale_has_its_own():
             names = [file.format(scale=scale) for scale in record.scales or (4,)]
             assert all(name in weights.WEIGHTS or weights.embedded(name).is_file() for name in names), key
     flow = registry.UPSCALERS["embedded_flow"]
-    assert sorted(flow.scales) == sorted(EMBEDDED) and flow.stochastic and flow.blind
+    here = [path.stem[-1] for path in store.EMBEDDED.glob("compact_flow_x[0-9].safetensors")]
+    assert sorted(map(str, flow.scales)) == sorted(here) and flow.stochastic and flow.blind
 
 
 def test_without_a_heat_each_stage_takes_its_own():
