@@ -23,6 +23,19 @@ def shared() -> Path:
     return Path(SHARED)
 
 
+@pytest.fixture
+def figure_style():
+    """The project's style for a test, and no figure left open after it."""
+    import matplotlib.pyplot as plt
+
+    from helpers import figures
+
+    with plt.rc_context():
+        figures.use_style()
+        yield
+    plt.close("all")
+
+
 @pytest.fixture(params=DEVICES)
 def device(request) -> torch.device:
     """Every kind of device that this machine has."""

@@ -24,15 +24,9 @@ from tests.test_figures_rankings import ranking
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+pytestmark = pytest.mark.usefixtures("figure_style")
+
 ALL = {"ranking_groups": lambda: ranking("all"), "panels": crops}
-
-
-@pytest.fixture(autouse=True)
-def use_style():
-    with matplotlib.rc_context():
-        figures.use_style()
-        yield
-    plt.close("all")
 
 
 def test_files_have_the_venue_width_embedded_fonts_and_no_date(tmp_path):

@@ -11,15 +11,9 @@ from helpers import figures
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+pytestmark = pytest.mark.usefixtures("figure_style")
+
 NAMES = ["bicubic", "lanczos", "dpid", "l0", "nearest", "a/path/to/my_tool.py:down"]
-
-
-@pytest.fixture(autouse=True)
-def use_style():
-    with matplotlib.rc_context():
-        figures.use_style()
-        yield
-    plt.close("all")
 
 
 def picture(height: int = 32, width: int = 32, key: int = 0) -> torch.Tensor:

@@ -19,6 +19,8 @@ from tests.test_stats_detection import make_rows as shifted_rows
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+pytestmark = pytest.mark.usefixtures("figure_style")
+
 GAPS = {
     "bicubic": 0.0,
     "lanczos": 0.001,
@@ -27,14 +29,6 @@ GAPS = {
     "nearest": 0.15,
     "a/path/to/my_tool.py:down": 0.012,
 }
-
-
-@pytest.fixture(autouse=True)
-def use_style():
-    with matplotlib.rc_context():
-        figures.use_style()
-        yield
-    plt.close("all")
 
 
 def make_rows(n: int = 36, gaps: dict = GAPS, key: int = 0, **columns) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from helpers.stats import bootstrap, budget, tables
 from helpers.stats import rankings as st
@@ -215,6 +216,11 @@ def test_differences_use_common_images_only_and_say_so():
     rows = make_rows({"f": [[1], [2], [np.nan], [4]], "g": [[2], [4], [100], [np.nan]]})
     line = st.paired(rows, baseline="g").iloc[0]
     assert (line.n, line.left_out, line.difference) == (2, 2, -1.5)
+
+
+def test_holm_is_that_of_statsmodels():
+    for p in ([0.04], [0.01, 0.04, 0.03, 0.005, 1.0], [0.02, 0.02, 0.5], np.random.default_rng(0).random(45) ** 3):
+        np.testing.assert_array_equal(st.holm(p), multipletests(p, method="holm")[1])
 
 
 def test_holm_over_the_stated_family_by_hand():

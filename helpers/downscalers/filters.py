@@ -233,21 +233,6 @@ def bicubic(hr: Tensor, scale: int) -> Tensor:
     return _shrink(hr, scale, "bicubic")
 
 
-def lanczos(hr: Tensor, scale: int) -> Tensor:
-    """Pillow's LANCZOS, three lobes. See `nearest` for the rest."""
-    return _shrink(hr, scale, "lanczos")
-
-
-def box(hr: Tensor, scale: int) -> Tensor:
-    """Pillow's BOX: the mean of each block, rounded. See `nearest` for the rest."""
-    return _shrink(hr, scale, "box")
-
-
-def hamming(hr: Tensor, scale: int) -> Tensor:
-    """Pillow's HAMMING, sharper than bilinear, as cheap. See `nearest` for the rest."""
-    return _shrink(hr, scale, "hamming")
-
-
 def bicubic_float(hr: Tensor, scale: int) -> Tensor:
     """Pillow's BICUBIC in real numbers: no rounding, differentiable, for training.
 
@@ -262,6 +247,21 @@ def bicubic_float(hr: Tensor, scale: int) -> Tensor:
         ValueError: `hr` or `scale` is not as described.
     """
     return _shrink(hr, scale, "bicubic", rounded=False)
+
+
+def lanczos(hr: Tensor, scale: int) -> Tensor:
+    """Pillow's LANCZOS, three lobes. See `nearest` for the rest."""
+    return _shrink(hr, scale, "lanczos")
+
+
+def box(hr: Tensor, scale: int) -> Tensor:
+    """Pillow's BOX: the mean of each block, rounded. See `nearest` for the rest."""
+    return _shrink(hr, scale, "box")
+
+
+def hamming(hr: Tensor, scale: int) -> Tensor:
+    """Pillow's HAMMING, sharper than bilinear, as cheap. See `nearest` for the rest."""
+    return _shrink(hr, scale, "hamming")
 
 
 def matlab_bicubic(hr: Tensor, scale: int, *, rounded: bool = True) -> Tensor:

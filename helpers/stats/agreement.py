@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from helpers import results
 from helpers.stats import bootstrap, rankings
@@ -147,4 +146,4 @@ def compare_pairs(means: pd.DataFrame, d: np.ndarray) -> pd.DataFrame:
     """One line per pair: f, g, mean difference and p_holm (Wilcoxon, Holm over all pairs), as in `rankings.paired`."""
     p = np.array([stats.wilcoxon(column, zero_method="pratt").pvalue if column.any() else 1.0 for column in d.T])
     table = pd.DataFrame(itertools.combinations(means, 2), columns=["f", "g"])
-    return table.assign(difference=d.mean(axis=0), p_holm=multipletests(p, method="holm")[1])
+    return table.assign(difference=d.mean(axis=0), p_holm=rankings.holm(p))
