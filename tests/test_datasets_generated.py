@@ -9,6 +9,7 @@ from helpers.datasets import alignment, generated, sources
 from helpers.images import quantize
 from helpers.iqa import kid
 from helpers.runtime import seeded
+from helpers.training import cards
 from helpers.upscalers import pulse, pulse_losses
 from helpers.weights import store
 
@@ -50,7 +51,7 @@ def test_the_search_stays_at_the_truth_when_it_starts_there():
 
 def test_searches_come_down_to_eps_and_answer_in_different_ways():
     images = [(name, generated.known(name).image) for name in generated.generated()[:3]]
-    table = kid.inversion(
+    table = cards.inversion(
         generators.embedded_generator(), [*images, ("portrait", generated.portrait())], 8, n_samples=2, steps=100
     )
     assert list(table.image) == [*generated.generated()[:3], "portrait"]
