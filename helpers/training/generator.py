@@ -150,12 +150,12 @@ def translate(images: Tensor, share: float, generator: torch.Generator) -> Tenso
         generator: CPU generator.
     """
     n, _, height, width = images.shape
-    moved = []
+    places = []
     for side in (height, width):
         most = int(side * share)
         shift = torch.randint(-most, most + 1, (n, 1), generator=generator)
-        moved.append((torch.arange(side) + shift + 1).clamp(0, side + 1).to(images.device))  # 0 and side + 1: border
-    rows, columns = moved
+        places.append((torch.arange(side) + shift + 1).clamp(0, side + 1).to(images.device))  # 0 and side + 1: border
+    rows, columns = places
     bordered = F.pad(images, (1, 1, 1, 1)).permute(0, 2, 3, 1)
     each = torch.arange(n, device=images.device)[:, None, None]
     return bordered[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
@@ -286,7 +286,7 @@ def train_generator(
         number, share = place(iteration)
         maker, critic, real = state["maker"], state["critic"], pictures["real"]
         fall = min(1.0, 0.1 + 0.9 * (total - iteration * batch) / (cooldown * total))
-        real = _signed(real[torch.randint(len(real), (batch,), generator=generator)], generator)
+        real = _to_signed(real[torch.randint(len(real), (batch,), generator=generator)], generator)
         with cast:  # both networks learn from the same generated images
             fake = draw(maker, batch, generator, mixing=mixing, share=share)
             seen = [translate(images, shift, generator) for images in (real, fake.detach())]
@@ -308,7 +308,8 @@ def train_generator(
     @torch.no_grad()
     def validate(done: int) -> tuple[dict[str, float], float]:
         number, share = place(done - 1)
-        score = torch.cat([state["critic"](_signed(part), share) for part in pictures["unseen"][:512].split(16)]).mean()
+        parts = pictures["unseen"][:512].split(16)
+        score = torch.cat([state["critic"](_to_signed(part), share) for part in parts]).mean()
         row = {"images": done * batch, "resolution": sizes[number], "held_out": score.item(), "judge": math.nan}
         if number < len(stages) - 1 or share < 1:
             return row, math.nan
@@ -369,7 +370,7 @@ def _reduce(images: Tensor, side: int) -> Tensor:
     return torch.cat([F.avg_pool2d(part.float(), factor).round().byte() for part in images.split(1000)])
 
 
-def _signed(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def _to_signed(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Map levels to [-1, 1]; mirror each image with probability 1/2 where a generator is given."""
     images = images.float() / 127.5 - 1
     if generator is None:
