@@ -35,7 +35,7 @@ FLOORS = {  # room (folder or file of `helpers`) -> floor; a room imports rooms 
     "runtime": 1,
     "files": 1,
 }
-HEAVY = ("torchvision", "piq", "lpips", "helpers.networks", "helpers.distortions")
+HEAVY = ("torchvision", "piq", "lpips", "matplotlib", "helpers.networks", "helpers.distortions", "helpers.figures")
 
 
 def modules() -> dict[str, Path]:

@@ -70,7 +70,7 @@ def kendall(
     tau = bootstrap.tau(d_a.mean(axis=0, keepdims=True), d_b.mean(axis=0, keepdims=True))[0]
     low, high, kind = math.nan, math.nan, "no interval (n<2)" if math.isfinite(tau) else "no interval (ties only)"
     if (n := min(len(d_a), len(d_b))) > 1 and math.isfinite(tau):
-        sums = _resampled(means_a.index, means_b.index, both, d_a, d_b, n_resamples, seed)
+        sums = _resample_sums(means_a.index, means_b.index, both, d_a, d_b, n_resamples, seed)
         low, high = np.nanquantile(bootstrap.tau(*sums), [0.025, 0.975])
         kind = "percentile" if n >= rankings.SMALL else "percentile, indicative"
     pairs = compare_pairs(means_a, d_a).merge(compare_pairs(means_b, d_b), on=["f", "g"], suffixes=("_a", "_b"))
@@ -130,7 +130,7 @@ def differences(means: pd.DataFrame | np.ndarray) -> np.ndarray:
     return np.stack([values[:, f] - values[:, g] for f, g in itertools.combinations(range(values.shape[1]), 2)], axis=1)
 
 
-def _resampled(names_a, names_b, both, d_a, d_b, n_resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _resample_sums(names_a, names_b, both, d_a, d_b, n_resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Sums of the differences over resampled images; those in `both` sets are drawn once for the two."""
     rng = bootstrap.generator("resamples", seed)
 
