@@ -71,6 +71,11 @@ def test_outcomes_come_as_they_are_ready():
     assert hung["short"] == 0.0 and str(hung["long"]) == "hung its worker 1 times"  # a thread cannot be killed
 
 
+def test_a_task_may_take_ten_times_the_median_and_at_least_a_minute():
+    assert cluster._patience([]) == float("inf")
+    assert cluster._patience([1, 2, 3]) == 60 and cluster._patience([1, 20, 300]) == 200
+
+
 def test_nothing_of_dask_is_imported_before_it_is_used():
     for path in Path(cluster.__file__).parent.glob("*.py"):
         for node in ast.parse(path.read_text()).body:

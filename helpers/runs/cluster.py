@@ -29,8 +29,8 @@ DEATHS = 2  # workers that a task may lose in company of others, and again when 
 def local(n_workers: int) -> Iterator["Client | None"]:
     """Processes of one thread on this machine: `with runs.local(2) as client: runs.run(experiment, folder, client)`.
 
-    They listen on 127.0.0.1 only, and end with the block or with this process, however it ends. They are spawned: a
-    script needs the guard `if __name__ == "__main__":`.
+    They listen on 127.0.0.1 only, and end with the block or with this process, however it ends; of one that is killed
+    a folder ida-rd-* stays in the temporary folder. They are spawned: a script needs `if __name__ == "__main__":`.
 
     Args:
         n_workers: how many; 0 yields None, which computes in this process.
@@ -198,8 +198,7 @@ def _compute_on(client, function, tasks, deadline) -> Iterator[tuple[str, object
                     waiting.append(name)
                 else:
                     yield name, error
-            patience = deadline or (max(60, 10 * statistics.median(seconds)) if seconds else math.inf)
-            for future, name in _late(client, running, hangs, patience):
+            for future, name in _late(client, running, hangs, deadline or _patience(seconds)):
                 hangs[name] += 1
                 if _restart_worker(client, future, give_up=hangs[name] == HANGS):
                     running[future] = name, time.monotonic()
@@ -213,6 +212,11 @@ def _compute_on(client, function, tasks, deadline) -> Iterator[tuple[str, object
         raise
     finally:
         client.cancel(list(running))
+
+
+def _patience(seconds: Sequence[float]) -> float:
+    """How long a task may take, given how long others took."""
+    return max(60, 10 * statistics.median(seconds)) if seconds else math.inf
 
 
 def _late(client, running, hangs, patience) -> list:
