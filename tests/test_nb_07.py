@@ -8,7 +8,7 @@ from tests import notebook
 
 NAME = "07_nr_iqa"
 TINY = {
-    "n_images": 2, "size": 96, "n_samples": 1, "n_images_large": 0, "downscalers": ["bicubic", "nearest"],
+    "n_images": 2, "size": 128, "n_samples": 1, "n_images_large": 0, "downscalers": ["bicubic", "nearest"],
     "n_photographs": 2, "lr_sizes": [32, 64], "sigmas": [1.0, 2.0], "sigmas_3x3": [1.0, 2.0], "workers": 0,
     "distortion": "1-ssim", "lpips_rows": "",
 }  # fmt: skip

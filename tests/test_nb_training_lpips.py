@@ -1,6 +1,6 @@
 """The notebook of the embedded distance, run small: from its card alone, and with the teacher where it is."""
 
-from tests.notebook import printed, run
+from tests.notebook import printed, run, up_to
 
 NAME = "training/compact_lpips"
 TINY = {
@@ -23,7 +23,7 @@ def test_without_the_teacher_it_says_so_and_reads_the_card(tmp_path, monkeypatch
 def test_with_the_teacher_it_trains_and_reports(tmp_path, monkeypatch, shared):
     monkeypatch.setenv("IDA_RD_WEIGHTS", str(shared / "data" / "weights"))
     own = {"output": str(tmp_path / "mine.safetensors"), "calibration": str(shared / "data" / "metric_calibration")}
-    text = printed(run(NAME, tmp_path, TINY, **own))
+    _, text = up_to(NAME, "", tmp_path, TINY, side=64, **own)
     assert "teacher: lpips-alex" in text and "1 crops: the ranking is" in text
     assert (tmp_path / "mine.safetensors").stat().st_size > 1000
     assert (tmp_path / "training" / "state.csv").read_text().count("\n") == 3
