@@ -65,6 +65,24 @@ def assigned(node: ast.AST) -> Iterator[str]:
             yield from assigned(child)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_what_it_takes_from_helpers_is_there(name):
+    """A function that was renamed is found in a second, not by the tiny run."""
+    nodes = list(ast.walk(ast.parse("\n".join(sources(name)))))
+    taken = {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in nodes if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "helpers"
+        for alias in node.names
+    }  # fmt: skip
+    exec("\n".join(f"from {module} import {what} as {own}" for own, (module, what) in taken.items()), space := {})
+    used = {
+        (node.value.id, node.attr)
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in taken
+    }
+    assert used and not [f"{own}.{what}" for own, what in used if not hasattr(space[own], what)]
+
+
 @pytest.mark.parametrize("path", sorted((NOTEBOOKS / "paper").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_papers_setting_names_parameters_and_has_the_papers_numbers(path):
     profile, known = yaml.safe_load(path.read_text()), notebook.literals(sources(path.stem)[0])
