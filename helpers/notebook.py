@@ -61,7 +61,9 @@ def check(namespace: Mapping[str, object], defaults: Mapping[str, object] | None
         value = namespace.get(name)
         accepted = (int, float) if type(default) is float else type(default)
         if not isinstance(value, accepted) or (isinstance(value, bool) and not isinstance(default, bool)):
-            problems.append(f"{name}: expected {type(default).__name__}, got {type(value).__name__} {value!r}")
+            a_list = isinstance(value, str) and isinstance(default, list)
+            hint = f"; papermill takes it by -y '{name}: ...'" * a_list
+            problems.append(f"{name}: expected {type(default).__name__}, got {type(value).__name__} {value!r}{hint}")
     if problems:
         raise ValueError("parameters: " + "; ".join(problems))
 

@@ -44,6 +44,7 @@ def test_b40_types_are_strict_and_all_problems_come_at_once():
         ("names", "list", "str 'a'"), ("options", "dict", "list []"),
     ):  # fmt: skip
         assert f"{name}: expected {kind}, got {got}" in str(error.value)
+    assert "names: expected list, got str 'a'; papermill takes it by -y 'names: ...'" in str(error.value)
     with pytest.raises(ValueError, match="seed: expected int, got float 0.5"):
         notebook.check(kernel(CELL, CELL.replace("seed = 0", "seed = 0.5")))  # an edit in the session
     with pytest.raises(ValueError, match="heat: expected float, got NoneType None"):

@@ -4,6 +4,8 @@ import ast
 import os
 import signal
 import stat
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -61,6 +63,20 @@ def test_local_workers_have_one_thread_are_deaf_to_ctrl_c_and_leave_nothing_behi
 def test_no_workers_mean_no_cluster():
     with runs.local(0) as client:
         assert client is None
+
+
+@pytest.mark.parametrize("bad", [-1, "2", 2.0, True, None])
+def test_another_number_of_workers_is_refused(bad):
+    with pytest.raises(ValueError, match="n_workers: expected an integer >= 0"), runs.local(bad):
+        pass
+
+
+def test_a_script_without_its_guard_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("from helpers import runs\n\nwith runs.local(1):\n    pass\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode and last.startswith("RuntimeError: the workers did not start") and "__main__" in last
 
 
 def test_outcomes_come_as_they_are_ready():

@@ -34,7 +34,13 @@ def local(n_workers: int) -> Iterator["Client | None"]:
 
     Args:
         n_workers: how many; 0 yields None, which computes in this process.
+
+    Raises:
+        ValueError: no such number.
+        RuntimeError: the workers did not start.
     """
+    if type(n_workers) is not int or n_workers < 0:
+        raise ValueError(f"n_workers: expected an integer >= 0, got {n_workers!r}")
     if not n_workers:
         yield None
         return
@@ -45,15 +51,19 @@ def local(n_workers: int) -> Iterator["Client | None"]:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ida-rd-", ignore_cleanup_errors=True))
         settings = {"distributed.scheduler.allowed-failures": DEATHS - 1, "temporary-directory": folder}
         stack.enter_context(dask.config.set(settings))
-        cluster = LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",  # None would listen on 8787
-            worker_dashboard_address=None,
-            memory_limit=0,  # a worker that Dask pauses for its memory never goes on
-            silence_logs=logging.CRITICAL,  # what they say stands in `results.aside`
-        )
+        try:
+            cluster = LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",  # None would listen on 8787
+                worker_dashboard_address=None,
+                memory_limit=0,  # a worker that Dask pauses for its memory never goes on
+                silence_logs=logging.CRITICAL,  # what they say stands in `results.aside`
+            )
+        except RuntimeError as error:
+            hint = 'a script starts them below `if __name__ == "__main__":`'
+            raise RuntimeError(f"the workers did not start; {hint}, what they said stands above") from error
         client = stack.enter_context(Client(stack.enter_context(cluster)))
         client.register_worker_callbacks(partial(signal.signal, signal.SIGINT, signal.SIG_IGN))  # Ctrl-C is for us
         yield client
