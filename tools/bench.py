@@ -2,7 +2,7 @@
 
 Ours is `srflow.Sampler`, with the reference features of the distortion computed once per HR image; the other
 one full pass of the network and one of LPIPS per sample (`tests/plain_srflow.py`). Same weights, same latents,
-outputs compared. Then the search of `helpers.pulse`, all starts as one batch, against the official manner, one
+outputs compared. Then the search of `upscalers.pulse`, all starts as one batch, against the official manner, one
 start after the other. On a CPU one core is used and CPU seconds are compared, since other programs disturb them
 less than wall time; on CUDA wall seconds. The last lines read `speedup NAME VALUE`.
 """
@@ -229,7 +229,7 @@ def plain_search(state, lr, latents, noise, mean, std, steps: int) -> tuple[Tens
 
 
 def batched_search(network, lr, latents, noise, steps: int) -> tuple[Tensor, Tensor]:
-    """`helpers.pulse`: the first steps of the paper's 200, all starts at once."""
+    """`upscalers.pulse`: the first steps of the paper's 200, all starts at once."""
     path = pulse.path(lr.expand(len(latents), -1, -1, -1), network, latents, noise, steps=200)
     *_, state = (next(path) for _ in range(steps))
     return state.sr, state.total

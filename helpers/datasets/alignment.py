@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from helpers import files
@@ -259,12 +258,14 @@ def _surroundings(picture: Image.Image, corners: np.ndarray) -> tuple[Image.Imag
     if max(*before, *after) > border - 4:
         least = round(length * 0.3)
         before, after = np.maximum(before, least), np.maximum(after, least)
-        picture, corners = _continued(picture, before, after, 0.02 * length), corners + before
+        picture, corners = _extend(picture, before, after, 0.02 * length), corners + before
     return picture, corners
 
 
-def _continued(picture: Image.Image, before: np.ndarray, after: np.ndarray, sigma: float) -> Image.Image:
-    """The picture reflected at its edges by (x, y) pixels, outwards ever more blurred, then close to its median."""
+def _extend(picture: Image.Image, before: np.ndarray, after: np.ndarray, sigma: float) -> Image.Image:
+    """Extend the picture by its mirror image, (x, y) pixels each way: outwards more blurred, and nearer its median."""
+    from scipy.ndimage import gaussian_filter  # not at the top: half a second, for every run that reads a data set
+
     levels = np.asarray(picture, dtype=np.float32)
     levels = np.pad(levels, [(before[1], after[1]), (before[0], after[0]), (0, 0)], mode="reflect")
     depth = []  # 0 at the outer edge, 1 where the photograph begins
