@@ -10,7 +10,7 @@ DOWNSCALER ?=
 PARAMETERS ?=
 OUT := results/quickstart
 # a file named on the command line is meant from here, the notebook runs in its own folder
-OWN := $(if $(wildcard $(firstword $(subst :, ,$(DOWNSCALER)))),$(CURDIR)/$(DOWNSCALER),$(DOWNSCALER))
+OWN := $(if $(filter-out /%,$(wildcard $(firstword $(subst :, ,$(DOWNSCALER))))),$(CURDIR)/$(DOWNSCALER),$(DOWNSCALER))
 
 .PHONY: help install quickstart test notebooks figures dryrun paper bench lint clean
 help:  ## list the targets
