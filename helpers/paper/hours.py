@@ -18,7 +18,7 @@ SECONDS = 10  # of calibration
 
 
 def draws_left(wanted: Sequence[runs.Experiment], rows_dir: str | Path) -> list[tuple[int, int]]:
-    """Count for each experiment its draws without a row and all its draws; a draw counts for the first that makes it.
+    """Count for each experiment its draws without a row, and all; a draw shared by several counts for the first.
 
     The keys of one image are held against the number of images that have a row of them, so a million rows are counted
     in seconds. A draw is there if it has a row of the first metric; images that were set aside count as left.

@@ -208,7 +208,7 @@ def _beside(folder: Path) -> Iterator[None]:
 
 @cache_by_stat
 def _names_in(folder: Path) -> set[str]:
-    """Names under which Python would import something from a folder before it looks elsewhere.
+    """List the modules that Python would import from a folder in place of installed ones.
 
     A folder without `__init__.py` loses to any package of its name; the standard library is left as it is.
     """
@@ -224,7 +224,7 @@ def _names_in(folder: Path) -> set[str]:
 
 
 def _lies_in(folder: Path, module: ModuleType) -> bool:
-    """Whether a user's file in `folder` would import this very module: `helpers`, where it lies beside that."""
+    """Tell whether a loaded module lies in `folder` itself, so that a user's file there means this very module."""
     path = Path(getattr(module, "__file__", None) or "").resolve()
     return folder == (path.parents[1] if path.stem == "__init__" else path.parent)
 

@@ -75,9 +75,9 @@ def draw(
 
 
 def facts(experiment: Experiment) -> dict:
-    """What its rows say about how they were made: weights, metric (of each D), device, version.
+    """Describe how the rows will be made: weights, metric of each D, device, version.
 
-    Everything that can fail before the first image fails here.
+    Whatever can fail before the first image is computed fails here.
 
     Raises:
         ValueError: an image, downscaler or folder of LR images is not there, or weights or the device are missing.
@@ -212,7 +212,7 @@ def _degrade(experiment, image, images, degradation, level) -> Tensor:
 
 
 def _f_ds(experiment, image, downscaler, degradation, level) -> Callable[[Tensor, int], Tensor]:
-    """f_ds of Eq. 4: what made the LR image of one cell, for a batch of samples; rounding passes the gradient on."""
+    """Return f_ds of Eq. 4 for one cell: it downscales a batch of samples to 8-bit levels, and gradients pass."""
     spec = experiment.specs.get(downscaler, downscaler)
     function = _resolve(spec, row_name(spec))
 

@@ -1,7 +1,7 @@
-"""Where the cells are computed: in this process, or on any Dask cluster; the usual clusters, started and ended.
+"""Compute tasks in this process or on a Dask cluster; start and stop local and Slurm clusters.
 
-Dask restarts dead workers and runs their tasks again. Ours is what it does not do: a deadline for a task that hangs,
-a second try only after errors that may pass, and a second chance for a task that was near when workers died.
+Dask restarts dead workers and runs their tasks again. This module adds a deadline for a task that hangs, one retry
+after errors that may pass, and one retry, alone, for a task whose worker died.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The plan, which rows are missing and how long they take; and the run that computes them and alone writes them."""
+"""Plan and run experiments: count missing rows, estimate their time, compute them; only this process writes."""
 
 import contextlib
 import math

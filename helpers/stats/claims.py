@@ -12,8 +12,6 @@ import pandas as pd
 from helpers.stats import rankings
 from helpers.stats.tables import format_p
 
-VERDICTS = ("supported", "contradicted", "not shown", "no rows")
-
 
 class Claim(NamedTuple):
     """One statement: in each of `pairs` the first loses more (a worse score) than the second."""

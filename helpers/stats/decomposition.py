@@ -78,7 +78,7 @@ def split(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler", *, n_resam
 
 
 def floor_per_image(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler") -> pd.DataFrame:
-    """The part of the squared error that distance from bicubic alone enforces, image by image.
+    """Compute for each image the least squared error that its LR image's distance from bicubic forces.
 
     With B the bicubic downscaler and y the LR image, RMSE(x, x^) >= |RMSE(Bx, y) - RMSE(Bx^, y)| for every upscaler,
     because B never enlarges an RMSE: draws that agree with y (Bx^ = y) cannot come closer to x than y is to Bx.

@@ -73,7 +73,7 @@ def stability(
     degradations: Sequence[tuple[str, float]] = (),
     seed: int = 0,
 ) -> list[dict]:
-    """Find out how a flow bears other LR images: by every downscaler, and bicubic ones with each degradation.
+    """Measure how stable a flow is on unfamiliar LR images: every downscaler's, and bicubic ones with each degradation.
 
     Args:
         network, images, heat, n_samples, seed: as in `quality`.

@@ -131,4 +131,5 @@ def export(tensors: Mapping[str, Tensor], path: str | Path, *, dtype: torch.dtyp
     """
     kept = {name: value.detach().cpu() for name, value in tensors.items()}
     kept = {name: (v.to(dtype) if v.is_floating_point() else v).contiguous() for name, v in kept.items()}
-    save_file(kept, str(path), metadata={name: str(value) for name, value in facts.items()})
+    with files.replacing(path) as part:
+        save_file(kept, str(part), metadata={name: str(value) for name, value in facts.items()})

@@ -1,4 +1,4 @@
-"""Upscalers f_us by name: one record each, and the one reading of a name.
+"""Upscalers f_us by name: one record each, and the only parser of their names.
 
 A name is a key of `UPSCALERS`, perhaps with options, "embedded_pulse(f_ds=true,steps=100)"; or a cascade of keys, each
 with its scale where the key does not fix it, "embedded_flow_x8+embedded_flow_x4": every stage upscales the draws of
