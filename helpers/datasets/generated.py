@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from helpers import generators
-from helpers.datasets import alignment, photographs
+from helpers.datasets import photographs
 from helpers.images import read_rgb
 from helpers.runtime import seeded
 
@@ -74,6 +74,8 @@ def samples(count: int, generator: torch.Generator) -> Tensor:
 @lru_cache(maxsize=1)
 def portrait() -> Tensor:
     """The astronaut's face, cut as the generator knows faces, (1, 3, R, R), 8-bit levels."""
+    from helpers.datasets import alignment  # a command of its own, `python -m`: not loaded with every data set
+
     photograph = read_rgb(photographs.path_of(PORTRAIT))
     side = generators.networks().synthesis.resolution
     return alignment.align(photograph, PORTRAIT_POINTS, side, crop="embedded")

@@ -85,7 +85,8 @@ def facts(experiment: Experiment) -> dict:
     known = datasets.names(experiment.source, size=experiment.size)
     if unknown := [image for image in experiment.images if image not in set(known)]:
         listed = ", ".join(unknown)
-        raise ValueError(f"images: expected names among the {len(known)} of {experiment.source}, got {listed}")
+        where = f"{experiment.source} ({experiment.dataset_name})"
+        raise ValueError(f"images: expected names among the {len(known)} of {where}, got {listed}")
     for name, spec in experiment.specs.items():
         _resolve(spec, name)
         if spec.startswith("folder:"):  # LR images of this data set that are not asked for are no mistake
