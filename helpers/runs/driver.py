@@ -257,7 +257,7 @@ def _sigterm_raises() -> Iterator[None]:
 def _bar(progress: bool, total: int, done: int) -> tqdm:
     """The bar; few whole lines instead where it would not be redrawn in place, as in a log file."""
     options = {"total": total, "initial": done, "unit": "image", "disable": not progress}
-    if not sys.stderr.isatty() and "ipykernel" not in sys.modules:
+    if not sys.stderr.isatty() and not type(sys.stderr).__module__.startswith("ipykernel"):
         options |= {"mininterval": 30, "maxinterval": math.inf, "miniters": max(1, total // 20)}
         options["bar_format"] = "{percentage:3.0f} % {n_fmt}/{total_fmt} images [{elapsed}<{remaining}]\n"
     return tqdm(**options)
