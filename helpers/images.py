@@ -23,6 +23,7 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".t
 MAX_PIXELS = 89_478_485  # Pillow warns of a decompression bomb from here on
 ON_REQUEST = {"16-bit", "cmyk"}
 TIFF = (b"II*\0", b"MM\0*")
+LOSSLESS = ("PNG", "BMP", "TIFF", "PPM")  # formats whose pixels are those that were saved
 _OPENING = threading.Lock()
 
 
@@ -115,7 +116,6 @@ class Picture(NamedTuple):
 
     image: Tensor | None = None  # (1, 3, H, W) in [0, 1]
     problem: str = ""
-    stop: bool = False  # the whole data set has this problem, not one file
     notes: tuple[str, ...] = ()  # conversions that were needed
     format: str = ""  # by content, as Pillow names it; "" where it is not known
     profile: str = ""  # colour profile, "" for sRGB or none
@@ -251,7 +251,14 @@ def _decode(path: Path, content: bytes, max_pixels: int, allow: Collection[str],
         if content[:4] not in TIFF:
             raise
         return _from_array(_deep_colours(path, content), "TIFF", allow)  # Pillow knows no float colours
-    return _convert(opened, path, content, max_pixels, allow, background)._replace(format=opened.format or "")
+    return _convert(opened, path, content, max_pixels, allow, background)._replace(format=_format(opened))
+
+
+def _format(opened: Image.Image) -> str:
+    """Format as Pillow names it; of a TIFF whose compression loses something, with that compression."""
+    compression = str(opened.info.get("compression", ""))
+    lossy = opened.format == "TIFF" and ("jpeg" in compression or "webp" in compression)
+    return f"TIFF with {compression}" if lossy else opened.format or ""
 
 
 def _convert(opened: Image.Image, path: Path, content: bytes, max_pixels: int, allow, background) -> Picture:
@@ -336,7 +343,8 @@ def _from_modes(opened: Image.Image, allow: Collection[str], background) -> Pict
         if rgba.getchannel("A").getextrema()[0] == 255:
             notes.append("opaque alpha channel dropped")
         elif background is None:
-            return Picture(problem="has transparent pixels: expected a background colour for them")
+            way = "helpers.images.read_rgb(path, background=(255, 255, 255)) puts them over white"
+            return Picture(problem=f"has transparent pixels: make it opaque first; {way}")
         else:
             rgba = Image.alpha_composite(Image.new("RGBA", rgba.size, (*background, 255)), rgba)
             notes.append(f"transparent pixels over {background}")
@@ -363,8 +371,9 @@ def _from_array(array: np.ndarray, kind: str, allow: Collection[str]) -> Picture
         what = f"{'16' if array.dtype.itemsize == 2 else '32'}-bit {'grey' if grey else 'colour'}"
         if "16-bit" not in allow or not 0 <= array.min() <= array.max() <= 65535:
             low, high = array.min(), array.max()
-            hint = "allow '16-bit' to divide by 65535" if array.dtype.itemsize == 2 else f"range {low} to {high}"
-            return Picture(problem=f"{what}: expected 8 bits; {hint}", stop=grey)
+            way = "convert it first; helpers.images.read_rgb(path, allow=['16-bit']) divides by 65535"
+            hint = way if array.dtype.itemsize == 2 else f"range {low} to {high}"
+            return Picture(problem=f"{what}: expected 8 bits; {hint}")
         array, notes = array / 65535, (*notes, f"{what} divided by 65535")
     elif not (array.min() >= 0 and array.max() <= 1):  # also true for NaN
         finite = array[np.isfinite(array)]

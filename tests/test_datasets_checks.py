@@ -9,6 +9,7 @@ from PIL import Image, ImageCms
 
 from helpers.datasets import load, names, preflight
 from tests.test_datasets_sources import picture, three
+from tests.test_images import png16
 
 
 @pytest.fixture
@@ -71,15 +72,30 @@ def test_b01_missing_or_empty_folder_or_wrong_extension(tmp_path):
 def test_b07_lossy_lr(hr, lr):
     picture(lr / "b.png", 8, 8, format="JPEG")
     message = stops(hr, 4, lr_folder=lr)
-    assert "1 problem before" in message and "b: expected a lossless LR file, got JPEG" in message
+    assert "1 problem before" in message and "b: expected a lossless LR file (PNG, BMP, TIFF, PPM), got JPEG" in message
     report = preflight(hr, 4, lr_folder=lr, allow_lossy_lr=True)
     assert report.names == ["a", "b", "c"] and "LR content is JPEG, the name says .png: b" in report.notes
 
 
-def test_b09_sixteen_bit_grey_stops_or_is_taken_on_request(hr):
-    Image.fromarray(np.arange(1024, dtype=np.uint16).reshape(32, 32) * 64).save(hr / "b.png")
-    assert "b: 16-bit grey" in stops(hr, 4)
+def test_b09_b10_sixteen_bits_are_set_aside_grey_or_not_or_taken_on_request(hr, lr):
+    ramp = np.arange(1024, dtype=np.uint16).reshape(32, 32) * 64
+    Image.fromarray(ramp).save(hr / "b.png")
+    png16(hr / "c.png", np.stack([ramp] * 3, 2))
+    report = preflight(hr, 4)
+    assert report.names == ["a"]
+    assert [(name, why[:18]) for name, why in report.aside] == [
+        ("b", "16-bit grey: expec"),
+        ("c", "16-bit colour: exp"),
+    ]
+    assert "helpers.images.read_rgb(path, allow=['16-bit'])" in report.aside[0][1]  # where a reader can say it
     assert preflight(hr, 4, allow={"16-bit"}).names == ["a", "b", "c"]
+    assert "b: 16-bit grey" in stops(hr, 4, strict=True)
+
+
+def test_a_tiff_is_a_lossless_lr_file_at_both_doors(hr, lr):
+    picture(lr / "b.tif", 8, 8)
+    (lr / "b.png").unlink()
+    assert preflight(hr, 4, lr_folder=lr).names == ["a", "b", "c"]
 
 
 def test_b16_exif_orientation_of_hr_and_lr_alike(hr, lr):

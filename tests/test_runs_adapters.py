@@ -281,7 +281,7 @@ def test_story_2_a_command(tool):
     [
         ("code", "got exit code 3; its last words: lens cap is on"),
         ("says", "got no file .*words on stdout"),
-        ("jpeg", "expected a PNG.* got JPEG"),
+        ("jpeg", "expected a lossless file.* got JPEG"),
         ("size", "expected an LR image of 6x8, got 6x9"),
         ("deep", "of 8-bit RGB or grey .* got 16-bit grey"),
         ("torn", "can be decoded"),
@@ -411,7 +411,7 @@ def damage(path, kind):
     [
         ("16-bit", "of 8-bit RGB or grey .* got 16-bit grey"),
         ("16-bit RGB", "of 8-bit RGB or grey .* got 16-bit colour"),
-        ("jpeg", "expected a PNG.*got JPEG"),
+        ("jpeg", "expected a lossless file .PNG, BMP, TIFF, PPM.; written as PNG, .*got JPEG"),
         ("scale", "expected an LR image of 6x8, got 3x4"),
         ("alpha", "expected an opaque image"),
         ("empty", "got empty file"),
@@ -419,7 +419,7 @@ def damage(path, kind):
         ("truncated", "can be decoded"),
         ("flipped", "can be decoded"),
         ("animated", "got 2 frames"),
-        ("cmyk", "got TIFF"),
+        ("cmyk", "got CMYK without a profile"),
     ],
 )
 def test_b35_bad_lr_files(folder, kind, message):
@@ -428,6 +428,17 @@ def test_b35_bad_lr_files(folder, kind, message):
         check_folder(folder, NAMES, lr_sizes=dict.fromkeys(NAMES, (6, 8)))
     with pytest.raises(ValueError, match=f"lake.png: .*{message}"):
         resolve(f"folder: {folder}")(picture(), 4, name="lake")
+
+
+def test_a_tiff_is_lossless_unless_its_compression_is_not(folder):
+    levels = np.array(Image.open(folder / "lake.png"))
+    f = resolve(f"folder: {folder}")
+    for how in ({}, {"compression": "tiff_lzw"}):
+        Image.fromarray(levels).save(folder / "lake.png", format="TIFF", **how)
+        assert torch.equal(f(picture(), 4, name="lake"), torch.from_numpy(levels).permute(2, 0, 1)[None] / 255)
+    Image.fromarray(levels).save(folder / "lake.png", format="TIFF", compression="jpeg")
+    with pytest.raises(ValueError, match="expected a lossless file.*got TIFF with jpeg"):
+        f(picture(), 4, name="lake")
 
 
 def test_b35_lossy_on_request(folder):

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from helpers.datasets.sources import list_images, look, names, shorten
-from helpers.images import Picture
-
-LOSSY = {"JPEG", "MPO", "WEBP", "JPEG2000"}  # by content, whatever the name says
+from helpers.images import LOSSLESS, Picture
 
 
 class Preflight(NamedTuple):
@@ -42,7 +40,7 @@ def preflight(
         minimum_lr_side: smallest LR side that the upscaler takes.
         scales: those that have an upscaler; None for any.
         lr_folder: ready LR images, paired by stem.
-        allow_lossy_lr: take JPEG and WebP as LR images.
+        allow_lossy_lr: take files that are not lossless (`images.LOSSLESS`) as LR images.
         strict: raise for an image that would otherwise be left out.
         reading: options of `images.read_picture`, for HR and LR alike.
 
@@ -115,7 +113,7 @@ def _find(dataset: str | Path, lr_folder: str | Path | None, n_images: int | Non
 def _size_problems(hr: Picture, scale: int, minimum_side: int, minimum_lr_side: int) -> tuple[list, list]:
     """What sets this image aside, and what stops the run."""
     if hr.image is None:
-        return ([], [hr.problem]) if hr.stop else ([hr.problem], [])
+        return [hr.problem], []
     height, width = hr.image.shape[-2:]
     least = min(height, width) // scale
     if least * scale >= minimum_side and least >= max(minimum_lr_side, 1):
@@ -127,10 +125,13 @@ def _size_problems(hr: Picture, scale: int, minimum_side: int, minimum_lr_side: 
 def _pair_problems(hr: Picture, lr: Picture, scale: int, scales, allow_lossy_lr: bool) -> tuple[list, list]:
     """As `_size_problems`, for a ready LR image."""
     if lr.image is None:
-        return ([], [f"LR: {lr.problem}"]) if lr.stop else ([f"LR: {lr.problem}"], [])
+        return [f"LR: {lr.problem}"], []
     stops = []
-    if lr.format in LOSSY and not allow_lossy_lr:
-        stops.append(f"expected a lossless LR file, got {lr.format} (allow_lossy_lr=True takes it)")
+    if lr.format not in ("", *LOSSLESS) and not allow_lossy_lr:
+        stops.append(
+            f"expected a lossless LR file ({', '.join(LOSSLESS)}), got {lr.format}, whose loss would be part of the "
+            "score; write it as PNG if that is meant"
+        )
     if hr.image is not None:
         if lr.profile != hr.profile:
             stops.append(f"expected one colour profile, got {hr.profile!r} for HR, {lr.profile!r} for LR")

@@ -32,9 +32,8 @@ from torch import Tensor
 
 from helpers.downscalers import DOWNSCALERS
 from helpers.files import cache_by_stat
-from helpers.images import check_hr, list_folder, quantize, read_picture, same_stems, stem_of, write_rgb
+from helpers.images import LOSSLESS, check_hr, list_folder, quantize, read_picture, same_stems, stem_of, write_rgb
 
-LOSSLESS = ("PNG", "BMP")  # by content, whatever the name says
 _neighbours: dict[Path, dict[str, ModuleType]] = {}  # folder of a user's file -> what was imported from it
 _importing = threading.RLock()
 
@@ -115,7 +114,7 @@ def resolve(
             "command: mytool {input} {output} --scale {scale}"; "folder: path/to/LR"; or a function itself.
         names: names of all HR images; a folder is then checked at once, see `check_folder`.
         timeout: seconds that a command may take per image.
-        allow_lossy: take LR images from a command or folder that are not PNG or BMP.
+        allow_lossy: take LR images from a command or folder whose format is not in `images.LOSSLESS`.
 
     Returns:
         f_ds, called as `f(hr, scale)`. If `f.needs_name` (a folder) it is called `f(hr, scale, name=image)`.
@@ -377,7 +376,8 @@ def _read_lr(path: Path, size: tuple[int, int] | None, allow_lossy: bool) -> Ten
     """An LR image of 8-bit levels, (1, 3, h, w), exactly as the file has it."""
     picture = read_picture(path)
     if picture.format not in ("", *LOSSLESS) and not allow_lossy:
-        expected, got = "a PNG, for a lossy LR image changes the score (allow_lossy=True takes it)", picture.format
+        expected = f"a lossless file ({', '.join(LOSSLESS)}); written as PNG, its loss becomes part of the score"
+        got = picture.format
     elif picture.image is None or not torch.equal(picture.image, quantize(picture.image)):
         expected, got = "an opaque image of 8-bit RGB or grey that can be decoded", picture.problem or "floats"
     elif size is not None and picture.image.shape[2:] != torch.Size(size):
