@@ -1,7 +1,8 @@
 """Keep rows, one line a draw, in a folder that survives killed runs: append, read, check and publish them.
 
-A folder holds published files (`*.csv.gz`, sorted, never appended to), `local.csv` with the rows computed
-here since, `aside.csv` with the images left out and why, and `local.lock`, empty when nobody writes.
+A folder holds published files (`*.csv.gz`, sorted, never appended to), `local.csv` with the rows computed here since
+(one of an older layout is written anew before a row is added), `aside.csv` with the images left out and why, and
+`local.lock`, empty when nobody writes.
 """
 
 import contextlib
@@ -25,8 +26,9 @@ from helpers import files
 KEY = ("dataset", "image", "downscaler", "scale", "degradation", "level", "where", "upscaler", "heat", "seed",
        "sample", "distortion")
 SEARCH = ("residual", "converged")  # of each sample of an upscaler that searches; else empty
-COLUMNS = (*KEY, "value", *SEARCH, "height", "width", "clipped", "seconds", "lr_bits", "weights", "metric", "device",
-           "version", "checksum")
+PROOF = ("group", "hr", "lr")  # the photograph, and hashes of the 8-bit pixels scored; "" in rows older than 0.5.0
+COLUMNS = (*KEY, "value", *SEARCH, *PROOF, "height", "width", "clipped", "seconds", "lr_bits", "weights", "metric",
+           "device", "version", "checksum")
 # fmt: on
 ASIDE = ("dataset", "image", "scale", "upscaler", "reason")
 INTEGERS = {"scale", "seed", "sample", "height", "width"}
@@ -36,7 +38,7 @@ HIGHER_IS_BETTER = ("psnr", "ssim", "ssim_piq_downsampled", "ms_ssim")  # and th
 LOWER_IS_BETTER = ("lpips", "lpips_embedded", "dists", "mse", "lr_mse", "consistency_mse")  # and "1-ssim" etc.
 
 _HEADER = ",".join(COLUMNS)
-_SCHEMA = zlib.crc32(_HEADER.encode())  # each checksum starts here, so a line also vouches for its columns
+_OLDER = ",".join(name for name in COLUMNS if name not in PROOF)  # still read, never written
 _held: set[Path] = set()  # locks of this process
 
 
@@ -85,8 +87,13 @@ def writer(rows_dir: str | Path) -> Iterator[Callable[[Iterable[dict]], None]]:
     """
     folder = files.check_output(rows_dir)
     path = folder / "local.csv"
-    with _locked(folder), open(path, "ab", buffering=0) as file:
-        _lines(path)  # refuses rows with other columns
+    with _locked(folder), contextlib.ExitStack() as stack:
+        there = _lines(path) if path.exists() else []  # refuses rows with other columns
+        if path.exists() and not path.read_bytes().startswith(
+            f"{_HEADER}\n".encode()
+        ):  # an older layout: write it anew
+            files.replace(path, _bytes("".join([f"{_HEADER}\n", *(_line(line[:-1]) for line in there)])))
+        file = stack.enter_context(open(path, "ab", buffering=0))
         file.truncate(path.read_bytes().rfind(b"\n") + 1)
 
         def write(rows: Iterable[dict]) -> None:
@@ -269,8 +276,9 @@ def _csv(fields: Sequence[str]) -> str:
     return out.getvalue()
 
 
-def _checksum(body: bytes) -> bytes:
-    return b"%08x" % zlib.crc32(body, _SCHEMA)
+def _checksum(body: bytes, header: str = _HEADER) -> bytes:
+    """Each checksum starts from that of the header, so a line also vouches for its columns."""
+    return b"%08x" % zlib.crc32(body, zlib.crc32(header.encode()))
 
 
 def _line(fields: Sequence[str]) -> str:
@@ -299,26 +307,30 @@ def _lines(path: Path) -> list[list[str]]:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path}: damaged ({error}); fetch it again, or delete it") from error
-    header, *lines = data.split(b"\n")[:-1] or [_HEADER.encode()]  # what follows the last newline is torn
+    first, *lines = data.split(b"\n")[:-1] or [_HEADER.encode()]  # what follows the last newline is torn
     bodies = [line.rpartition(b",") for line in lines]
-    intact = [_checksum(body) == checksum for body, _, checksum in bodies]
-    damaged = [number for number, fine in enumerate(intact, start=2) if not fine]
-    if header != _HEADER.encode():
-        if not any(intact):
-            names = header.decode("utf-8", "replace").split(",")
-            absent, unknown = [name for name in COLUMNS if name not in names], set(names) - set(COLUMNS)
-            older = "an older version wrote it: " if tuple(absent) == SEARCH and not unknown else ""
-            raise ValueError(
-                f"{path}: expected the columns {_HEADER}; missing {absent}, unknown {sorted(unknown)}; "
-                f"{older}rows of another layout do not mix: delete the file, or use another rows_dir"
-            )
-        damaged.insert(0, 1)
+    layouts = {name: [_checksum(body, name) == checksum for body, _, checksum in bodies] for name in (_HEADER, _OLDER)}
+    header = max(layouts, key=lambda name: (sum(layouts[name]), name.encode() == first))
+    intact, whole = layouts[header], header.encode() == first
+    damaged = [number for number, fine in enumerate([whole, *intact], start=1) if not fine]
+    if not whole and not any(intact):
+        names = first.decode("utf-8", "replace").split(",")
+        absent, unknown = [name for name in COLUMNS if name not in names], set(names) - set(COLUMNS)
+        older = "an older version wrote it: " if set(SEARCH) <= set(absent) and not unknown else ""
+        raise ValueError(
+            f"{path}: expected the columns {_HEADER}; missing {absent}, unknown {sorted(unknown)}; "
+            f"{older}rows of another layout do not mix: delete the file, or use another rows_dir"
+        )
     if damaged:
         numbers = ", ".join(map(str, damaged[:10])) + (" ..." if len(damaged) > 10 else "")
         message = f"{path}: {len(damaged)} damaged lines ({numbers}); their rows count as missing"
         warnings.warn(message, stacklevel=4)
     fine = (line.decode("utf-8", "surrogateescape") for line, fine in zip(lines, intact, strict=True) if fine)
-    return list(csv.reader(fine))
+    found = list(csv.reader(fine))
+    if header == _OLDER:
+        place = COLUMNS.index(PROOF[0])
+        found = [[*line[:place], *[""] * len(PROOF), *line[place:]] for line in found]
+    return found
 
 
 def _load(rows_dir: Path) -> dict[tuple[str, ...], list[str]]:

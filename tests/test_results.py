@@ -165,22 +165,55 @@ def test_b45_other_columns_are_refused_by_name(tmp_path, change):
         results.read(tmp_path)
 
 
-def older(tmp_path):
-    """A folder whose published file is from before searches had columns of their own."""
-    columns = [name for name in results.COLUMNS if name not in results.SEARCH]
-    line = ",".join(str(row().get(name, "")) for name in columns[:-1])
-    checksum = zlib.crc32(line.encode(), zlib.crc32(",".join(columns).encode()))
-    text = f"{','.join(columns)}\n{line},{checksum:08x}\n"
-    (tmp_path / "rows.csv.gz").write_bytes(gzip.compress(text.encode()))
-    return tmp_path
+def layout(columns, rows):
+    """The bytes of a file with these columns, as the version that had them wrote it."""
+    header, lines = ",".join(columns), []
+    for each in rows:
+        line = ",".join("" if each[name] is None else str(each[name]) for name in columns)
+        lines.append(f"{line},{zlib.crc32(line.encode(), zlib.crc32(f'{header},checksum'.encode())):08x}\n")
+    return f"{header},checksum\n{''.join(lines)}".encode()
+
+
+OLDER = [name for name in results.COLUMNS[:-1] if name not in results.PROOF]  # of versions before 0.5.0
 
 
 def test_rows_from_before_the_columns_of_searches_are_refused_with_what_to_do(tmp_path):
+    oldest = [name for name in OLDER if name not in results.SEARCH]
+    (tmp_path / "rows.csv.gz").write_bytes(gzip.compress(layout(oldest, [row()])))
     with pytest.raises(
-        ValueError, match=r"rows\.csv\.gz: .*missing \['residual', 'converged'\].* older version"
+        ValueError, match=r"rows\.csv\.gz: .*missing \['residual', 'converged', .* older version"
     ) as error:
-        results.read(older(tmp_path))
+        results.read(tmp_path)
     assert "delete the file, or use another rows_dir" in str(error.value)
+
+
+def test_rows_from_before_the_hashes_are_read_with_empty_ones_and_new_rows_are_added_to_them(tmp_path):
+    older = layout(OLDER, [row(sample=q) for q in range(3)])
+    (tmp_path / "rows.csv.gz").write_bytes(gzip.compress(older))
+    read = results.read(tmp_path)
+    assert list(read["sample"]) == [0, 1, 2] and list(read.value) == [row(sample=q)["value"] for q in range(3)]
+    assert (read[list(results.PROOF)] == "").all(axis=None) and (read.weights == "0123456789ab").all()
+    (tmp_path / "rows.csv.gz").unlink()
+    (tmp_path / "local.csv").write_bytes(older + b"torn")
+    results.append([row("b", group="g", hr="11", lr="22")], tmp_path)
+    assert list(results.read(tmp_path).group) == ["", "", "", "g"] and list(results.read(tmp_path).lr)[3] == "22"
+    assert (tmp_path / "local.csv").read_text().splitlines()[0] == ",".join(results.COLUMNS)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "local.csv").write_bytes(layout(OLDER, []))
+    results.append([row()], empty)
+    assert len(results.read(empty)) == 1
+
+
+def test_a_flipped_bit_in_rows_from_before_the_hashes_is_reported(tmp_path):
+    whole = layout(OLDER, [row("na me", q) for q in range(3)])
+    for at in range(0, len(whole) - 1, 7):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << at % 7
+        (tmp_path / "local.csv").write_bytes(damaged)
+        with pytest.warns(UserWarning, match="damaged lines"):
+            read = results.read(tmp_path)
+        assert len(read) >= 1 and list(read.value) == [row(sample=q)["value"] for q in read["sample"]]
 
 
 def test_residual_and_converged_are_numbers_or_empty(tmp_path):

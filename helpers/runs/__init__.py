@@ -1,10 +1,10 @@
 """An experiment as plain values, and everything that turns it into rows: here, on all cores, or on a cluster."""
 
-from helpers.runs.cell import draw, pair
+from helpers.runs.cell import draw, pair, proof
 from helpers.runs.cluster import local, slurm
 from helpers.runs.driver import Plan, plan, run
 from helpers.runs.experiment import Experiment
 
 keys = Experiment.keys
 
-__all__ = ["Experiment", "Plan", "draw", "keys", "local", "pair", "plan", "run", "slurm"]
+__all__ = ["Experiment", "Plan", "draw", "keys", "local", "pair", "plan", "proof", "run", "slurm"]

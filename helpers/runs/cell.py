@@ -5,6 +5,7 @@ downscalers share its latents; it may run anywhere and more than once, with the 
 """
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache, partial
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from helpers import __version__, datasets, degradations, distortions, results, upscalers
 from helpers.downscalers import DOWNSCALERS
-from helpers.images import quantize
+from helpers.images import quantize, to_uint8
 from helpers.measure import score_image
 from helpers.runs import adapters
 from helpers.runs.experiment import Experiment, row_name
@@ -53,6 +54,18 @@ def pair(
     """
     hr = _hr(experiment, image)
     return hr, quantize(_lr(experiment, image, hr, downscaler, degradation, level).lr)
+
+
+def proof(experiment: Experiment, image: str, hr: Tensor, lr: Tensor) -> dict:
+    """What a row says of the pixels that it scored: the photograph, hashes of HR and LR image, height and width.
+
+    Args:
+        experiment: gives the data set.
+        image: name of the image.
+        hr, lr: as `pair` returns them.
+    """
+    group = datasets.groups(experiment.source, [image], size=experiment.size)[image]
+    return {"group": group, "hr": _hash(hr), "lr": _hash(lr), "height": hr.shape[2], "width": hr.shape[3]}
 
 
 @torch.no_grad()
@@ -145,10 +158,11 @@ def score(
         checked = _lr(experiment, image, hr, *cell, twice=twice)
         if checked.deterministic is False:
             remarks.append(f"downscaler {cell[0]!r} is not deterministic: two calls differ on {image}")
-        once = partial(distort, quantize(checked.lr), _f_ds(experiment, image, *cell))
+        lr = quantize(checked.lr)
+        once = partial(distort, lr, _f_ds(experiment, image, *cell))
         n_samples = max(named["sample"] for named in wanted) + 1
         values, batch = _in_batches(once, n_samples, batch, what, remarks)
-        row = made_by | {"height": hr.shape[2], "width": hr.shape[3], "clipped": checked.clipped, "lr_bits": None}
+        row = made_by | proof(experiment, image, hr, lr) | {"clipped": checked.clipped, "lr_bits": None}
         row["seconds"] = (time.perf_counter() - start) / len(values) / len(metrics)
         for named in wanted:
             sample, metric = named["sample"], named["distortion"]
@@ -163,6 +177,12 @@ def out_of_memory(error: BaseException) -> bool:
     words = ("can't allocate memory", "not enough memory", "out of memory")
     says = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     return says or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def _hash(image: Tensor) -> str:
+    """12 hex digits of shape and 8-bit levels."""
+    levels = to_uint8(image).cpu().numpy()
+    return hashlib.blake2b(repr(levels.shape).encode() + levels.tobytes(), digest_size=6).hexdigest()
 
 
 def _load(experiment: Experiment) -> tuple[Callable, dict]:

@@ -188,14 +188,15 @@ def seen_as(
             sr = torch.cat([quantize(upscale(lr[list(p)], s)) for p, s in zip(parts, starts, strict=True)])
         found = fitted.read(images, kid.features(sr.cpu()))
         facts = {"weights": "" if name == "none" else upscalers.weights_hash(name, plain.scale), "version": __version__}
-        facts |= {"metric": METHOD, "device": plain.device, "height": hr.shape[2], "width": hr.shape[3]}
+        facts |= {"metric": METHOD, "device": hr.device.type}
         facts |= dict.fromkeys((*results.SEARCH, "clipped", "seconds", "lr_bits"))
         new = []
-        for each, (_, line) in zip(named, found.iterrows(), strict=True):
+        for each, seen, (_, line) in zip(named, pairs, found.iterrows(), strict=True):
+            shown = runs.proof(plain, each["image"], *seen)
             for what in sorted(every):
                 attribute, value = what.removeprefix(f"{SEEN} ").split("=", 1)
                 key = each | {"upscaler": name, "heat": heat, "distortion": what}
-                new.append(key | facts | {"value": float(line[attribute] == value)})
+                new.append(key | facts | shown | {"value": float(line[attribute] == value)})
         results.append(new, rows_dir)
     return results.read(rows_dir, keys=keys)
 

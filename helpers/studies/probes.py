@@ -130,7 +130,7 @@ def _encode_cell(experiment: runs.Experiment, image: str, name: str) -> tuple[li
     network = _network(experiment.upscaler, experiment.scale, experiment.device)
     hr, lr = runs.pair(experiment, image, name)
     latents, bits = encode(network, hr, lr, seeded(experiment.seed, image, "dequantize"))
-    made = {"height": hr.shape[2], "width": hr.shape[3], "device": hr.device.type}
+    made = cell.proof(experiment, image, hr, lr) | {"device": hr.device.type}
     made["metric"] = "likelihood (helpers.probes)"  # as in the published rows
     return [bits.item(), *(latent.square().mean().item() for latent in latents)], made
 
