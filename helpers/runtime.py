@@ -3,9 +3,11 @@
 import hashlib
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from helpers import __version__
@@ -50,16 +52,44 @@ def check_seed(seed: int) -> int:
 def seeded(*key: int | str) -> torch.Generator:
     """A CPU generator that depends on `key` alone, so a draw never depends on batch, order or device.
 
+    All 624 words of its Mersenne Twister are SHAKE-256 of the key: `manual_seed` would take 32 bits, of which two
+    among 1e5 draws are likely to share all. `initial_seed()` is another 63 bits, for what takes an integer.
+
     Args:
         key: integers and names that identify one draw, for example (seed, image, sample).
 
     Raises:
         ValueError: empty key, or a part that is neither int nor str.
+        RuntimeError: this torch keeps the state of a generator in another form.
     """
     if not key or any(isinstance(part, bool) or not isinstance(part, int | str) for part in key):
         raise ValueError(f"expected a key of integers and names, got {key!r}")
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    plain = tuple(str(part) if isinstance(part, str) else int(part) for part in key)  # no np.str_, no IntEnum
+    code = ascii(plain).encode()  # one text a key, on every version of Python
+    words = np.frombuffer(hashlib.shake_256(code).digest(4 * _WORDS), "<u4")
+    state = _fresh_state().copy()
+    state[0] = int.from_bytes(hashlib.blake2b(code, digest_size=8).digest(), "little") >> 1
+    state[_FIRST : _FIRST + _WORDS] = words
+    generator = torch.Generator()
+    generator.set_state(torch.from_numpy(state.view(np.uint8)))
+    return generator
+
+
+_FIRST, _WORDS = 3, 624  # in a state seen as uint64: the seed, two counters, then a word of 32 bits each
+
+
+@cache
+def _fresh_state() -> np.ndarray:
+    """State of a CPU generator that has drawn nothing; its words must stand where NumPy's for the same seed say."""
+    state = torch.Generator().manual_seed(1).get_state().numpy()
+    fits = state.size % 8 == 0 and state.size >= 8 * (_FIRST + _WORDS)
+    state = state.view(np.uint64) if fits else state
+    if not fits or not np.array_equal(state[_FIRST : _FIRST + _WORDS], np.random.RandomState(1).get_state()[1]):
+        raise RuntimeError(
+            f"torch {torch.__version__}: expected a CPU generator whose state holds the {_WORDS} words of MT19937 from "
+            f"byte {8 * _FIRST} on, got another form of {state.nbytes} bytes; draws would not be those of the rows"
+        )
+    return state
 
 
 def record(device: torch.device | str = "cpu") -> dict[str, str]:

@@ -15,6 +15,7 @@ from helpers.networks.compact_lpips import CompactLPIPS
 from helpers.runtime import seeded
 from helpers.training import metric_report
 from helpers.weights import store
+from tests import old_keys
 
 
 def network(seed: int, widths=(5, 7, 6, 4, 3), features=(9, 8, 7, 6, 5)) -> CompactLPIPS:
@@ -107,7 +108,7 @@ def damaged(name: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """A library crop and the damage of the card's pairs."""
     hr = sources.load("library", name)
     return hr, {
-        f"{kind} {level:g}": quantize(DEGRADATIONS[kind](hr, level, seeded(0, name, kind)))
+        f"{kind} {level:g}": quantize(DEGRADATIONS[kind](hr, level, old_keys.seeded(0, name, kind)))
         for kind, level in metric_report.TEST_LEVELS
     }
 

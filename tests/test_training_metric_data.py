@@ -40,7 +40,7 @@ def data(monkeypatch):
 def test_groups_hold_the_patch_and_what_was_made_of_it(data):
     assert data.shape == (8, 1 + metric_data.N_VARIANTS, 3, 32, 32) and data.dtype == np.uint8
     gaps = np.abs(data[:, 1:].astype(float) - data[:, :1]).mean((2, 3, 4))
-    assert (gaps > 0).mean() > 0.95 and gaps.max() > 3 * np.median(gaps) > 0
+    assert (gaps > 0).mean() > 0.95 and gaps.max() > 5 * np.quantile(gaps, 0.1) > 0  # faint and strong
     others = np.abs(data[0].astype(float) - data[1]).mean((1, 2, 3))
     assert (gaps[0].mean() < others.mean()) and (others > 0).all()  # each patch has its own variants
     again = metric_data.make_groups(photographs(), 8, 32, 0, "test", batch=4)

@@ -38,6 +38,8 @@ def generated() -> list[str]:
 def known(name: str) -> Known:
     """Draw one of the named samples with its latents: the same on every machine up to the last bits of a float.
 
+    Before version 0.5 the random keys, and so the samples of these names, were others.
+
     Args:
         name: one of `generated()`.
 
