@@ -1,7 +1,11 @@
+import warnings
+from functools import partial
+
 import pytest
 import torch
 
-from helpers.measure import ida_rd, score_image
+from helpers import distortions
+from helpers.measure import check_downscaler, ida_rd, score_image
 from helpers.runtime import seeded
 
 
@@ -68,7 +72,8 @@ def test_lr_is_what_an_8_bit_file_keeps(hr):
         seen.append(lr)
         return noisy(lr, generators)
 
-    score_image(hr, lambda x: halve(x) * 3 - 1, spy, mse, n_samples=1)
+    with pytest.warns(UserWarning, match="they are clipped"):
+        score_image(hr, lambda x: halve(x) * 2 - 0.5, spy, mse, n_samples=1)
     levels = seen[0] * 255
     assert torch.allclose(levels, levels.round(), atol=1e-4)
     assert seen[0].min() == 0 and seen[0].max() == 1
@@ -102,3 +107,216 @@ def test_several_distortions_see_the_same_draws(hr):
     both = score_image(hr, halve, noisy, {"mse": mse, "twice": lambda sr, hr: 2 * mse(sr, hr)}, n_samples=3)
     assert both.shape == (3, 2) and torch.allclose(both[:, 1], 2 * both[:, 0])
     assert torch.equal(both[:, 0], score_image(hr, halve, noisy, mse, n_samples=3))
+
+
+# --- one validator for both doors ---------------------------------------------------------------
+
+
+def through_runs(f, hr):
+    return check_downscaler(lambda x, scale: f(x), "mine", hr, 2, image="lake")
+
+
+def through_measure(f, hr):
+    def mine(x):
+        return f(x)
+
+    return score_image(hr, mine, noisy, mse, n_samples=1, key=(0, "lake"))
+
+
+def through_ida_rd(f, hr):
+    def mine(x):
+        return f(x)
+
+    return ida_rd([("lake", hr)], mine, noisy, mse, n_samples=1)
+
+
+@pytest.fixture(params=[through_runs, through_measure, through_ida_rd])
+def door(request):
+    return request.param
+
+
+BAD = {
+    "0..255": (lambda x: halve(x) * 255, "looks like 0..255: divide 8-bit levels by 255"),
+    "levels that round": (lambda x: (halve(x) * 255).round(), "looks like 0..255"),
+    "[-1, 1]": (lambda x: halve(x) * 2 - 1, r"looks like \[-1, 1\]: return \(x \+ 1\) / 2"),
+    "[-0.5, 0.5]": (lambda x: halve(x) - 0.5, r"range \[-0.\d+, 0.\d+\]; it looks like \[-0.5, 0.5\]"),
+    "normalised": (lambda x: (halve(x) - 0.449) / 0.226, "looks like ImageNet's normalisation"),
+    "too bright": (lambda x: halve(x) + 0.4, r"of the values outside, range .*\]; up to 20% are clipped"),
+    "uint8": (lambda x: (halve(x) * 255).byte(), "dtype torch.float32, got torch.uint8; .* divided by 255"),
+    "double": (lambda x: halve(x).double(), "dtype torch.float32, got torch.float64; return lr.to"),
+    "half": (lambda x: halve(x).half(), "dtype torch.float32, got torch.float16"),
+    "complex": (lambda x: halve(x).to(torch.complex64), "dtype torch.float32"),
+    "inf": (lambda x: halve(x) / (halve(x) > 0.3), "expected finite values"),
+    "one NaN": (lambda x: halve(x).index_fill(3, torch.tensor([0]), torch.nan), "18 values that are NaN or infinite"),
+    "NumPy": (lambda x: halve(x).numpy(), r"expected a torch.Tensor, got ndarray; return torch.from_numpy\(lr\)"),
+    "nothing": (lambda x: None, "expected a torch.Tensor, got NoneType"),
+    "no batch": (lambda x: halve(x)[0], r"got \(3, 6, 5\); keep the batch: lr\[None\]"),
+    "channels last": (lambda x: halve(x).permute(0, 2, 3, 1), r"got \(1, 6, 5, 3\); .* lr.permute\(0, 3, 1, 2\)"),
+    "turned": (lambda x: halve(x).transpose(2, 3), r"got \(1, 3, 5, 6\)"),
+    "grey": (lambda x: halve(x)[:, :1], r"got \(1, 1, 6, 5\)"),
+    "one side": (lambda x: x[..., ::2], r"got \(1, 3, 12, 5\)"),
+    "a pixel less": (lambda x: halve(x)[..., 1:], r"got \(1, 3, 6, 4\)"),
+    "no pixel": (lambda x: halve(x)[..., :0], r"got \(1, 3, 6, 0\)"),
+    "meta": (lambda x: halve(x).to("meta"), "device cpu, got meta; return lr.to"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_no_lr_image_is_refused_at_every_door(door, case, hr):
+    f, message = BAD[case]
+    with pytest.raises(ValueError, match=message) as error:
+        door(f, hr)
+    assert "downscaler 'mine', image 'lake': expected" in str(error.value)
+
+
+def test_a_downscaler_that_changes_its_input_scores_like_one_that_does_not(hr):
+    def vandal(x):
+        lr = halve(x)
+        x.copy_(lr.repeat_interleave(2, 2).repeat_interleave(2, 3))  # what the upscaler will answer
+        return lr
+
+    before = hr.clone()
+    honest = ida_rd([("a", hr)], halve, noisy, mse)[1]
+    assert torch.equal(ida_rd([("a", hr)], vandal, noisy, mse)[1], honest) and torch.equal(hr, before)
+    assert torch.equal(score_image(hr, vandal, noisy, mse, key=(0, "a")), honest[0]) and torch.equal(hr, before)
+
+
+def test_an_upscaler_and_a_distortion_work_on_copies_too(hr):
+    def greedy(lr, generators):
+        sr = noisy(lr, generators)
+        lr.fill_(0.5)
+        return sr
+
+    def in_place(sr, hr):
+        return sr.sub_(hr.mul_(1)).square_().mean((1, 2, 3))
+
+    before, honest = hr.clone(), score_image(hr, halve, noisy, {"a": mse, "b": mse}, n_samples=5, batch=2)
+    rude = score_image(hr, halve, greedy, {"a": in_place, "b": mse}, n_samples=5, batch=2)
+    assert torch.allclose(rude, honest, rtol=1e-6) and torch.equal(hr, before)
+
+
+def overshooting(share):
+    """A downscaler that leaves [0, 1] by 0.1 in about this share of its values."""
+
+    def mine(x):
+        lr = halve(x).clamp(0.05, 0.95).flatten()
+        lr[: round(share * lr.numel())] = 1.1
+        return lr.view(1, 3, x.shape[2] // 2, x.shape[3] // 2)
+
+    return mine
+
+
+def test_clipping_is_silent_then_warned_of_then_refused():
+    hr = torch.rand(1, 3, 40, 40, generator=seeded("large"))  # 1200 LR values
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        score_image(hr, overshooting(0.01), noisy, mse, key=(0, "lake"))
+    for share in (0.011, 0.05, 0.2):
+        with pytest.warns(UserWarning, match=rf"'mine', image 'lake': .* {share:.1%} of the values .* 1.1\]"):
+            score_image(hr, overshooting(share), noisy, mse, key=(0, "lake"))
+        assert check_downscaler(overshooting(share), "f", hr).clipped == pytest.approx(share, abs=1 / 1200)
+    for door in (through_runs, through_measure, through_ida_rd):
+        with pytest.raises(ValueError, match=r"20\.1% of the values outside"):
+            door(overshooting(0.201), hr)
+
+
+HIGHER = {
+    "psnr": (distortions.psnr, "'psnr'.* more is better"),
+    "ssim": (distortions.ssim, "'ssim'.* more is better"),
+    "a lambda": (lambda sr, hr: -mse(sr, hr), "'<lambda>'.* more is better"),
+    "a partial": (partial(distortions.psnr), "'psnr'.* more is better"),
+    "(N, 1)": (lambda sr, hr: mse(sr, hr)[:, None], r"shape \(2,\), got \(2, 1\); try values.flatten\(\)"),
+    "(N, 1, 1, 1)": (lambda sr, hr: mse(sr, hr).view(-1, 1, 1, 1), r"got \(2, 1, 1, 1\)"),
+    "a scalar": (lambda sr, hr: mse(sr, hr).mean(), r"got \(\); try reduction='none'"),
+    "a float": (lambda sr, hr: mse(sr, hr).mean().item(), "got float"),
+    "NumPy": (lambda sr, hr: mse(sr, hr).numpy(), "got ndarray"),
+    "NaN": (lambda sr, hr: mse(sr, hr) * torch.nan, "expected real numbers for finite images, got"),
+}
+
+
+@pytest.mark.parametrize("case", HIGHER)
+def test_a_distortion_that_cannot_be_averaged_is_refused(case, hr):
+    d, message = HIGHER[case]
+    big = torch.rand(1, 3, 22, 24, generator=seeded("big"))
+    for distortion in (d, {"mse": mse, "it": d}):
+        expected = message if distortion is d else message.replace("'psnr'", "'it'").replace("'ssim'", "'it'")
+        with pytest.raises(ValueError, match=expected.replace("'<lambda>'", "'(<lambda>|it)'")):
+            score_image(big, halve, noisy, distortion)
+    with pytest.raises(ValueError, match=message):
+        ida_rd([("a", big)], halve, noisy, d)
+
+
+def test_distortions_of_which_less_is_better_are_taken():
+    big = torch.rand(1, 3, 64, 64, generator=seeded("big"))
+    for name in ("mse", "1-ssim", "lpips_embedded"):
+        assert score_image(big, halve, noisy, distortions.DISTORTIONS[name], n_samples=2).min() > 0
+    assert score_image(big, halve, noisy, lambda sr, hr: -distortions.psnr(sr, hr), n_samples=2).max() < 0
+    flat = torch.full((1, 3, 32, 32), 0.5)
+    assert score_image(flat, halve, noisy, mse, n_samples=1) > 0
+
+
+SR = {
+    "a list": (lambda sr: list(sr), "expected a torch.Tensor, got list"),
+    "uint8": (lambda sr: (sr.clamp(0, 1) * 255).byte(), "8-bit levels divided by 255, got torch.uint8"),
+    "0..255": (lambda sr: sr * 255, "looks like 0..255"),
+    "[-1, 1]": (lambda sr: sr * 2 - 1, r"looks like \[-1, 1\]: return \(x \+ 1\) / 2"),
+    "meta": (lambda sr: sr.to("meta"), "SR images on cpu, where the LR image is, got meta"),
+    "one for all": (lambda sr: sr[:1], "one SR image a generator, got"),
+}
+
+
+@pytest.mark.parametrize("case", SR)
+def test_what_are_no_sr_images_is_refused(case, hr):
+    f, message = SR[case]
+    with pytest.raises(ValueError, match=f"upscaler: .*{message}.* from 'mine'"):
+
+        def mine(lr, generators):
+            return f(noisy(lr, generators))
+
+        score_image(hr, halve, mine, mse)
+
+
+def test_unstable_and_dark_sr_images_are_scored(hr):
+    wild = score_image(
+        hr, halve, lambda lr, g: noisy(lr, g) * torch.tensor([1.0, 1e3, -40, 1, 1]).view(5, 1, 1, 1), mse
+    )
+    assert wild.isfinite().all() and wild[1] > 0.2 and wild[2] > 0.2
+    black = torch.zeros(1, 3, 12, 10)
+    assert score_image(black, halve, noisy, mse).isfinite().all()  # half of the values below 0
+    rounded = score_image(hr, halve, lambda lr, g: noisy(lr, g).half(), mse)
+    assert torch.allclose(rounded, score_image(hr, halve, noisy, mse), rtol=0.02)
+
+
+def test_half_precision_images_are_scored_in_float32(hr):
+    low = (hr * 255).round().div(255).half()
+    seen = []
+    score_image(low, lambda x: seen.append(x.dtype) or halve(x), noisy, mse, n_samples=1)
+    assert seen == [torch.float32]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"seed": -1}, "seed from 0 to"),
+        ({"seed": 2**63}, "seed from 0 to"),
+        ({"seed": True}, "seed from 0 to"),
+        ({"seed": 0.5}, "seed from 0 to"),
+        ({"n_samples": 0}, "n_samples"),
+        ({"n_samples": 2.0}, "n_samples: expected an integer"),
+        ({"n_samples": True}, "n_samples"),
+    ],
+)
+def test_seeds_and_numbers_of_samples(options, message, hr):
+    with pytest.raises(ValueError, match=message):
+        ida_rd([("a", hr)], halve, noisy, mse, **options)
+    with pytest.raises(ValueError, match="seed from 0 to"):
+        score_image(hr, halve, noisy, mse, key=(-1, "a"))
+    with pytest.raises(ValueError, match="expected a tuple"):
+        score_image(hr, halve, noisy, mse, key="lake")
+    with pytest.raises(ValueError, match="'a' twice"):
+        ida_rd([("a", hr), ("a", 1 - hr)], halve, noisy, mse)
+
+
+def test_seed_zero_is_a_seed(hr):
+    zero, one = (ida_rd([("a", hr)], halve, noisy, mse, seed=seed)[1] for seed in (0, 1))
+    assert not torch.equal(zero, one) and torch.equal(zero[0], score_image(hr, halve, noisy, mse, key=(0, "a")))

@@ -197,8 +197,18 @@ def test_bad_specifications(spec, message):
 @pytest.mark.parametrize("name", DOWNSCALERS)
 def test_our_own_pass(name):
     hr = picture(2)
-    lr, clipped, deterministic = check_downscaler(DOWNSCALERS[name], name, hr, 4, twice=True)
+    lr, clipped, deterministic, remark = check_downscaler(DOWNSCALERS[name], name, hr, 4, twice=True)
     assert torch.equal(lr, DOWNSCALERS[name](hr, 4)) and 0 <= clipped < 0.2 and deterministic
+    assert bool(remark) == (clipped > 0.01)
+
+
+def test_our_own_may_overshoot_and_a_users_may_not():
+    """On a page of text the perceptual downscaler leaves [0, 1] in a third of its values; its rows say so."""
+    page = (torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    checked = check_downscaler(DOWNSCALERS["perceptual"], "perceptual", page, 4, overshoots=True)
+    assert checked.clipped > 0.2 and checked.remark == ""
+    with pytest.raises(ValueError, match="return lr.clamp"):
+        check_downscaler(DOWNSCALERS["perceptual"], "mine", page, 4)
 
 
 @pytest.mark.parametrize(
@@ -229,9 +239,13 @@ def test_b31_nan_stops_and_overshoot_is_counted():
         with pytest.raises(ValueError, match="image 'lake': expected finite values, got 1 values"):
             check_downscaler(lambda hr, s, lr=lr: lr, "mine", picture(), 4, image="lake")
     over = torch.full((1, 3, 6, 8), 0.5)
-    over[:, 0], over[0, 1, 0, :2] = 1.25, torch.tensor([-0.2, 1 + 1e-7])  # the last is rounding
-    checked = check_downscaler(lambda hr, s: over, "mine", picture(), 4)
-    assert checked.clipped == 49 / 144 and torch.equal(checked.lr, over)
+    over[0, 1, 0, :3] = torch.tensor([-0.2, 1.25, 1 + 0.4 / 255])  # the last is rounded to 255 anyway
+    checked = check_downscaler(lambda hr, s: over, "mine", picture(), 4, image="lake")
+    assert checked.clipped == 2 / 144 and torch.equal(checked.lr, over)
+    for words in ("downscaler 'mine', image 'lake'", "1.4% of the values outside", "[-0.2, 1.25]"):
+        assert words in checked.remark
+    over[0, 1, 0, 0] = 0.5
+    assert check_downscaler(lambda hr, s: over, "mine", picture(), 4).remark == ""  # 0.7 %
 
 
 def test_b32_the_input_is_a_copy_and_gradients_are_off():

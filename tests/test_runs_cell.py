@@ -40,7 +40,7 @@ def test_rows_are_what_score_image_says(fakes, images, tmp_path):
 
 def test_rows_are_computed_by_one_thread(fakes, images, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(cell, "score_image", lambda *args, **how: seen.append(torch.get_num_threads()) or 1 / 0)
+    monkeypatch.setattr(cell, "score_lr", lambda *args, **how: seen.append(torch.get_num_threads()) or 1 / 0)
     torch.set_num_threads(2)
     try:
         with pytest.raises(RuntimeError, match="all failed"):

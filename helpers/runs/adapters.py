@@ -1,4 +1,4 @@
-"""Turn what a user names into a downscaler: a function, a command, or a folder of LR images; check what it returns.
+"""Turn what a user names into a downscaler: a function, a command, or a folder of LR images.
 
 A user's own file may stand beside a `helpers.py` or `utils.py` of his: it imports those, and they reach nobody else.
 One limit is Python's: started in a folder that has a `helpers.py`, it takes that file for this package, and
@@ -25,79 +25,19 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from helpers.downscalers import DOWNSCALERS
 from helpers.files import cache_by_stat
-from helpers.images import LOSSLESS, check_hr, list_folder, quantize, read_picture, same_stems, stem_of, write_rgb
+from helpers.images import LOSSLESS, list_folder, quantize, read_picture, same_stems, stem_of, write_rgb
+from helpers.measure import Checked, check_downscaler
+
+__all__ = ["Checked", "check_downscaler", "check_folder", "resolve"]
 
 _neighbours: dict[Path, dict[str, ModuleType]] = {}  # folder of a user's file -> what was imported from it
 _importing = threading.RLock()
-
-
-class Checked(NamedTuple):
-    """One call of a downscaler that passed its checks."""
-
-    lr: Tensor  # as returned, (N, 3, H / s, W / s), neither clipped nor rounded
-    clipped: float  # share of its values outside [0, 1], which an 8-bit file would clip
-    deterministic: bool | None  # whether a second call gave the same values; None: not asked
-
-
-def check_downscaler(
-    f: Callable, name: str, hr: Tensor, scale: int, *, image: str = "", twice: bool = False
-) -> Checked:
-    """Call a downscaler on a copy of `hr`, without gradients, and refuse what is no LR image.
-
-    Args:
-        f: f_ds, as `resolve` returns it.
-        name: what errors and rows call it.
-        hr: HR images in [0, 1], shape (N, 3, H, W), H and W multiples of `scale`.
-        scale: scaling factor s.
-        image: name of the image, for errors and for a folder of LR images.
-        twice: call it again and compare.
-
-    Returns:
-        The LR images, the share of their values outside [0, 1] (by more than 1e-6, which is rounding), and
-        whether the second call agreed.
-
-    Raises:
-        ValueError: `hr` is no such batch; or the result is no tensor, or has another shape, dtype or device,
-            a value that is not finite, or values beyond [-1, 2], the mark of 0..255.
-    """
-    check_hr(hr, scale)
-    options = {"name": image} if getattr(f, "needs_name", False) else {}
-
-    @torch.no_grad()
-    def call() -> object:
-        return f(hr.clone(), scale, **options)
-
-    def refuse(expected: object, got: object) -> None:
-        raise ValueError(f"downscaler {name!r}, image {image!r}: expected {expected}, got {got}")
-
-    lr = call()
-    if not isinstance(lr, Tensor):
-        refuse("a torch.Tensor", type(lr).__name__)
-    shape = (len(hr), 3, hr.shape[2] // scale, hr.shape[3] // scale)
-    if lr.shape != shape:
-        refuse(f"shape {shape}", tuple(lr.shape))
-    if lr.dtype != hr.dtype:
-        refuse(f"dtype {hr.dtype}", lr.dtype)
-    if lr.device != hr.device:
-        refuse(f"device {hr.device}", lr.device)
-    lr = lr.detach().clone()  # it may be a buffer that the next call fills again
-    if not lr.isfinite().all():
-        refuse("finite values", f"{(~lr.isfinite()).sum().item()} values that are NaN or infinite")
-    low, high = (value.item() for value in lr.aminmax())
-    if low < -1 or high > 2:
-        refuse("values in [0, 1] up to some overshoot", f"[{low:g}, {high:g}]; divide 8-bit levels by 255")
-    clipped = ((lr < -1e-6) | (lr > 1 + 1e-6)).double().mean().item()
-    if not twice:
-        return Checked(lr, clipped, None)
-    again = call()
-    return Checked(lr, clipped, isinstance(again, Tensor) and torch.equal(lr, again))
 
 
 def resolve(

@@ -17,7 +17,7 @@ from torch import Tensor
 from helpers import __version__, datasets, degradations, distortions, results, upscalers
 from helpers.downscalers import DOWNSCALERS
 from helpers.images import quantize, to_uint8
-from helpers.measure import score_image
+from helpers.measure import Checked, check_downscaler, score_lr
 from helpers.runs import adapters
 from helpers.runs.experiment import Experiment, row_name
 from helpers.runtime import pick_device, seeded
@@ -50,7 +50,7 @@ def pair(
         device.
 
     Raises:
-        ValueError: as `datasets.load`, `adapters.resolve` and `adapters.check_downscaler`.
+        ValueError: as `datasets.load`, `adapters.resolve` and `check_downscaler`.
     """
     hr = _hr(experiment, image)
     return hr, quantize(_lr(experiment, image, hr, downscaler, degradation, level).lr)
@@ -145,7 +145,7 @@ def score(
         fresh = plain | {metric: distortions.against(metric, hr, lr, plain=plain) for metric in more}  # keep a mean
         several = {metric: lambda sr, _, f=fresh[metric]: f(sr) for metric in metrics}
         f_us = partial(upscale, downscale=f_ds, on_result=note) if searches else upscale
-        return score_image(hr, lambda _: lr, f_us, several, key=(experiment.seed, image), **options)
+        return score_lr(hr, lr, f_us, several, key=(experiment.seed, image), **options)
 
     cells: dict[tuple, list[dict]] = {}
     for key in keys:
@@ -158,6 +158,8 @@ def score(
         checked = _lr(experiment, image, hr, *cell, twice=twice)
         if checked.deterministic is False:
             remarks.append(f"downscaler {cell[0]!r} is not deterministic: two calls differ on {image}")
+        if checked.remark:
+            remarks.append(checked.remark)
         lr = quantize(checked.lr)
         once = partial(distort, lr, _f_ds(experiment, image, *cell))
         n_samples = max(named["sample"] for named in wanted) + 1
@@ -211,14 +213,14 @@ def _hr(experiment: Experiment, image: str) -> Tensor:
     return hr.to(pick_device(experiment.device))
 
 
-def _lr(experiment, image, hr, downscaler, degradation, level, twice=False) -> adapters.Checked:
+def _lr(experiment, image, hr, downscaler, degradation, level, twice=False) -> Checked:
     """The LR image before it is rounded; clipped and deterministic are those of the downscaler alone."""
     spec = experiment.specs.get(downscaler, downscaler)
     if degradation and experiment.where == "before":
         hr = quantize(_degrade(experiment, image, hr, degradation, level))
-    checked = adapters.check_downscaler(
+    checked = check_downscaler(
         _resolve(spec, row_name(spec)), downscaler, hr, experiment.scale, image=image,
-        twice=twice and spec not in DOWNSCALERS,
+        twice=twice and spec not in DOWNSCALERS, overshoots=spec in DOWNSCALERS,
     )  # fmt: skip
     if degradation and experiment.where == "after":
         checked = checked._replace(lr=_degrade(experiment, image, quantize(checked.lr), degradation, level))
