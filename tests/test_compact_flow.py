@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from helpers.networks.compact_flow import CompactFlow, bounded
+from helpers.networks.compact_flow import CompactFlow, Mix, bounded
 
 SMALL = {
     2: {"steps": (2,), "hidden": (8,)},
@@ -33,6 +33,15 @@ def test_flow_inverts_and_logdets_cancel(scale):
     assert sum(math.prod(s) for s in network.latent_shapes(6, 5)) == hr[0].numel()
     assert (again - hr).abs().max() < 1e-12
     assert (logdet + back).abs().max() < 1e-9
+
+
+def test_mixing_channels_is_undone_exactly_under_autocast():
+    mix = Mix(12).eval()
+    z = torch.randn(2, 12, 5, 4)
+    expected = mix.decode(z)
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        assert torch.equal(mix.decode(z), expected)
+        assert (mix.decode(mix.encode(z)) - z).abs().max() < 1e-5
 
 
 def test_logdet_is_that_of_the_jacobian():

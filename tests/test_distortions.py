@@ -93,6 +93,35 @@ def untrained(folder, monkeypatch):
     monkeypatch.setenv("IDA_RD_WEIGHTS", str(folder))
 
 
+# ---- precision
+
+
+@pytest.mark.parametrize(
+    "name", [*DISTORTIONS, "lr_mse", "consistency_mse", "1-ssim_of_mean", "lpips_embedded_of_mean"]
+)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_and_autocast_change_no_distance(name, dtype, untrained):
+    """Every D is that of float32: of the same numbers under autocast, of the rounded pixels for half precision."""
+    side = 164 if "ms_ssim" in name else 64
+    hr, sr = waves(1, side), (waves(2, side) + 0.02 * waves(2, side, 5)).clamp(0, 1)
+    lr = matlab_bicubic(hr, 4).add(0.01).clamp(0, 1)
+    expected = against(name, hr, lr)(sr)
+    with torch.autocast("cpu", dtype=dtype):
+        under = against(name, hr, lr)(sr)
+        if name in DISTORTIONS:
+            assert torch.equal(DISTORTIONS[name](sr, hr), expected)
+    prepared = against(name, hr, lr)
+    with torch.autocast("cpu", dtype=dtype):
+        assert torch.equal(prepared(sr), expected)
+    assert torch.equal(under, expected) and under.dtype == torch.float32
+    low = [image.to(dtype) for image in (hr, lr, sr)]
+    hr, lr, sr = (image.float() for image in low)
+    assert torch.equal(against(name, *low[:2])(low[2]), against(name, hr, lr)(sr))
+    if name in DISTORTIONS:
+        assert torch.equal(DISTORTIONS[name](low[2], low[0]), DISTORTIONS[name](sr, hr))
+        assert torch.equal(DISTORTIONS[name](low[2], hr), DISTORTIONS[name](sr, hr))
+
+
 # ---- values
 
 

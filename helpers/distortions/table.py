@@ -1,5 +1,8 @@
 """Distortions D(x, x^) between an SR image and its HR image, images in [0, 1]; all batched, on any device.
 
+Each is computed in float32 at least, whatever the precision of the images, and with autocast off: in half precision
+SSIM's variances cancel, and it is wrong in the second digit.
+
 Besides D itself a row may hold `<D>_of_mean`, D of the mean of the draws so far, and two squared errors that look at
 the LR image: `lr_mse`, between B(x) and the LR image, and `consistency_mse`, between B(x^) and the LR image, B being
 MATLAB's bicubic downscaler without rounding. They split a score into its parts.
@@ -8,6 +11,7 @@ LPIPS, SSIM, MS-SSIM and PSNR of image pairs stand beside published values in da
 distance".
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from importlib import metadata
 
@@ -32,6 +36,22 @@ _SIDES = {
     "ms_ssim": 161,
     "dists": 32,
 }
+
+
+def _in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Call a function of images in float32, or float64 if they are, with autocast off."""
+
+    @functools.wraps(function)
+    def call(*images: Tensor) -> Tensor:
+        low = (torch.float16, torch.bfloat16)
+        images = [image.float() if getattr(image, "dtype", None) in low else image for image in images]
+        device = getattr(images[0], "device", torch.device("cpu")).type
+        if not torch.amp.is_autocast_available(device):
+            return function(*images)
+        with torch.autocast(device, enabled=False):
+            return function(*images)
+
+    return call
 
 
 def lpips(sr: Tensor, hr: Tensor) -> Tensor:
@@ -87,6 +107,7 @@ def psnr(sr: Tensor, hr: Tensor) -> Tensor:
     return -10 * torch.log10(mse(sr, hr))
 
 
+@_in_float32
 def mse(sr: Tensor, hr: Tensor) -> Tensor:
     """Mean squared error over channels and pixels, of intensities in [0, 1]; lower is better.
 
@@ -103,6 +124,7 @@ def mse(sr: Tensor, hr: Tensor) -> Tensor:
     return (sr - hr).square().mean((1, 2, 3))
 
 
+@_in_float32
 def ssim(sr: Tensor, hr: Tensor) -> Tensor:
     """SSIM at full resolution: Gaussian window 11x11, sigma 1.5, mean over channels; higher is better.
 
@@ -123,6 +145,7 @@ def ssim(sr: Tensor, hr: Tensor) -> Tensor:
     return piq.ssim(sr, hr.expand_as(sr), data_range=1.0, reduction="none", downsample=False)
 
 
+@_in_float32
 def ssim_piq_downsampled(sr: Tensor, hr: Tensor) -> Tensor:
     """SSIM as the official notebook has it: both images first averaged over f x f, f = round(min side / 256).
 
@@ -135,6 +158,7 @@ def ssim_piq_downsampled(sr: Tensor, hr: Tensor) -> Tensor:
     return piq.ssim(sr, hr.expand_as(sr), data_range=1.0, reduction="none", downsample=True)
 
 
+@_in_float32
 def ms_ssim(sr: Tensor, hr: Tensor) -> Tensor:
     """Multi-scale SSIM over five scales; higher is better.
 
@@ -234,11 +258,13 @@ def against(
         return lambda sr: DISTORTIONS[name](sr, hr)
     _check(hr, hr, name)
     network, (features, distance) = perceptual.network(name, hr.device), perceptual.FEATURES[name]
-    reference = features(network, hr)
+    features = _in_float32(functools.partial(features, network))
+    reference = features(hr)
 
+    @_in_float32
     def distortion(sr: Tensor) -> Tensor:
         _check(sr, hr, name)
-        return distance(network, features(network, sr), reference)
+        return distance(network, features(sr), reference)
 
     return distortion
 
@@ -247,6 +273,7 @@ def _of_mean(distortion: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tenso
     """Compute D of the mean of all draws so far; the function returned keeps their sum."""
     total, count = 0.0, 0
 
+    @_in_float32
     def of_mean(sr: Tensor) -> Tensor:
         nonlocal total, count
         sums = total + sr.cumsum(0)
@@ -263,8 +290,10 @@ def _of_lr(name: str, hr: Tensor, lr: Tensor | None) -> Callable[[Tensor], Tenso
         raise ValueError(
             f"{name}: expected one LR image that divides {tuple(hr.shape)}, got {lr if lr is None else tuple(lr.shape)}"
         )
-    scale, lr = hr.shape[-1] // lr.shape[-1], lr.to(hr)
+    scale = hr.shape[-1] // lr.shape[-1]
+    lr = lr.to(hr.device, torch.promote_types(hr.dtype, torch.float32))
 
+    @_in_float32
     def error(images: Tensor) -> Tensor:
         return (matlab_bicubic(images, scale, rounded=False) - lr).square().mean((1, 2, 3))
 

@@ -87,7 +87,8 @@ class Mix(nn.Module):
         if self._inverse[0] != state or torch.is_grad_enabled():
             inverse = torch.linalg.inv((self.weight * self.logs.exp()).double().cpu())
             self._inverse = (state, inverse.to(self.weight)[:, :, None, None])
-        return F.conv2d(z, self._inverse[1], -self.bias)
+        with torch.autocast(z.device.type, enabled=False):
+            return F.conv2d(z, self._inverse[1], -self.bias)
 
 
 class Step(nn.Module):
