@@ -8,9 +8,8 @@ NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 export OMP_WAIT_POLICY ?= PASSIVE
 DOWNSCALER ?=
 PARAMETERS ?=
-OUT := results/quickstart
-# a file named on the command line is meant from here, the notebook runs in its own folder
-OWN := $(if $(filter-out /%,$(wildcard $(firstword $(subst :, ,$(DOWNSCALER))))),$(CURDIR)/$(DOWNSCALER),$(DOWNSCALER))
+# as it was written: neither make nor the shell reads its blanks, quotes and dollars
+export IDA_RD_DOWNSCALER = $(value DOWNSCALER)
 
 .PHONY: help install quickstart test notebooks figures dryrun paper bench lint clean
 help:  ## list the targets
@@ -24,11 +23,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@touch $@
 
 quickstart: $(STAMP)  ## rank downscalers on real photographs, offline; DOWNSCALER=my_file.py:mine adds yours
-	@mkdir -p $(OUT)
-	$(BIN)/papermill notebooks/00_quickstart.ipynb $(OUT)/00_quickstart.ipynb --cwd notebooks --no-progress-bar \
-	  -p results_dir ../$(OUT) -p figures_dir ../$(OUT)/figures -p downscaler '$(OWN)' $(PARAMETERS)
-	@cat $(OUT)/ranking.txt
-	@echo "notebook, rows, tables (txt, csv, tex) and figures: $(CURDIR)/$(OUT)"
+	$(BIN)/python -m tools.quickstart $(PARAMETERS)
 
 test: $(STAMP)  ## install and run the whole suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q

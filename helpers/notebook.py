@@ -3,74 +3,27 @@
 Here, unlike elsewhere in `helpers`, functions print: their lines stand below the cell that calls them.
 """
 
-import ast
 import time
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 
 from helpers import datasets, distortions, results
+from helpers.parameters import check, check_upscalers, literals, outputs, own, spelled, start_of
 from helpers.runtime import record
 
+if TYPE_CHECKING:
+    import nbformat
+
+__all__ = [
+    "by_photograph", "check", "check_upscalers", "distortion", "execute", "images", "literals", "outputs", "own",
+    "published", "spelled", "this_run",
+]  # fmt: skip
 STARTED = time.perf_counter()  # notebooks import this module first
-INJECTED = "# Parameters"  # first line of the cell that papermill adds after the parameters cell
 DRAW = [*results.KEY[:-1], "weights"]  # what a draw is made of: all of a row's key but D, and the networks
-
-
-def literals(source: str) -> dict[str, object]:
-    """Read a cell that holds assignments of literals and nothing else: name -> value; {} for any other cell."""
-    try:
-        body = ast.parse(source).body
-        return {line.targets[0].id: ast.literal_eval(line.value) for line in body}
-    except (SyntaxError, ValueError, AttributeError):  # a magic, a call, no assignment to a name
-        return {}
-
-
-def check(namespace: Mapping[str, object], defaults: Mapping[str, object] | None = None) -> None:
-    """Stop a notebook whose parameters are mistyped, with all problems in one message: `notebook.check(globals())`.
-
-    The parameters cell says which names there are and of which type each is. Papermill only warns about a name that
-    this cell does not have, and hands on `-p flag true` as the text "true". A kernel keeps the text of its cells in
-    `In`: the parameters cell is the one with the most literals, of equals the first, so an edit in the session is held
-    against the cell as it was; papermill's cell is the last that begins with "# Parameters".
-
-    Args:
-        namespace: the notebook's `globals()`, or parameters by name.
-        defaults: what the parameters cell assigns; needed where `namespace` has no `In`, that is outside a kernel.
-
-    Raises:
-        ValueError: an unknown name in papermill's cell; a parameter that is missing or of another type than its
-            default (an int passes for a float, a bool for no number); or no parameters cell was found.
-    """
-    cells = list(namespace.get("In", ()))
-    injected = [source for source in cells if source.startswith(INJECTED)]
-    if defaults is None:
-        defaults = max((literals(source) for source in cells if source not in injected), key=len, default={})
-    if not defaults:
-        raise ValueError("parameters: expected a cell of literals, run before this one, or `defaults`; found neither")
-    problems = []
-    for name in _assigned(injected[-1]) if injected else ():
-        if name not in defaults:
-            near = get_close_matches(name, defaults, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(defaults)}"
-            problems.append(f"unknown parameter {name!r}; {hint}")
-    for name, default in defaults.items():
-        value = namespace.get(name)
-        accepted = (int, float) if type(default) is float else type(default)
-        if not isinstance(value, accepted) or (isinstance(value, bool) and not isinstance(default, bool)):
-            a_list = isinstance(value, str) and isinstance(default, list)
-            hint = f"; papermill takes it by -y '{name}: ...'" * a_list
-            problems.append(f"{name}: expected {type(default).__name__}, got {type(value).__name__} {value!r}{hint}")
-    if problems:
-        raise ValueError("parameters: " + "; ".join(problems))
-
-
-def _assigned(source: str) -> list[str]:
-    nodes = ast.walk(ast.parse(source))
-    return [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
 
 
 def distortion(name: str, offline: str = "1-ms_ssim") -> str:
@@ -80,6 +33,9 @@ def distortion(name: str, offline: str = "1-ms_ssim") -> str:
         name: a key of `DISTORTIONS`, or "auto": LPIPS, the paper's D, where its backbone is on this machine.
         offline: what "auto" takes where it is not.
 
+    Returns:
+        The name of D; where more is better of the metric asked for, of its lower-is-better form, as rows have it.
+
     Raises:
         ValueError: unknown name.
     """
@@ -88,16 +44,21 @@ def distortion(name: str, offline: str = "1-ms_ssim") -> str:
         missing = distortions.available("lpips")
         name = offline if missing else "lpips"
         why = f"not the paper's, {missing}" if missing else "the paper's, its backbone is on this machine"
+    if (lower := distortions.as_distortion(name)) != name:
+        name, why = lower, f"the lower-is-better form of {name}, asked for by the parameter"
     print(f"D = {name} [{distortions.describe(name)}]: {why}")
     return name
 
 
-def images(dataset: str, scale: int, metrics: str | Iterable[str] = (), **how) -> list[str]:
+def images(
+    dataset: str, scale: int, metrics: str | Iterable[str] = (), *, own: Iterable[str | tuple] = (), **how
+) -> list[str]:
     """Decode the images of a data set before anything is computed; print what is set aside, why, and what to note.
 
     Args:
         dataset, scale: as in `datasets.preflight`.
         metrics: names of D; an image must be as large as each of them needs.
+        own: the reader's downscalers; folders of LR images among them are decoded too.
         how: options of `datasets.preflight`.
 
     Returns:
@@ -108,10 +69,18 @@ def images(dataset: str, scale: int, metrics: str | Iterable[str] = (), **how) -
     """
     metrics = [metrics] if isinstance(metrics, str) else metrics
     least = max([how.pop("minimum_side", 1), *(distortions.MINIMUM_SIDE[each] for each in metrics)])
-    checked = datasets.preflight(dataset, scale, minimum_side=least, **how)
-    for line in [*(f"set aside: {name}, {reason}" for name, reason in checked.aside), *checked.notes]:
+    specs = [each if isinstance(each, str) else each[1] for each in own]
+    folders = [Path(spec.removeprefix("folder:").strip()).expanduser() for spec in specs if spec[:7] == "folder:"]
+    checked = []
+    for folder in folders or [how.pop("lr_folder", None)]:
+        checked.append(datasets.preflight(dataset, scale, minimum_side=least, lr_folder=folder, **how))
+    lines = [[*(f"set aside: {name}, {why}" for name, why in each.aside), *each.notes] for each in checked]
+    for line in dict.fromkeys(sum(lines, [])):
         print(line)
-    return checked.names
+    names = [name for name in checked[0].names if all(name in each.names for each in checked)]
+    if not names:
+        raise ValueError(f"{dataset}: expected an image with an LR image in every folder, found none")
+    return names
 
 
 def published(path: str, rows: pd.DataFrame) -> pd.DataFrame:
@@ -130,7 +99,7 @@ def published(path: str, rows: pd.DataFrame) -> pd.DataFrame:
     if not path:
         return rows.iloc[:0]
     if not Path(path).is_file():
-        raise ValueError(f"expected a file of published rows or '', got {path!r}")
+        raise ValueError(f"expected a file of published rows or '', found none at {path!r}{start_of(path)}")
     found, draws = results.read(path), set(_draws(rows))
     found = found[[draw in draws for draw in _draws(found)]]
     what = ", ".join(found.metric.unique())
@@ -157,3 +126,23 @@ def this_run(device: str | torch.device = "cpu", **facts: object) -> pd.DataFram
     """Sign a run: versions, revision and device, then `facts`, then the seconds since this module was imported."""
     seconds = {"seconds": f"about {round(time.perf_counter() - STARTED, -1):.0f}"}
     return pd.Series(record(device) | facts | seconds, name="this run").to_frame()
+
+
+def execute(path: Path, output: str | None, parameters: Mapping[str, object], **how) -> "nbformat.NotebookNode":
+    """Execute a notebook in its own folder, without papermill's bar and the kernel's remarks on its transport.
+
+    Args:
+        path: the notebook.
+        output: where to write the executed one; None writes nothing.
+        parameters: name -> value.
+        how: options of `papermill.execute_notebook`, such as `stderr_file`, which shows the notebook's own bars.
+
+    Raises:
+        papermill.PapermillExecutionError: a cell raised an error; `output` shows it.
+    """
+    import papermill  # a notebook itself does not need it
+
+    return papermill.execute_notebook(
+        str(path), output, dict(parameters), cwd=path.parent, kernel_name="python3", progress_bar=False,
+        extra_arguments=["--log-level=ERROR"], **how,
+    )  # fmt: skip

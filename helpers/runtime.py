@@ -3,6 +3,7 @@
 import hashlib
 import platform
 import subprocess
+import warnings
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +12,10 @@ import numpy as np
 import torch
 
 from helpers import __version__
+
+with warnings.catch_warnings():  # a notebook without ipywidgets draws its bar as text: no reason to warn the reader
+    warnings.filterwarnings("ignore", "IProgress not found")
+    from tqdm.auto import tqdm  # noqa: F401
 
 
 def pick_device(name: str = "auto") -> torch.device:

@@ -18,6 +18,7 @@ FLOORS = {  # room (folder or file of `helpers`) -> floor; a room imports rooms 
     "runs": 5,
     "training": 5,
     "notebook": 5,
+    "parameters": 5,
     "stats": 4,
     "upscalers": 4,
     "iqa": 4,

@@ -1,5 +1,7 @@
 """What notebooks share: the check of their parameters, D, images, published rows, photographs, the record of a run."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -40,14 +42,14 @@ def test_b40_types_are_strict_and_all_problems_come_at_once():
     with pytest.raises(ValueError) as error:
         notebook.check(kernel(CELL, **wrong))
     for name, kind, got in (
-        ("seed", "int", "bool True"), ("heat", "float", "str '1.0'"), ("flag", "bool", "int 1"),
+        ("seed", "int", "bool True"), ("heat", "float or '1.0+0.1'", "str '1.0'"), ("flag", "bool", "int 1"),
         ("names", "list", "str 'a'"), ("options", "dict", "list []"),
     ):  # fmt: skip
         assert f"{name}: expected {kind}, got {got}" in str(error.value)
     assert "names: expected list, got str 'a'; papermill takes it by -y 'names: ...'" in str(error.value)
     with pytest.raises(ValueError, match="seed: expected int, got float 0.5"):
         notebook.check(kernel(CELL, CELL.replace("seed = 0", "seed = 0.5")))  # an edit in the session
-    with pytest.raises(ValueError, match="heat: expected float, got NoneType None"):
+    with pytest.raises(ValueError, match="heat: expected float or .1.0.0.1., got NoneType None"):
         notebook.check({"seed": 1}, {"seed": 0, "heat": 1.0})
 
 
@@ -139,3 +141,137 @@ def test_a_run_is_signed_with_what_made_it_and_how_long_it_took():
     signed = notebook.this_run("cpu", weights="w1", **{"D of the rows": "LPIPS"})["this run"]
     assert signed["device"] == "cpu" and signed["torch"] and signed["weights"] == "w1"
     assert signed["D of the rows"] == "LPIPS" and signed.index[-1] == "seconds" and signed["seconds"][:6] == "about "
+
+
+# values ----------------------------------------------------------------------------------------------------------
+
+
+def refused(cell: str, **changes) -> str:
+    """The message with which a notebook stops whose kernel ran this parameters cell."""
+    with pytest.raises(ValueError) as error:
+        notebook.check(kernel(cell, **changes))
+    return str(error.value)
+
+
+def test_a_heat_is_a_number_or_one_for_each_stage_of_a_cascade():
+    for heat in (0, 1.1, "1.0+0.1", "1+0.5+0"):
+        notebook.check(kernel(CELL, heat=heat))
+    for heat in ("1.0", "a+b", "1+", "nan+1", None, [1.0], True):
+        assert f"heat: expected float or '1.0+0.1', got {type(heat).__name__} {heat!r}" in refused(CELL, heat=heat)
+    assert "heat: expected 0 or more" in refused(CELL, heat=-0.5) and "0 or more" in refused(CELL, heat="1.0+-0.1")
+
+
+def test_nan_and_infinity_are_no_numbers_wherever_they_stand():
+    cell = "heat = 1.0\nlevels = [0.5]\npairs = [['noise', 0.1]]\noptions = {'a': 1.0}\n"
+    for wrong in (float("nan"), float("inf"), -float("inf")):
+        for name, value in (("heat", wrong), ("levels", [0.5, wrong]), ("pairs", [["noise", wrong]]),
+                            ("options", {"a": wrong})):  # fmt: skip
+            assert f"{name}: expected finite numbers, got {value!r}" in refused(cell, **{name: value})
+
+
+def test_entries_of_a_list_are_of_the_kinds_of_its_default():
+    cell = (
+        "scales = [2, 4]\nnames = ['a']\nmixed = [1.0, '1.0+0.1']\npairs = [['noise', 0.05]]\nmore = [{}]\nnone = []\n"
+    )
+    fine = {"scales": [], "mixed": ["2", 3], "pairs": [["blur", 1], ["flow", "1.0+0.1"]], "none": [{}, 1, "x"]}
+    notebook.check(kernel(cell, **fine))
+    for name, value, what in (
+        ("scales", [2, "4"], "list of int, got '4' in it"), ("scales", [2.5], "list of int, got 2.5"),
+        ("scales", [True], "list of int, got True"), ("names", [1], "list of str, got 1"),
+        ("mixed", [None], "list of float or str, got None"),
+        ("pairs", ["noise", 0.05], "list of [str, float], got 'noise'"),
+        ("pairs", [["noise"]], "list of [str, float], got ['noise']"), ("more", ["a"], "list of dict, got 'a'"),
+    ):  # fmt: skip
+        assert f"{name}: expected a {what}" in refused(cell, **{name: value})
+
+
+def test_own_downscalers_are_a_text_a_list_or_a_mapping_and_must_be_there(tmp_path):
+    (mine := tmp_path / "my own.py").write_text("def f(hr, scale):\n    return hr\n")
+    cell = 'downscaler = ""\ndownscalers = ["bicubic"]\n'
+    for value, specs in (
+        ("", []), (f"{mine}:f", [f"{mine}:f"]), ([f"{mine}:f", "box"], [f"{mine}:f", "box"]), ({}, []),
+        ({"ours": f"{mine}:f", "theirs": "box"}, [("ours", f"{mine}:f"), ("theirs", "box")]),
+    ):  # fmt: skip
+        notebook.check(kernel(cell, downscaler=value))
+        assert notebook.own(value) == specs
+    for value in ({"ours": 1}, [""], 3, [["a"]], {1: "box"}):
+        message = refused(cell, downscaler=value)
+        assert "downscaler: expected str, a list of texts, or a mapping of names to texts, got " in message
+    message = refused(cell, downscaler={"a": "nowhere.py:f", "b": "folder: nowhere"}, downscalers=["bicubci"])
+    assert f"found none at {Path.cwd() / 'nowhere.py'}" in message and "did you mean 'bicubic'?" in message
+    assert f"(a relative path starts in {Path.cwd()}: {Path.cwd() / 'nowhere'})" in message
+
+
+def test_values_that_no_notebook_can_work_with_stop_it_at_once():
+    cell = 'n_samples = 5\nworkers = 2\nn_faces = 0\nscales = [2]\ndistortion = "auto"\nalso = ["mse"]\nmargin = 0.02\n'
+    notebook.check(kernel(cell, workers=0, distortion="psnr", also=[]))
+    message = refused(
+        cell, n_samples=0, workers=-1, n_faces=-1, scales=[4, 0], distortion="lpisp", also=["auto"], margin=-1.0
+    )
+    for part in ("n_samples: expected at least 1, got 0", "workers: expected at least 0, got -1",
+                 "n_faces: expected at least 0, got -1", "scales: expected integers above 0, got 0",
+                 "distortion: expected auto, lpips", "got 'lpisp'", "also: expected lpips", "got 'auto'",
+                 "margin: expected 1e-09 to 1, got -1.0"):  # fmt: skip
+        assert part in message
+    assert "seed: expected a seed from 0 to 2**63 - 1" in refused("seed = 0\n", seed=2**63)
+
+
+def test_images_and_files_must_be_there_and_the_message_says_where_it_looked():
+    cell = 'dataset = "library"\nn_images = 2\nsize = 256\nlpips_rows = ""\nphotographs = "library"\n'
+    notebook.check(kernel(cell, photographs=f"{Path(__file__).parent}:{Path(__file__)}"))
+    message = refused(cell, dataset="my photos", lpips_rows="rows.csv.gz", photographs="library:nowhere")
+    for name in ("my photos", "rows.csv.gz", "nowhere"):
+        assert f"(a relative path starts in {Path.cwd()}: {Path.cwd() / name})" in message
+    assert "dataset: my photos: expected a folder of images" in message and "lpips_rows: expected a file" in message
+    assert "n_images: expected 1 to 27" in refused(cell, n_images=900) and "relative" not in refused(cell, n_images=900)
+
+
+def test_the_parameters_cell_is_the_one_with_the_names_that_were_injected():
+    scratch = "\n".join(f"x{k} = {k}" for k in range(9))
+    notebook.check(kernel(scratch, CELL, "# Parameters\nseed = 3\n"))
+    with pytest.raises(ValueError, match="seed: expected int, got str '3'"):
+        notebook.check(kernel(scratch, CELL, "# Parameters\nseed = '3'\n"))
+    with pytest.raises(ValueError, match="unknown parameter 'sede'; did you mean 'seed'"):
+        notebook.check(kernel(scratch, CELL, "# Parameters\nsede = 1\nheat = 2.0\n"))
+
+
+def test_upscalers_scales_and_heats_are_checked_together():
+    notebook.check_upscalers(("embedded_flow", 4, 1.0), ("embedded_flow_x8+embedded_flow_x2", 16, "1.0+0.1"))
+    with pytest.raises(ValueError) as error:
+        notebook.check_upscalers(("embedded_flwo", 4, 1.0), ("embedded_flow", 3, 1.0), ("embedded_flow", 4, "1+1"))
+    assert "got 'embedded_flwo'; embedded_flow: expected scale 2 or 4 or 8, got 3; heat: expected" in str(error.value)
+    assert notebook.spelled("embedded_flow", 1) == ("embedded_flow", 1.0)
+    assert notebook.spelled("bicubic_x2 + embedded_flow_x2", "1+0.50") == ("bicubic_x2+embedded_flow_x2", "1.0+0.5")
+
+
+def test_figures_go_beside_the_rows_and_no_output_into_a_data_set(tmp_path):
+    (photos := tmp_path / "photos").mkdir()
+    rows = str(tmp_path / "rows")
+    assert notebook.outputs(rows, "", str(photos), "library") == str(tmp_path / "rows" / "figures")
+    assert notebook.outputs(rows, str(tmp_path / "f"), str(photos)) == str(tmp_path / "f")
+    assert (tmp_path / "f").is_dir()
+    for results_dir, figures_dir in ((rows, str(photos / "f")), (str(photos), ""), (rows, str(photos))):
+        with pytest.raises(ValueError, match="expected an output folder outside the input folder"):
+            notebook.outputs(results_dir, figures_dir, str(photos))
+    assert not list(photos.iterdir())
+
+
+def test_a_metric_of_which_more_is_better_is_taken_in_its_lower_is_better_form(capsys):
+    assert notebook.distortion("psnr") == "mse" and notebook.distortion("ssim") == "1-ssim"
+    assert "D = mse [mse over RGB" in (said := capsys.readouterr().out) and "the lower-is-better form of psnr" in said
+
+
+def test_every_folder_of_lr_images_is_decoded_and_images_without_one_are_left_out(tmp_path, capsys, picture):
+    for folder, side in (("hr", 32), ("one", 8), ("two", 8)):
+        for name in "abc":
+            write_rgb(picture(side), tmp_path / folder / f"{name}.png")
+    own = [f"folder: {tmp_path / 'one'}", ("theirs", f"folder:{tmp_path / 'two'}"), "bicubic"]
+    assert notebook.images(str(tmp_path / "hr"), 4, own=own) == ["a", "b", "c"]
+    (tmp_path / "one" / "a.png").write_bytes(b"")
+    (tmp_path / "two" / "b.png").write_bytes(b"")
+    assert notebook.images(str(tmp_path / "hr"), 4, own=own) == ["c"]
+    said = capsys.readouterr().out
+    assert "set aside: a, LR: empty file" in said and "set aside: b, LR: empty file" in said
+    (tmp_path / "two" / "c.png").unlink()
+    with pytest.raises(ValueError, match="no LR image for 1: c"):
+        notebook.images(str(tmp_path / "hr"), 4, own=own)

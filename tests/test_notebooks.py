@@ -50,7 +50,7 @@ def test_one_cell_of_parameters_each_with_a_comment_and_the_check_after_it(name)
     known = papermill.inspect_notebook(NOTEBOOKS / f"{name}.ipynb")
     assert list(known) == list(defaults)  # papermill overlooks a parameter whose comment it cannot read
     assert all(known[each]["help"] for each in known)
-    assert check.startswith("from helpers import notebook\n\nnotebook.check(globals())")
+    assert check.startswith("from helpers import notebook\n\nnotebook.check(globals()")
     later = {each for cell in rest[1:] for each in assigned(ast.parse(cell))}
     assert not later & set(defaults)  # so that a reader may run the check again
 

@@ -1,8 +1,6 @@
 """The README's code runs, its files exist and its numbers are those of the committed rows and cards."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,22 +34,6 @@ def test_every_link_leads_somewhere():
 def test_every_target_that_is_named_exists():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     assert set(re.findall(r"`make ([a-z]+)", README)) | {"quickstart", "test"} <= targets
-
-
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-@pytest.mark.parametrize(
-    "given, handed_on",
-    [
-        ("README.md:f", f"{ROOT}/README.md:f"),
-        (f"{ROOT}/README.md:f", f"{ROOT}/README.md:f"),
-        ("command: cp {input} {output}", "command: cp {input} {output}"),
-        ("", ""),
-    ],
-)
-def test_the_quickstart_finds_the_readers_file(given, handed_on):
-    command = ["make", "--dry-run", "quickstart", f"DOWNSCALER={given}"]
-    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert f"-p downscaler '{handed_on}'" in printed
 
 
 def test_every_notebook_is_in_the_table():

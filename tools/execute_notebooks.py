@@ -9,39 +9,42 @@ and the notebook reads them from there: only figures and tables are made anew, t
 
 import base64
 import io
+import os
 import shutil
 import sys
 import time
 from pathlib import Path
 
 import nbformat
-import papermill
 from PIL import Image
 
-from helpers import results
+from helpers import notebook, results
 
 PUBLISHED = Path("data/results")
 PLOT_COLOURS = 20_000  # a picture with more colours holds photographs
 
 
 def execute(path: Path, parameters: dict | None = None) -> nbformat.NotebookNode:
-    """Execute one notebook from its own folder; an error in a cell is raised."""
-    return papermill.execute_notebook(
-        path, None, parameters, cwd=path.parent, kernel_name="python3", progress_bar=False
-    )
+    """Execute one notebook from its own folder, its figures go to `figures/`; an error in a cell is raised."""
+    return notebook.execute(path, None, {"figures_dir": os.path.relpath("figures", path.parent)} | (parameters or {}))
 
 
-def stable(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drop execution times, progress bars and papermill's metadata."""
-    notebook.metadata = {key: notebook.metadata[key] for key in ("kernelspec", "language_info")}
-    notebook.metadata.language_info = {"name": "python"}
-    for cell in notebook.cells:
+def stable(executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drop execution times, progress bars, papermill's metadata and the cell of its parameters."""
+    executed.cells = [cell for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    for count, cell in enumerate((cell for cell in executed.cells if cell.get("execution_count")), 1):
+        cell.execution_count = count
+    executed.metadata = {key: executed.metadata[key] for key in ("kernelspec", "language_info")}
+    executed.metadata.language_info = {"name": "python"}
+    for cell in executed.cells:
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         if cell.cell_type == "code":
+            for out in (out for out in cell.outputs if "execution_count" in out):
+                out.execution_count = cell.execution_count
             cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
             for data in (out["data"] for out in cell.outputs if "image/png" in out.get("data", {})):
                 shrink(data)
-    return notebook
+    return executed
 
 
 def shrink(data: dict) -> None:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import yaml
 
-from helpers.notebook import check
+from helpers.notebook import check, execute
 from helpers.paper import profiles
 from helpers.paper.hours import estimate
 from helpers.paper.profiles import Piece
@@ -118,10 +118,8 @@ def run(notebook: str, values: dict) -> str:
 
     (OUT / "figures").mkdir(parents=True, exist_ok=True)
     try:
-        papermill.execute_notebook(
-            profiles.NOTEBOOKS / f"{notebook}.ipynb", OUT / f"{notebook}.ipynb", values, cwd=profiles.NOTEBOOKS,
-            kernel_name="python3", progress_bar=False, stderr_file=sys.stderr,
-        )  # fmt: skip
+        path = profiles.NOTEBOOKS / f"{notebook}.ipynb"
+        execute(path, str(OUT / path.name), values, stderr_file=sys.stderr)
     except papermill.PapermillExecutionError as error:
         return f"{error.ename}: {error.evalue}"
     except nbclient.exceptions.DeadKernelError as error:

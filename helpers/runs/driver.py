@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from helpers import files, results
 from helpers.runs import cell, cluster
 from helpers.runs.experiment import Experiment
-from helpers.runtime import pick_device
+from helpers.runtime import pick_device, tqdm
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -44,12 +44,12 @@ def load(upscaler: str, scale: int, device: str | torch.device = "cpu") -> nn.Mo
     Raises:
         ValueError: an upscaler without latents, another scale, or weights that are not there.
     """
-    [(key, factor, *_)] = upscalers.stages(upscaler, scale)
+    (key, factor, *_), *more = upscalers.stages(upscaler, scale)
     device = pick_device(str(device))
-    if key.startswith("embedded_flow"):
+    if key.startswith("embedded_flow") and not more:
         return upscalers.load_compact_flow(factor, device, key.removeprefix("embedded_flow").lstrip("_"))
-    if not key.startswith("srflow"):
-        raise ValueError(f"expected a flow, got {upscaler!r}")
+    if not key.startswith("srflow") or more:
+        raise ValueError(f"expected a flow, and no cascade, got {upscaler!r}")
     return upscalers.load_srflow(upscalers.UPSCALERS[key].files[0], device)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Generator, Tensor, nn
-from tqdm.auto import tqdm
 
 from helpers import files
+from helpers.runtime import tqdm
 
 
 def train(

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from zipfile import is_zipfile
 
-from tqdm.auto import tqdm
+from helpers.runtime import tqdm
 
 CHUNK = 1 << 20
 SILENCE = 60  # seconds without a byte after which a transfer counts as cut
