@@ -1,5 +1,7 @@
 """Captions, sentences and LaTeX tables say what the numbers say."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -61,7 +63,7 @@ def test_latex_escapes_and_formats():
     )
     lines = tables.latex(table, digits=3).splitlines()
     assert lines[0] == r"\begin{tabular}{lrrrr}"
-    assert lines[2] == r"name\_x & mean & p & n & ok \\"
+    assert lines[2] == r"name x & mean D & p & images & ok \\"
     assert lines[4] == r"l0\_smooth \& co & $-$0.123 & $<$0.001 & 24 & yes \\"
     assert lines[5] == r"b & -- & 0.500 & 3 & no \\"
     assert lines[6:] == [r"\bottomrule", r"\end{tabular}"]
@@ -73,6 +75,39 @@ def test_latex_escapes_and_formats():
     assert tables._escape("a\\b~<^") == r"a\textbackslash{}b\textasciitilde{}\textless{}\textasciicircum{}"
     with pytest.raises(ValueError, match="expected columns among"):
         tables.latex(table, columns={"nope": "x"})
+
+
+def test_a_latex_table_says_what_it_shows_and_compiles_by_the_rules():
+    rows = nested(12, 2, {"a_b": 0.0, "[b]": 0.01, "*c": 0.02}).assign(
+        metric="lpips-alex v0.1",
+        scale=4,
+        upscaler="embedded_flow",
+        heat=1.0,
+        dataset="my_photos",
+        seed=3,
+        version="0.5.0",
+    )
+    said = tables.setting(rows)
+    for part in (
+        "D = lpips-alex v0.1, lower is better",
+        "x4",
+        "embedded_flow, heat 1.0",
+        "my_photos",
+        "seed 3",
+        "0.5.0",
+    ):
+        assert part in said
+    table = st.scores(rows).merge(st.ranks(rows)[["downscaler", "rank_low", "rank_high", "p_best"]], on="downscaler")
+    text = tables.latex(table.assign(note="\N{GREEK SMALL LETTER SIGMA} \N{MINUS SIGN}1"), caption=said)
+    assert r"embedded\_flow" in text and r"my\_photos" in text and r"$\sigma$ $-$1" in text and text.isascii()
+    assert not re.search(r"(?<!\\)[_%#&](?<! &)", re.sub(r" & ", " ", text))  # nothing special without its backslash
+    head, *body = (line for line in text.splitlines() if line.endswith(r"\\"))
+    assert "_" not in head and "95 \\% interval, from" in head
+    assert len(body) == 3 and {line.count(" & ") for line in [head, *body]} == {head.count(" & ")}
+    assert not [line for line in body if line.startswith(("[", "*"))]  # that would be an argument of the line break
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}", r"\end{tabular}", r"\end{table}"):
+        assert text.count(rule) == 1
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}") and "|" not in text
 
 
 def test_every_table_prints():

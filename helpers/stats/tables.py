@@ -1,6 +1,7 @@
 """Write results for a paper: captions, comparisons in a sentence, LaTeX tables (booktabs)."""
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,34 @@ import pandas as pd
 
 from helpers.stats import conditions
 from helpers.stats.rankings import per_image, ranking_with_failures
+
+HEADS = {  # columns of the tables of `stats` -> what LaTeX tables call them, in words; a quantity with its unit
+    "downscaler": "downscaler", "mean": "mean D", "low": "95 % interval, from", "high": "to", "sd": "SD over images",
+    "rank_low": "95 % of ranks, from", "rank_high": "to rank", "p_best": "P(best), share", "n": "images",
+    "nan_draws": "NaN draws", "images_lost": "images lost", "p_holm": "p (Holm)", "d_z": "d_z (SD)",
+    "wins": "wins, share",
+    "clipped": "clipped values, share", "passband_loss": "passband loss, share",
+    "alias_share": "aliases, share of power",
+    "power_db": "power, upper band (dB)", "gain": "gain, upper band", "foreign": "foreign power, share",
+    "difference": "difference", "down": "shift down (HR px)", "right": "shift right (HR px)", "bits": "PNG (bits/px)",
+    "enlarged": "enlarged (PSNR, dB)", "ms_per_megapixel": "time (ms/megapixel)",
+}  # fmt: skip
+
+
+def setting(rows: pd.DataFrame) -> str:
+    """State for a caption what the rows measured, and how: D, scale, upscaler, images, seed, version.
+
+    Args:
+        rows: as `results.read` returns them.
+    """
+
+    def all_of(column: str) -> str:
+        return ", ".join(str(value) for value in dict.fromkeys(rows[column]))
+
+    return (
+        f"D = {all_of('metric')}, lower is better; x{all_of('scale')}; upscaler {all_of('upscaler')}, heat "
+        f"{all_of('heat')}; images of {all_of('dataset')}; seed {all_of('seed')}; helpers {all_of('version')}."
+    )
 
 
 def caption(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler", *, lower_is_better: bool | None = None) -> str:
@@ -75,20 +104,24 @@ def latex(
 
     Args:
         table: the lines; the index is not printed.
-        columns: columns to print and their headers, in LaTeX; None prints all under their escaped names.
+        columns: columns to print and their headers, in LaTeX; None prints all, under the words of `HEADS` or their
+            own names without underscores.
         digits: decimals of a number that is no count; a column named p, p_holm or chance gets three.
-        caption: plain text, for example `caption(rows)`; with it the tabular is put into a table environment.
+        caption: plain text, for example that of `setting` and `caption`, so that the table says what it shows by
+            itself; with it the tabular is put into a table environment.
         label: label of that environment.
 
     Raises:
         ValueError: `columns` names one that the table lacks.
     """
-    columns = {name: _escape(str(name)) for name in table} if columns is None else columns
+    words = {name: HEADS.get(name, str(name).replace("_", " ")) for name in table}
+    columns = {name: _escape(word) for name, word in words.items()} if columns is None else columns
     if missing := set(columns) - set(table):
         raise ValueError(f"expected columns among {list(table)}, got {sorted(missing)}")
     sides = "".join("r" if pd.api.types.is_numeric_dtype(table[name]) else "l" for name in columns)
     cells = [[_cell(value, name, digits) for value in table[name]] for name in columns]
     body = [" & ".join(line) + r" \\" for line in zip(*cells, strict=True)]
+    body = [f"{{}}{line}" if line[0] in "[*" else line for line in body]  # after a line break these mean something else
     head = [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", " & ".join(columns.values()) + r" \\", r"\midrule"]
     lines = [*head, *body, r"\bottomrule", r"\end{tabular}"]
     if caption:
@@ -120,4 +153,12 @@ def _escape(text: str) -> str:
         "<": "textless",
         ">": "textgreater",
     }
-    return "".join(rf"\{words[c]}{{}}" if c in words else rf"\{c}" if c in "&%$#_{{}}" else c for c in text)
+    signs = {"\N{MULTIPLICATION SIGN}": r"$\times$", "\N{MINUS SIGN}": "$-$", "\N{PLUS-MINUS SIGN}": r"$\pm$"}
+
+    def one(c: str) -> str:
+        greek = unicodedata.name(c, "").partition("GREEK SMALL LETTER ")[2].lower().replace("lamda", "lambda")
+        if greek and " " not in greek:
+            return rf"$\{greek}$"
+        return signs.get(c) or (rf"\{words[c]}{{}}" if c in words else rf"\{c}" if c in "&%$#_{}" else c)
+
+    return "".join(map(one, text))
