@@ -163,7 +163,7 @@ def score_image(
         n_samples: N_Q, number of SR images.
         key: seed and image name; sample q draws from `seeded(*key, q)`, so the first two of five samples
             are the two samples, and all downscalers share the same latents.
-        batch: samples drawn together; bounds the memory, changes no draw.
+        batch: samples drawn together; bounds the memory, changes a draw by rounding only (which a search amplifies).
 
     Returns:
         Distortions, shape (n_samples,), float64 on the CPU, or (n_samples, K) for K of them; NaN where the SR image

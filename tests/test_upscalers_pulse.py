@@ -276,6 +276,36 @@ def test_convergence_is_tested_for_each_sample():
     assert result.sr.isfinite().all()
 
 
+@pytest.mark.parametrize("select", pulse.CHOICES["select"])
+def test_the_state_that_is_returned_decides_whether_it_converged(select):
+    """Paths of long steps come near and leave again: only the sample that is handed back counts."""
+    network, lr, left = small(), answerable(4), 0
+    for learning_rate, eps in ((1.0, 0.01), (2.0, 0.005), (5.0, 0.01), (10.0, 0.005)):
+        options = {"steps": 12, "schedule": "fixed", "learning_rate": learning_rate, "eps": eps, "loss": "100*L2"}
+        latents, noise = pulse.draw_starts(network, keys(4))
+        residuals = torch.stack([state.residual for state in pulse.path(lr, network, latents, noise, **options)])
+        result = pulse.search(lr, network, keys(4), select=select, **options)
+        assert torch.equal(result.converged, result.residual <= eps)
+        left += ((residuals <= eps).any(0) & ~result.converged).sum().item()
+    assert select == "best" or left > 0
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_last_sample_that_is_no_number_has_not_converged(bad):
+    """Its path was below eps before; the others of the batch keep their answers."""
+    network, calls = small(), []
+
+    def breaks(styles, noise):
+        calls.append(1)
+        images = network.synthesis(styles, noise)
+        return images if len(calls) < 5 else images + torch.tensor([0.0, bad, 0.0]).view(3, 1, 1, 1)
+
+    result = pulse.search(answerable(), network._replace(synthesis=breaks), keys(3), steps=5, eps=1.0)
+    assert result.converged.tolist() == [True, False, True]
+    assert result.sr.isnan().flatten(1).all(1).tolist() == [False, True, False]
+    assert result.sr[[0, 2]].isfinite().all()
+
+
 def test_true_downscaler_sees_what_a_file_would_keep():
     network, lr, seen = small(), answerable(), []
 
