@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 from helpers.downscalers import DOWNSCALERS, bicubic
 from helpers.downscalers.filters import box
 from helpers.images import from_uint8
+from helpers.runs import adapters
 from helpers.runs.adapters import check_downscaler, check_folder, resolve
 
 TOOL = """
@@ -143,6 +145,133 @@ def test_neighbours_may_have_any_name_and_reach_nobody_else(tmp_path):
     assert "utils" not in sys.modules and "lazy" not in sys.modules and "blocks.block" not in sys.modules
     assert all(sys.modules[name] is module for name, module in before.items())
     assert resolve("helpers.downscalers.filters:box") is box
+
+
+HERE = "import os, sys\nHERE = os.path.dirname(__file__)\n"
+LAZY = "class Lazy:\n    @property\n    def N(self):\n        import utils\n        return utils.N\nutils = Lazy()\n"
+WAYS = {  # how a file reaches a neighbour of a name that another folder's file uses too; N is the folder's number
+    "beside it": {"utils.py": "N = {N}", "mine.py": "import utils\n"},
+    "in the call": {"utils.py": "N = {N}", "mine.py": LAZY},
+    "a folder put first": {
+        "src/utils.py": "N = {N}",
+        "mine.py": HERE + "sys.path.insert(0, os.path.join(HERE, 'src'))\nimport utils\n",
+    },
+    "a folder put last, in the call": {
+        "src/utils.py": "N = {N}",
+        "mine.py": HERE + "sys.path.append(os.path.join(HERE, 'src'))\n" + LAZY,
+    },
+    "the folder above": {
+        "utils.py": "N = {N}",
+        "sub/mine.py": HERE + "sys.path.insert(0, os.path.join(HERE, '..'))\nimport utils\n",
+    },
+    "relative imports": {
+        "pack/__init__.py": "",
+        "pack/a.py": "from . import b\nfrom .b import N\n",
+        "pack/b.py": "N = {N}",
+        "mine.py": "from pack import a as utils\n",
+    },
+    "a folder without __init__": {"pack/utils.py": "N = {N}", "mine.py": "from pack import utils\n"},
+    "import_module": {"utils.py": "N = {N}", "mine.py": "import importlib\nutils = importlib.import_module('utils')\n"},
+    "torch.hub": {
+        "repo/hubconf.py": "import utils\ndef net():\n    return utils\n",
+        "repo/utils.py": "N = {N}",
+        "mine.py": HERE + "import torch\nutils = torch.hub.load(os.path.join(HERE, 'repo'), 'net', source='local')\n",
+    },
+    "a file by its path": {
+        "lib/u.py": "N = {N}",
+        "mine.py": HERE + "from importlib.util import module_from_spec, spec_from_file_location\n"
+        "spec = spec_from_file_location('u', os.path.join(HERE, 'lib', 'u.py'))\n"
+        "if 'u' not in sys.modules:\n"
+        "    sys.modules['u'] = module_from_spec(spec)\n"
+        "    spec.loader.exec_module(sys.modules['u'])\n"
+        "import u as utils\n",
+    },
+    "pickle": {
+        "model.py": "class Net:\n    N = {N}\n",
+        "mine.py": "import model, pickle\nutils = pickle.loads(pickle.dumps(model.Net()))\n",
+    },
+    "named random": {"random.py": "N = {N}", "mine.py": "import random as utils\n"},
+    "named statistics, in a neighbour": {
+        "statistics.py": "N = {N}",
+        "other.py": "from statistics import N\n",
+        "mine.py": "import other as utils\n",
+    },
+    "named numpy": {"numpy.py": "N = {N}", "mine.py": "import numpy as utils\n"},
+    "named torch": {"torch/__init__.py": "N = {N}", "mine.py": "import torch as utils\n"},
+    "named helpers": {"helpers.py": "N = {N}", "mine.py": "import helpers as utils\n"},
+}
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+@pytest.mark.parametrize("way", WAYS)
+def test_files_of_two_folders_run_their_own_code(tmp_path, way, order):
+    for number in order:
+        for name, text in WAYS[way].items():
+            file = tmp_path / str(number) / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            text += "def mine(hr, scale):\n    return hr[..., ::scale, ::scale] * 0 + utils.N\n" * (
+                file.name == "mine.py"
+            )
+            file.write_text(text.replace("{N}", str(number)))
+    modules, path, finders = dict(sys.modules), list(sys.path), list(sys.meta_path)
+    found = {number: next((tmp_path / str(number)).rglob("mine.py")) for number in order}
+    functions = {number: resolve(f"{file}:mine") for number, file in found.items()}
+    for _ in range(2):
+        for number in order:
+            assert functions[number](picture(), 4).unique().tolist() == [number]
+    assert resolve(f"{found[order[0]]}:mine")(picture(), 4).unique().tolist() == [order[0]]  # named twice
+    assert functions[order[1]](picture(), 4).unique().tolist() == [order[1]]
+    assert sys.path == path and sys.meta_path == finders
+    assert all(sys.modules[name] is module for name, module in modules.items())
+    new = {name: sys.modules[name] for name in sys.modules.keys() - modules.keys() if "downscaler_" not in name}
+    assert not [name for name, module in new.items() if str(tmp_path) in str(getattr(module, "__file__", ""))]
+
+
+def test_a_module_that_is_loaded_already_is_not_taken_for_a_neighbour(tmp_path, monkeypatch):
+    """The notebook has a `utils` of its own; the file's stands in a folder that it puts on `sys.path` itself."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "utils.py").write_text("N = 0.5\n")
+    (tmp_path / "mine.py").write_text(
+        f"import sys\nsys.path.append({str(tmp_path / 'src')!r})\nimport utils\n"
+        "def mine(hr, scale):\n    return hr[..., ::scale, ::scale] * utils.N\n"
+    )
+    theirs = ModuleType("utils")
+    theirs.N = 0.25
+    monkeypatch.setitem(sys.modules, "utils", theirs)
+    assert torch.equal(resolve(f"{tmp_path / 'mine.py'}:mine")(picture(), 4), picture()[..., ::4, ::4] * 0.5)
+    assert sys.modules["utils"] is theirs
+
+
+def test_a_library_gets_the_standard_library(tmp_path, monkeypatch):
+    """What a library imports for the first time while the user's file runs is not the user's `colorsys.py`."""
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed" / "a_library.py").write_text("import colorsys\nFROM = colorsys.__file__\n")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "colorsys.py").write_text("N = 0.5\n")
+    (tmp_path / "mine" / "mine.py").write_text(
+        "import a_library, colorsys\ndef mine(hr, scale):\n    import colorsys\n"
+        "    return hr[..., ::scale, ::scale] * colorsys.N\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "installed"))
+    for name in ("colorsys", "a_library"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    mine = resolve(f"{tmp_path / 'mine' / 'mine.py'}:mine")
+    assert torch.equal(mine(picture(), 4), picture()[..., ::4, ::4] * 0.5)
+    assert str(tmp_path) not in sys.modules["a_library"].FROM  # it stays loaded, for everybody
+    assert str(tmp_path) not in sys.modules["colorsys"].__file__
+
+
+def test_an_edited_neighbour_is_read_again_once_it_is_forgotten(tmp_path):
+    """Also within the second, of equal length: no cached bytecode."""
+    (tmp_path / "mine.py").write_text(
+        "import utils\ndef mine(hr, scale):\n    return hr[..., ::scale, ::scale] * utils.N\n"
+    )
+    for value in ("0.5", "0.1"):
+        (tmp_path / "utils.py").write_text(f"N = {value}\n")
+        adapters.forget()
+        mine = resolve(f"{tmp_path / 'mine.py'}:mine")
+        assert torch.equal(mine(picture(), 4), picture()[..., ::4, ::4] * float(value))
+    assert not list(tmp_path.rglob("*.pyc"))
 
 
 def test_neighbours_that_fail_leave_nothing_behind(tmp_path):

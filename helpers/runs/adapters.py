@@ -1,14 +1,7 @@
-"""Turn what a user names into a downscaler: a function, a command, or a folder of LR images.
-
-A user's own file may stand beside a `helpers.py` or `utils.py` of his: it imports those, and they reach nobody else.
-One limit is Python's: started in a folder that has a `helpers.py`, it takes that file for this package, and
-`from helpers import ...` fails. Start it elsewhere, or rename the file.
-"""
+"""Turn what a user names into a downscaler: a function, a command, or a folder of LR images."""
 
 import contextlib
 import difflib
-import functools
-import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
@@ -19,25 +12,20 @@ import shutil
 import signal
 import string
 import subprocess
-import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from helpers.downscalers import DOWNSCALERS
-from helpers.files import cache_by_stat
 from helpers.images import LOSSLESS, list_folder, quantize, read_picture, same_stems, stem_of, write_rgb
 from helpers.measure import Checked, check_downscaler
+from helpers.runs import user_files
+from helpers.runs.user_files import forget
 
-__all__ = ["Checked", "check_downscaler", "check_folder", "resolve"]
-
-_neighbours: dict[Path, dict[str, ModuleType]] = {}  # folder of a user's file -> what was imported from it
-_importing = threading.RLock()
+__all__ = ["Checked", "check_downscaler", "check_folder", "forget", "resolve"]
 
 
 def resolve(
@@ -91,81 +79,13 @@ def _function(spec: str) -> Callable[..., Tensor]:
         module = None if path else importlib.import_module(where)
     except ImportError as error:
         raise ValueError(f"downscaler {spec!r}: expected a module {where!r}, got: {error}") from error
-    module = module or _run_file(path)
+    module = module or user_files.load(path)
     if not callable(function := getattr(module, attribute, None)):
         own = [name for name, _ in inspect.getmembers(module, inspect.isfunction) if name[0] != "_"]
         found = ", ".join(name for name in own if getattr(module, name).__module__ == module.__name__) or "none"
         raise ValueError(f"downscaler {spec!r}: expected a function {attribute!r}, found {found}")
     function = _takes_hr_and_scale(function, spec)
-    return _call_beside(path.parent, function) if path else function
-
-
-def _run_file(path: Path) -> ModuleType:
-    """The user's file as a module of its own name: dataclasses and pickle look their module up."""
-    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
-    source = importlib.util.spec_from_file_location(f"downscaler_{path.stem}_{digest}", path)
-    module = sys.modules[source.name] = importlib.util.module_from_spec(source)
-    importlib.invalidate_caches()  # its neighbours may be younger than the last look at the folder
-    with _beside(path.parent):
-        source.loader.exec_module(module)
-    return module
-
-
-def _call_beside(folder: Path, function: Callable) -> Callable[..., Tensor]:
-    @functools.wraps(function)
-    def call(*args, **options):
-        with _beside(folder):  # it may import a neighbour only now
-            return function(*args, **options)
-
-    return call
-
-
-@contextlib.contextmanager
-def _beside(folder: Path) -> Iterator[None]:
-    """Let a user's file import the modules beside it, whatever they are called, and keep them from everybody else.
-
-    Modules already loaded under those names (our `helpers`, the `utils` of another folder) are out of `sys.modules`
-    meanwhile; those of the folder are there only inside the block, and files of one folder share them.
-    """
-    with _importing:
-        own, names, path = _neighbours.setdefault(folder, {}), _names_in(folder), list(sys.path)
-        names = {name for name in names if name not in sys.modules or not _lies_in(folder, sys.modules[name])}
-
-        def take_out() -> dict[str, ModuleType]:
-            return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in names}
-
-        hidden = take_out()
-        sys.modules.update(own)
-        sys.path.insert(0, str(folder))
-        try:
-            yield
-        finally:
-            sys.path[:] = [each for each in sys.path if each != str(folder) or each in path]
-            own.update(take_out())
-            sys.modules.update(hidden)
-
-
-@cache_by_stat
-def _names_in(folder: Path) -> set[str]:
-    """List the modules that Python would import from a folder in place of installed ones.
-
-    A folder without `__init__.py` loses to any package of its name; the standard library is left as it is.
-    """
-    endings, names = tuple(importlib.machinery.all_suffixes()), set()
-    for entry in os.scandir(folder):
-        if entry.is_dir() and entry.name.isidentifier():
-            found = importlib.machinery.PathFinder.find_spec(entry.name)
-            if found is None or found.origin is None or os.path.isfile(os.path.join(entry.path, "__init__.py")):
-                names.add(entry.name)
-        elif entry.name.endswith(endings):
-            names.add(entry.name.partition(".")[0])
-    return names - sys.stdlib_module_names
-
-
-def _lies_in(folder: Path, module: ModuleType) -> bool:
-    """Tell whether a loaded module lies in `folder` itself, so that a user's file there means this very module."""
-    path = Path(getattr(module, "__file__", None) or "").resolve()
-    return folder == (path.parents[1] if path.stem == "__init__" else path.parent)
+    return user_files.inside(path.parent, function) if path else function
 
 
 def _takes_hr_and_scale(function: Callable, spec: str) -> Callable[..., Tensor]:

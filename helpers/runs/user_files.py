@@ -1,0 +1,213 @@
+"""Run a user's Python file with the modules beside it, and keep those to files of the same folder.
+
+The file may stand beside a `helpers.py`, `utils.py` or `random.py` of the user's and may put further folders on
+`sys.path`: what it imports from there, at once or in a later call, reaches neither our code, nor a library, nor the
+user's files in other folders. Files of one folder share their neighbours. A neighbour named like a module of the
+standard library is meant only by an `import` statement in the user's own modules. Two limits are Python's: one of a
+name that is built in (`time`) is never found; and started in a folder that has a `helpers.py`, Python takes that file
+for this package: start it elsewhere, or rename the file.
+"""
+
+import builtins
+import contextlib
+import functools
+import hashlib
+import importlib
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from helpers.files import cache_by_stat
+
+
+class Room(NamedTuple):
+    """What belongs to the files of one folder."""
+
+    modules: dict[str, ModuleType]
+    standard: dict[str, ModuleType]  # those named like a module of the standard library
+    front: list[str]  # folders that they put on `sys.path`, before and after all others
+    back: list[str]
+
+
+_rooms: dict[Path, Room] = {}
+_importing = threading.RLock()
+
+
+def forget() -> None:
+    """Import what stands beside users' files anew when they are loaded again."""
+    with _importing:
+        _rooms.clear()
+
+
+def load(path: Path) -> ModuleType:
+    """Run a file as a module of a name of its own: dataclasses and pickle look their module up."""
+    name = f"downscaler_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
+    importlib.invalidate_caches()  # its neighbours may be younger than the last look at the folder
+    for _ in range(2):
+        with _inside(path.parent) as room:
+            before = {*room.front, *room.back}
+            source = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path), path.parent))
+            module = sys.modules[name] = importlib.util.module_from_spec(source)
+            source.loader.exec_module(module)
+        added = {*room.front, *room.back} - before
+        if not any(each in sys.modules for folder in added for each in _hiding(folder)):
+            break  # else it met another's module, before its folder was known: once more, now that it is
+    return module
+
+
+def inside(folder: Path, function: Callable) -> Callable:
+    """Let a function of a user's file import its neighbours whenever it is called."""
+
+    @functools.wraps(function)
+    def call(*args, **options):
+        with _inside(folder):
+            return function(*args, **options)
+
+    return call
+
+
+@contextlib.contextmanager
+def _inside(folder: Path, standard: str = "") -> Iterator[Room]:
+    """Have the modules of a folder in `sys.modules`, and out of it others that are loaded under the same names.
+
+    A neighbour named like a module of the standard library is not among them, but for the one named `standard`.
+    """
+    with _importing:
+        room, path = _rooms.setdefault(folder, Room({}, {}, [], [])), list(sys.path)
+        own = [str(folder), *room.front, *room.back]
+        names = {name.partition(".")[0] for name in room.modules}.union(*map(_hiding, own))
+        hidden = _take_out(names)
+        others = dict(sys.modules)
+        sys.modules.update(room.modules)
+        sys.path[:] = [*room.front, str(folder), *path, *room.back]
+        finder = _Finder(folder, own, standard)
+        sys.meta_path.insert(0, finder)
+        try:
+            yield room
+        finally:
+            sys.meta_path.remove(finder)
+            cut = sys.path.index(str(folder)) if str(folder) in sys.path else 0
+            room.front[:] = [each for each in sys.path[:cut] if each not in path]
+            room.back[:] = [each for each in sys.path[cut:] if each not in (str(folder), *path)]
+            sys.path[:] = path
+            new = {name.partition(".")[0] for name, module in sys.modules.items() if others.get(name) is not module}
+            private = {name for name in new if name in names or not _is_everybodys(name, others)}
+            room.modules.update(_take_out(private))
+            sys.modules.update({name: module for name, module in others.items() if name.partition(".")[0] in private})
+            sys.modules.update(hidden)
+
+
+def _take_out(names: Iterable[str]) -> dict[str, ModuleType]:
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in names}
+
+
+def _hiding(folder: str) -> set[str]:
+    """Names of the modules in a folder that are not loaded from there, without those of the standard library."""
+    here = os.path.realpath(folder)
+    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in _names_in(folder)}
+    loaded = {name: Path(os.path.realpath(file)) for name, file in files.items() if file}
+    from_here = {name for name, file in loaded.items() if str(file.parents[file.stem == "__init__"]) == here}
+    return files.keys() - from_here - sys.stdlib_module_names
+
+
+def _is_everybodys(name: str, others: dict[str, ModuleType]) -> bool:
+    """Whether anybody's import would find this very module; also if it was there before, or comes from no file."""
+    module = sys.modules.get(name)
+    spec = getattr(module, "__spec__", None)
+    if module is None or module is others.get(name) or name.startswith("downscaler_"):
+        return True
+    if spec is None:
+        return not getattr(module, "__file__", None)
+    found = (each.find_spec(name, None) for each in sys.meta_path if hasattr(each, "find_spec"))
+    return (found := next(filter(None, found), None)) is not None and _where(found) == _where(spec)
+
+
+def _where(spec: importlib.machinery.ModuleSpec) -> list[str]:
+    """The file of a module, or the folders of a package."""
+    places = spec.submodule_search_locations
+    return [str(spec.origin)] if places is None else list(places)
+
+
+@cache_by_stat
+def _names_in(folder: str) -> set[str]:
+    """List the modules that Python would import from a folder in place of others; none from an installation.
+
+    A folder without `__init__.py` loses to any package of its name.
+    """
+    if not os.path.isdir(folder):
+        return set()
+    endings, names, entries = tuple(importlib.machinery.all_suffixes()), set(), list(os.scandir(folder))
+    if any(entry.name.endswith(".dist-info") for entry in entries):
+        return set()
+    for entry in entries:
+        if entry.is_dir() and entry.name.isidentifier():
+            found = importlib.machinery.PathFinder.find_spec(entry.name)
+            if found is None or found.origin is None or os.path.isfile(os.path.join(entry.path, "__init__.py")):
+                names.add(entry.name)
+        elif entry.name.endswith(endings):
+            names.add(entry.name.partition(".")[0])
+    return names
+
+
+class _Finder:
+    """Finds the source files of a room for its own loader; everything else is left to Python."""
+
+    def __init__(self, folder: Path, own: list[str], standard: str):
+        self.folder, self.own, self.standard = folder, own, standard
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
+        top, finder = name.partition(".")[0], importlib.machinery.PathFinder
+        if top in sys.stdlib_module_names and top != self.standard:  # a library asks for it
+            outside = [each for each in sys.path if each not in self.own] if path is None else path
+            return finder.find_spec(name, outside)
+        spec = finder.find_spec(name, path)
+        package = spec if path is None else getattr(sys.modules.get(top), "__spec__", None)
+        places = {os.path.dirname(os.path.realpath(each)) for each in _where(package)} if spec and package else set()
+        if not places & {*map(os.path.realpath, self.own)}:
+            return None
+        if type(spec.loader) is importlib.machinery.SourceFileLoader:
+            spec.loader = _Loader(name, spec.origin, self.folder)
+        return spec
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Reads the source anew, no cached bytecode that is a second old; lets it import neighbours named `random`."""
+
+    def __init__(self, name: str, path: str, folder: Path):
+        super().__init__(name, path)
+        self.folder = folder
+
+    def get_code(self, fullname: str) -> object:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if _standard_in(self.folder):
+            module.__builtins__ = vars(builtins) | {"__import__": functools.partial(_import, self.folder)}
+        super().exec_module(module)
+
+
+def _standard_in(folder: Path) -> set[str]:
+    """Modules in a folder that are named like one of the standard library, but for those that Python has built in."""
+    names = _names_in(str(folder)) & sys.stdlib_module_names - {*sys.builtin_module_names}
+    return {name for name in names if importlib.machinery.FrozenImporter.find_spec(name) is None}
+
+
+def _import(folder: Path, name: str, *args, **options) -> ModuleType:
+    """`__import__` of a user's module: a neighbour comes before the standard library."""
+    top, level = name.partition(".")[0], options.get("level", args[3] if len(args) > 3 else 0)
+    if level or top not in _standard_in(folder):
+        return builtins.__import__(name, *args, **options)
+    with _inside(folder, top) as room:
+        hidden = _take_out({top})
+        sys.modules.update({each: module for each, module in room.standard.items() if each.partition(".")[0] == top})
+        try:
+            return builtins.__import__(name, *args, **options)
+        finally:
+            room.standard.update(_take_out({top}))
+            sys.modules.update(hidden)
