@@ -174,6 +174,9 @@ def score_image(
             should not, or more of D is better. The message says what to do.
     """
     hr = _one_image(hr, n_samples, batch, key)
+    for name, each in {"downscale": downscale, "upscale": upscale, **_named(distortion)}.items():
+        if not callable(each):
+            raise ValueError(f"{name}: expected a function, got {each!r}; see DOWNSCALERS, UPSCALERS, DISTORTIONS")
     for name, each in _named(distortion).items():
         _check_distortion(each, name, hr)
     checked = check_downscaler(downscale, _name_of(downscale), hr, image=_image_of(key))
@@ -274,6 +277,8 @@ def _one_image(hr: Tensor, n_samples: int, batch: int, key: tuple) -> Tensor:
 
 
 def _named(distortion: Callable | Mapping[str, Callable]) -> Mapping[str, Callable]:
+    if isinstance(distortion, Mapping) and not distortion:
+        raise ValueError("distortion: expected at least one, got none")
     return distortion if isinstance(distortion, Mapping) else {_name_of(distortion): distortion}
 
 

@@ -317,6 +317,19 @@ def test_seeds_and_numbers_of_samples(options, message, hr):
         ida_rd([("a", hr), ("a", 1 - hr)], halve, noisy, mse)
 
 
+def test_names_in_place_of_functions(hr):
+    for bad in [
+        ("bicubic", noisy, mse),
+        (halve, "srflow", mse),
+        (halve, noisy, "lpips"),
+        (halve, noisy, {"a": "lpips"}),
+    ]:
+        with pytest.raises(ValueError, match="expected a function, got '.*; see DOWNSCALERS, UPSCALERS, DISTORTIONS"):
+            score_image(hr, *bad)
+    with pytest.raises(ValueError, match="at least one, got none"):
+        score_image(hr, halve, noisy, {})
+
+
 def test_seed_zero_is_a_seed(hr):
     zero, one = (ida_rd([("a", hr)], halve, noisy, mse, seed=seed)[1] for seed in (0, 1))
     assert not torch.equal(zero, one) and torch.equal(zero[0], score_image(hr, halve, noisy, mse, key=(0, "a")))
