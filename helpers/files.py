@@ -4,6 +4,7 @@ Also what comes with the package (`packaged`), and answers kept while a file doe
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache, wraps
 from pathlib import Path
+from stat import S_ISREG
 
 if sys.platform == "win32":
     import msvcrt
@@ -78,13 +80,43 @@ def replacing(path: str | Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def open_own(path: Path, *, new: bool = False) -> io.BufferedRandom:
+    """Open an ordinary file with one name to read and write, and never what a link or a device there leads to.
+
+    Args:
+        path: in a folder where others may write as well; opened at its beginning, and made if it is not there.
+        new: put an empty file in the place of what is there, which is not written to.
+
+    Raises:
+        OSError: a link (also a hard one), a pipe, a device or a folder is there; names it.
+    """
+    if new:
+        path.unlink(missing_ok=True)
+    other = FileExistsError(errno.EEXIST, "expected an ordinary file with one name, found a link or no file", str(path))
+    with contextlib.suppress(FileNotFoundError):
+        if not is_own(os.lstat(path)):  # to open a device may do something
+            raise other
+    flags = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))  # what the system knows
+    number = os.open(path, os.O_RDWR | os.O_CREAT | flags | (os.O_EXCL if new else 0), 0o666)
+    file = os.fdopen(number, "r+b")
+    if not is_own(os.fstat(number)):  # put there meanwhile
+        file.close()
+        raise other
+    return file
+
+
+def is_own(found: os.stat_result) -> bool:
+    """Whether `os.lstat` found an ordinary file with at most one name: no link, pipe, device or folder."""
+    return S_ISREG(found.st_mode) and found.st_nlink <= 1
+
+
 def replace(path: str | Path, data: bytes) -> None:
     """Write `data` to `path`, on the disk before an older file is replaced in one step.
 
     Raises:
         OSError: the disk is full; the folder and the bytes are named, and an older file is left as it was.
     """
-    with replacing(path) as part, open(part, "wb", buffering=0) as file:
+    with replacing(path) as part, open(part, "xb", buffering=0) as file:
         append(file, data)
 
 
@@ -142,14 +174,14 @@ def alone(path: Path) -> Iterator[None]:
     """Wait until no other thread or process is inside with the same `path`, an empty file that is removed again.
 
     Raises:
-        OSError: `path` cannot be written or locked.
+        OSError: `path` cannot be written or locked, or is a link, which is not followed.
     """
     with _threads:
         while True:
-            with open(path, "wb") as file:
+            with open_own(path) as file:
                 lock(file, wait=True)
                 try:
-                    ours = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+                    ours = os.path.samestat(os.fstat(file.fileno()), os.lstat(path))
                 except FileNotFoundError:
                     ours = False
                 if not ours:  # whoever had it before has removed it, and a third may hold a new one
@@ -163,15 +195,13 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file, 64 hex digits; hashed once a process for each size and time of change."""
-    stat = os.stat(path)
-    return _hash(str(path), stat.st_size, stat.st_mtime_ns, False)
+    """SHA-256 of a file, 64 hex digits; hashed once a process for each file, size and time of change."""
+    return _hash(str(path), False, *_stamp(os.stat(path)))
 
 
 def git_hash_of(path: str | Path) -> str:
     """What `git hash-object` prints for a file, 40 hex digits: SHA-1 of its size and content."""
-    stat = os.stat(path)
-    return _hash(str(path), stat.st_size, stat.st_mtime_ns, True)
+    return _hash(str(path), True, *_stamp(os.stat(path)))
 
 
 def forget_hashes() -> None:
@@ -194,13 +224,18 @@ def cache_by_stat(function: Callable) -> Callable:
             return function(path)
         if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) < 2_000_000_000:
             return function(path)
-        return remembered(path, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        return remembered(path, *_stamp(stat))
 
     return call
 
 
+def _stamp(found: os.stat_result) -> tuple[int, ...]:
+    """What changes with a file: which one it is, its size, and both times, of which only one can be set at will."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 @lru_cache(maxsize=256)
-def _hash(path: str, size: int, modified: int, git: bool) -> str:
+def _hash(path: str, git: bool, device: int, inode: int, size: int, *times: int) -> str:
     digest = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False) if git else hashlib.sha256()
     with open(path, "rb") as stream:
         while chunk := stream.read(1 << 20):

@@ -124,8 +124,8 @@ def load_style_generator(
     Raises:
         ValueError: a file is missing, broken, or holds something else.
     """
-    network = stylegan.synthesis_of(stylegan.official_names(weights.load_once(synthesis), "synthesis"))
-    statistics = weights.load_once(fit)
+    network = stylegan.synthesis_of(stylegan.official_names(weights.load_state(synthesis), "synthesis"))
+    statistics = weights.load_state(fit)
     if statistics.keys() != {"mean", "std"}:
         raise ValueError(f"{fit}: expected mean and std, got {', '.join(statistics)}")
     return style_generator(network, statistics["mean"], statistics["std"], device=device)
@@ -149,8 +149,8 @@ def official_generator(device: str | torch.device = "cpu") -> StyleGenerator:
         ValueError: as `weights.fetch` and `load_style_generator`.
     """
     synthesis, fit = map(weights.fetch, OFFICIAL)  # the mapping network stands in for the fit
-    if "mean" in (state := weights.load_once(fit)):
+    if "mean" in (state := weights.load_state(fit)):
         return load_style_generator(synthesis, fit, device=device)
     mean, std = gaussian_fit(stylegan.mapping_of(stylegan.official_names(state, "mapping")))
-    network = stylegan.synthesis_of(stylegan.official_names(weights.load_once(synthesis), "synthesis"))
+    network = stylegan.synthesis_of(stylegan.official_names(weights.load_state(synthesis), "synthesis"))
     return style_generator(network, mean, std, device=device)

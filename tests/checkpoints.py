@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import io
 import os
 import re
 import threading
@@ -31,22 +32,29 @@ PAGE = b"<!DOCTYPE html><html><head><title>Google Drive -\n Quota &amp; more</ti
 
 @pytest.fixture
 def server(monkeypatch, empty_home):
-    """A server on this machine: `answers` are given one after the other, the last one for ever."""
+    """A server on this machine: `answers` are given one after the other, the last one for ever.
+
+    An answer is a word, see below, or a function of the handler that answers by itself.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        answers, asked, ranges = [], [], []
+        answers, asked, ranges, encodings = [], [], [], []
+        content = CONTENT
         wait = None  # called in the middle of the answer "slow"
 
         def do_GET(self):
             self.asked.append(self.path)
             self.ranges.append(self.headers.get("Range"))
+            self.encodings.append(self.headers.get("Accept-Encoding"))
             answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            if callable(answer):
+                return answer(self)
             if answer == "404":
                 return self.send_error(404)
             if answer == "drop":
                 return self.connection.close()
-            body = {"flip": CONTENT[:99] + b"?" + CONTENT[100:], "html": b"<html>quota</html>", "page": PAGE}
-            body, start = body.get(answer, CONTENT), 0
+            body = {"flip": self.content[:99] + b"?" + self.content[100:], "html": b"<html>quota</html>", "page": PAGE}
+            body, start = body.get(answer, self.content), 0
             if "range" in answer and self.ranges[-1]:
                 start = int(re.fullmatch(r"bytes=(\d+)-", self.ranges[-1])[1])
                 if start >= len(body):
@@ -80,6 +88,20 @@ def server(monkeypatch, empty_home):
     running.server_close()
 
 
+def answer(body=b"", status=200, **headers):
+    """An answer of the `server` with these headers; Content-Length is the true one unless given, None for none."""
+
+    def respond(handler):
+        handler.send_response(status)
+        for name, value in ({"Content_Length": len(body)} | headers).items():
+            if value is not None:
+                handler.send_header(name.replace("_", "-"), str(value))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return respond
+
+
 def cached(tmp_path):
     return sorted(path.name for path in (tmp_path / "cache").glob("*"))
 
@@ -95,6 +117,16 @@ def write_state(path, state=STATE):
     else:
         torch.save(state, path)
     return path
+
+
+def saved(state=STATE, **options):
+    """The bytes of `torch.save`."""
+    file = io.BytesIO()
+    torch.save(state, file, **options)
+    return file.getvalue()
+
+
+WHOLE = saved({"x": torch.arange(2500.0)})  # for entries without a hash: a file that can be opened
 
 
 class Bomb:

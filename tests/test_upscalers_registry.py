@@ -19,7 +19,7 @@ from tests.test_upscalers_flows import lr_image
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
-    """Converted files of a test stay out of the reader's cache."""
+    """What a test caches stays out of the reader's cache."""
     monkeypatch.setenv("IDA_RD_CACHE", str(tmp_path / "cache"))
 
 

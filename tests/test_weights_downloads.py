@@ -9,10 +9,19 @@ import time
 
 import pytest
 
+from helpers.files import sha256_of
 from helpers.weights import WEIGHTS, Entry, downloads, fetch, locate, store
-from tests.checkpoints import CONTENT, SHA256, cached, empty_home, server, write_state
+from tests.checkpoints import CONTENT, SHA256, WHOLE, answer, cached, empty_home, saved, server, write_state
 
 pytestmark = pytest.mark.usefixtures("empty_home")
+
+
+@pytest.fixture
+def unknown(server, monkeypatch):
+    """The server with a file of which neither hash nor size is known."""
+    monkeypatch.setattr(server, "content", WHOLE)
+    monkeypatch.setitem(WEIGHTS, "a", WEIGHTS["a"]._replace(sha256="", bytes=None))
+    return server
 
 
 # ---- finding and fetching
@@ -149,34 +158,34 @@ def test_hash_prefix_is_compared_as_far_as_it_goes(server, monkeypatch):
 def test_hash_of_first_use_is_recorded_where_none_is_known(monkeypatch, tmp_path):
     monkeypatch.setitem(WEIGHTS, "a", Entry("a.pth", (), "", None, "ours"))
     monkeypatch.setenv("IDA_RD_WEIGHTS", str(tmp_path))
-    (tmp_path / "a.pth").write_bytes(CONTENT)
+    write_state(tmp_path / "a.pth")
+    sha256 = sha256_of(tmp_path / "a.pth")
     assert fetch("a") == tmp_path / "a.pth"
-    assert (tmp_path / "cache" / "a.pth.sha256").read_text() == SHA256
-    (tmp_path / "a.pth").write_bytes(CONTENT[1:])
-    with pytest.raises(ValueError, match=f"recorded at first use .*a.pth.sha256.* {SHA256}, found"):
+    assert (tmp_path / "cache" / "a.pth.sha256").read_text() == sha256
+    (tmp_path / "a.pth").write_bytes(WHOLE)
+    with pytest.raises(ValueError, match=f"recorded at first use .*a.pth.sha256.* {sha256}, found"):
         fetch("a")
     (tmp_path / "a.pth").unlink()
-    (tmp_path / "cache" / "a.pth").write_bytes(CONTENT[1:])
+    (tmp_path / "cache" / "a.pth").write_bytes(WHOLE)
     with pytest.raises(ValueError, match="recorded at first use"):
         fetch("a")
     assert (tmp_path / "cache" / "a.pth").exists()  # a file put there by hand is not renamed
 
 
-def test_cut_download_without_a_known_hash_records_nothing(server, monkeypatch, tmp_path):
-    monkeypatch.setitem(WEIGHTS, "a", WEIGHTS["a"]._replace(sha256=""))
-    server.answers[:] = ["cut"]
-    with pytest.raises(ValueError, match="cut after 3000 of 10240 bytes"):
+def test_cut_download_without_a_known_hash_records_nothing(unknown, tmp_path):
+    unknown.answers[:] = ["cut"]
+    with pytest.raises(ValueError, match=f"cut after 3000 of {len(WHOLE)} bytes"):
         fetch("a")
     assert cached(tmp_path) == []
-    server.answers[:] = ["whole"]
-    assert fetch("a").read_bytes() == CONTENT and cached(tmp_path) == ["a.pth", "a.pth.sha256"]
+    unknown.answers[:] = ["whole"]
+    assert fetch("a").read_bytes() == WHOLE and cached(tmp_path) == ["a.pth", "a.pth.sha256"]
 
 
 def test_cache_that_cannot_be_written_is_said(monkeypatch, tmp_path):
     monkeypatch.setitem(WEIGHTS, "a", Entry("a.pth", (), "", None, "ours"))
     monkeypatch.setenv("IDA_RD_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("IDA_RD_CACHE", str(tmp_path / "a.pth" / "cache"))  # below a file
-    (tmp_path / "a.pth").write_bytes(CONTENT)
+    (tmp_path / "a.pth").write_bytes(WHOLE)
     with pytest.raises(ValueError, match="expected a writable cache"):
         fetch("a")
 
@@ -222,13 +231,12 @@ def test_f08_part_that_does_not_fit_is_thrown_away(server, tmp_path, part):
     assert server.ranges == [f"bytes={len(part)}-", None] and cached(tmp_path) == ["a.pth"]
 
 
-def test_f08_without_a_hash_to_prove_it_nothing_is_put_together(server, monkeypatch, tmp_path):
-    monkeypatch.setitem(WEIGHTS, "a", WEIGHTS["a"]._replace(sha256=""))
-    server.answers[:] = ["range cut", "range whole"]
-    assert fetch("a").read_bytes() == CONTENT
-    assert server.ranges == [None, None]
+def test_f08_without_a_hash_to_prove_it_nothing_is_put_together(unknown, tmp_path):
+    unknown.answers[:] = ["range cut", "range whole"]
+    assert fetch("a").read_bytes() == WHOLE
+    assert unknown.ranges == [None, None]
     (tmp_path / "cache" / "a.pth").unlink()
-    server.answers[:] = ["range cut"]
+    unknown.answers[:] = ["range cut"]
     with pytest.raises(ValueError, match="cut after 3000"):
         fetch("a")
     assert cached(tmp_path) == ["a.pth.sha256"]
@@ -239,10 +247,9 @@ def test_f08_more_announced_than_sent_is_whole_when_the_size_is_known(server):
     assert fetch("a").read_bytes() == CONTENT and len(server.asked) == 1
 
 
-def test_f08_length_that_lies_where_nothing_is_known(server, monkeypatch):
-    monkeypatch.setitem(WEIGHTS, "a", WEIGHTS["a"]._replace(sha256="", bytes=None))
-    server.answers[:] = ["long"]
-    with pytest.raises(ValueError, match="cut after 10240 of 11240 bytes"):
+def test_f08_length_that_lies_where_nothing_is_known(unknown):
+    unknown.answers[:] = ["long"]
+    with pytest.raises(ValueError, match=f"cut after {len(WHOLE)} of {len(WHOLE) + 1000} bytes"):
         fetch("a")
 
 

@@ -82,7 +82,7 @@ def test_verify_hashes_everything_anew(server, monkeypatch, tmp_path, capsys):
     assert f"WRONG  {path}: SHA-256 expected {SHA256}, found" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("what", ["embedded", "converted", "shared", "torch.hub"])
+@pytest.mark.parametrize("what", ["embedded", "shared", "torch.hub"])
 def test_verify_looks_everywhere(monkeypatch, tmp_path, capsys, what):
     monkeypatch.setattr(store, "EMBEDDED", tmp_path / "embedded")
     monkeypatch.setenv("IDA_RD_SHARED_CACHE", str(tmp_path / "shared"))
@@ -90,7 +90,6 @@ def test_verify_looks_everywhere(monkeypatch, tmp_path, capsys, what):
     assert weights_cli.main(["verify"]) == 0
     file = {
         "embedded": "embedded/x.safetensors",
-        "converted": "cache/converted/x-0.safetensors",
         "shared": "shared/a.pth",
         "torch.hub": "torch/hub/checkpoints/a.pth",
     }[what]
@@ -98,6 +97,15 @@ def test_verify_looks_everywhere(monkeypatch, tmp_path, capsys, what):
     (tmp_path / file).write_bytes(CONTENT[1:])
     assert weights_cli.main(["verify"]) == 1
     assert re.search(f"WRONG  .*{file}", capsys.readouterr().out)
+
+
+def test_verify_says_that_converted_copies_of_an_earlier_version_are_not_read(tmp_path, capsys):
+    copies = tmp_path / "cache" / "converted"
+    copies.mkdir(parents=True)
+    assert weights_cli.main(["verify"]) == 0
+    assert f"unused {copies}: " in capsys.readouterr().out
+    copies.rmdir()
+    assert weights_cli.main(["verify"]) == 0 and "unused" not in capsys.readouterr().out
 
 
 def test_command_line_as_a_program():

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from helpers.files import sha256_of
 from helpers.paper import profiles
 from helpers.weights import WEIGHTS, Entry, embedded, fetch, load_state, locate, store
-from tests.checkpoints import CONTENT, SHA256, STATE, cached, empty_home, server, write_state
+from tests.checkpoints import CONTENT, SHA256, STATE, WHOLE, cached, empty_home, server, write_state
 
 pytestmark = pytest.mark.usefixtures("empty_home")
 
@@ -38,11 +38,12 @@ def test_shared_folder_is_taken_first_and_never_written(server, monkeypatch, tmp
 def test_hash_recorded_in_the_shared_folder_needs_no_cache_that_can_be_written(monkeypatch, tmp_path):
     monkeypatch.setitem(WEIGHTS, "a", Entry("a.pth", (), "", None, "ours"))
     monkeypatch.setenv("IDA_RD_SHARED_CACHE", str(tmp_path))
-    (tmp_path / "a.pth").write_bytes(CONTENT)
-    (tmp_path / "a.pth.sha256").write_text(SHA256 + "\n")
+    write_state(tmp_path / "a.pth")
+    record = f"{sha256_of(tmp_path / 'a.pth')}".upper() + "  a.pth\n"  # as some programs write it
+    (tmp_path / "a.pth.sha256").write_text(record)
     monkeypatch.setenv("IDA_RD_CACHE", str(tmp_path / "a.pth" / "cache"))  # below a file
     assert fetch("a") == tmp_path / "a.pth"
-    (tmp_path / "a.pth").write_bytes(CONTENT[1:])
+    (tmp_path / "a.pth").write_bytes(WHOLE)
     assert locate("a") is None
 
 

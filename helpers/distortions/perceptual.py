@@ -101,7 +101,7 @@ def _dists_network() -> nn.Module:
     from torchvision import models
 
     path = weights.fetch("dists")
-    state = weights.load_once(path)
+    state = weights.load_state(path)
     if {key: value.shape[1] for key, value in state.items()} != {"alpha": 1475, "beta": 1475}:
         raise ValueError(f"{path}: expected alpha and beta of 1475 channels, got {list(state)}")
     total = state["alpha"].sum() + state["beta"].sum()  # so that equal images are at distance 0

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from helpers import files
+
 DPI = 300
 COARSE = 4  # an image pixel this many dots wide is written as so many dots: some viewers would blur it
 
@@ -25,7 +27,7 @@ def save(fig: Figure, name: str, figures_dir: str | Path = "../figures") -> tupl
         figures_dir: folder; made if it is not there.
 
     Returns:
-        The two paths.
+        The two paths. Older files there are replaced once both new ones are whole, or stay as they are.
 
     Raises:
         ValueError: `name` holds more than letters, digits, "_" and "-".
@@ -35,9 +37,10 @@ def save(fig: Figure, name: str, figures_dir: str | Path = "../figures") -> tupl
     folder = Path(figures_dir)
     folder.mkdir(parents=True, exist_ok=True)
     pdf, png = folder / f"{name}.pdf", folder / f"{name}.png"
-    with _own_pixels(fig):
-        fig.savefig(pdf, dpi=DPI, metadata=dict.fromkeys(["CreationDate", "Creator", "Producer"]))
-    fig.savefig(png, dpi=DPI, metadata={"Software": None})
+    with files.replacing(pdf) as new_pdf, files.replacing(png) as new_png:
+        with _own_pixels(fig):
+            fig.savefig(new_pdf, dpi=DPI, metadata=dict.fromkeys(["CreationDate", "Creator", "Producer"]))
+        fig.savefig(new_png, dpi=DPI, metadata={"Software": None})
     return pdf, png
 
 

@@ -71,7 +71,7 @@ def load_srflow(file: str, device: str | torch.device = "cpu") -> srflow_network
         ValueError: the weights are not there; says where to put them.
     """
     network = srflow_network.build(file.removeprefix("SRFlow_").lower())
-    network.load_state_dict(srflow_network.strip_prefix(weights.load_once(weights.fetch(file))), strict=True)
+    network.load_state_dict(srflow_network.strip_prefix(weights.load_state(weights.fetch(file))), strict=True)
     return network.to(device).eval()
 
 

@@ -2,8 +2,8 @@
 
 from helpers.weights.store import embedded, fetch, locate, missing
 from helpers.weights.table import WEIGHTS, Entry
-from helpers.weights.tensors import load_into, load_once, load_state
+from helpers.weights.tensors import load_into, load_state
 
 __all__ = [
-    "WEIGHTS", "Entry", "embedded", "fetch", "load_into", "load_once", "load_state", "locate", "missing",
+    "WEIGHTS", "Entry", "embedded", "fetch", "load_into", "load_state", "locate", "missing",
 ]  # fmt: skip

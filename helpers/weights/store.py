@@ -3,30 +3,28 @@
 `table.WEIGHTS` says what they are; `python -m helpers.weights` lists, fetches and verifies them.
 """
 
+import contextlib
 import os
+import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 from helpers import files
-from helpers.weights import downloads
+from helpers.weights import downloads, tensors
 from helpers.weights.table import WEIGHTS, Entry
 
 EMBEDDED = files.packaged("weights")
 BY_HAND = "IDA_RD_WEIGHTS"  # names a folder, as the next one does
 SHARED = "IDA_RD_SHARED_CACHE"
+CONNECTIONS = 16  # tries for one file in one call, those that resume a cut download among them
 
 
 def cache_folder() -> Path:
     """Where downloads are kept: `IDA_RD_CACHE`, else ~/.cache/ida-rd."""
     return Path(os.environ.get("IDA_RD_CACHE") or Path.home() / ".cache" / "ida-rd")
-
-
-def cache_folders() -> list[Path]:
-    """The folder `IDA_RD_SHARED_CACHE`, never written to, where one is named; then `cache_folder()`."""
-    shared = os.environ.get(SHARED)
-    return [Path(shared), cache_folder()] if shared else [cache_folder()]
 
 
 def places(name: str) -> Iterator[tuple[str, Path]]:
@@ -54,7 +52,10 @@ def places(name: str) -> Iterator[tuple[str, Path]]:
 
 
 def problem(path: Path, entry: Entry) -> str | None:
-    """Say why `path` is not the file of `entry`, or None; where no hash is known, the first one seen is recorded.
+    """Say why `path` is not the file of `entry`, or None.
+
+    Where no hash is known, the file has to be what its name says; then the first hash seen is recorded. The record of
+    a file that is not (earlier versions recorded any answer of a server) is removed.
 
     Raises:
         ValueError: there is no hash to compare with, and the cache cannot be written.
@@ -62,7 +63,9 @@ def problem(path: Path, entry: Entry) -> str | None:
     if wrong := downloads.not_a_checkpoint(path):
         return f"{path}: {wrong}"
     found = files.sha256_of(path)
-    if (entry.sha256 and found.startswith(entry.sha256)) or (entry.git and files.git_hash_of(path) == entry.git):
+    if (entry.sha256 and found.startswith(entry.sha256.lower())) or (
+        entry.git and files.git_hash_of(path) == entry.git
+    ):
         return None
     size = f", {path.stat().st_size} of {entry.bytes} bytes" if entry.bytes else ""
     if entry.sha256:
@@ -70,6 +73,13 @@ def problem(path: Path, entry: Entry) -> str | None:
     if entry.git:
         return f"{path}: git hash expected {entry.git}, found {files.git_hash_of(path)}{size}"
     note = cache_folder() / f"{entry.file}.sha256"
+    try:
+        _check(path, entry.file, found)
+    except ValueError as error:
+        with contextlib.suppress(OSError):  # the file is refused all the same
+            if note.is_file() and _recorded(note) == found:
+                note.unlink()
+        return str(error)
     beside = path.with_name(note.name)  # who filled a shared folder has recorded it there
     if not note.is_file() and not beside.is_file():
         try:
@@ -77,7 +87,7 @@ def problem(path: Path, entry: Entry) -> str | None:
         except OSError as error:
             raise ValueError(f"{note}: expected a writable cache to record the hash of {path}") from error
     note = note if note.is_file() else beside
-    if (recorded := note.read_text().strip()) == found:
+    if (recorded := _recorded(note)) == found:
         return None
     return (
         f"{path}: SHA-256 recorded at first use (delete {note} if the change is meant) {recorded}, found {found}{size}"
@@ -109,7 +119,8 @@ def fetch(name: str, *, offline: bool = False, patience: float = 0.9) -> Path:
     A wrong file in the cache is renamed to *.broken and fetched again. A download goes to a temporary name, is
     checked, and only then renamed, so a cut never leaves a file that looks whole. Where a hash proves the result, the
     next address and the next call resume a cut download; else they start again. One process downloads, others wait.
-    Where no address works, the entry `instead` is fetched.
+    No more bytes are taken than the entry states, in at most `CONNECTIONS` tries and the time that `downloads.SLOWEST`
+    allows for them. Where no address works, the entry `instead` is fetched.
 
     Args:
         name: a key of `WEIGHTS`.
@@ -135,6 +146,8 @@ def fetch(name: str, *, offline: bool = False, patience: float = 0.9) -> Path:
             with files.alone(target.with_name(f"{entry.file}.lock")):
                 if (path := locate(name)) is not None:  # another process was faster
                     return path
+                if target.is_dir():
+                    raise OSError(f"a folder where the file should be: {target}")
                 if target.is_file():
                     problems.append(f"renamed to {target.name}.broken")
                     os.replace(target, target.with_name(target.name + ".broken"))
@@ -190,6 +203,18 @@ def _entry(name: str) -> Entry:
     return WEIGHTS[name]
 
 
+@lru_cache(maxsize=64)
+def _check(path: Path, name: str, sha256: str) -> None:
+    """`tensors.check`, once for each content."""
+    tensors.check(path, name)
+
+
+def _recorded(note: Path) -> str:
+    """The hash in a record, ours or as `sha256sum` writes it."""
+    with open(note, encoding="utf-8", errors="replace") as file:
+        return file.read(1000).strip().partition(" ")[0].lower()
+
+
 def _hub_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
@@ -199,15 +224,25 @@ def _download(entry: Entry, target: Path, patience: float, problems: list[str]) 
     part = target.with_name(f"{target.name}.part")
     proven = bool(entry.sha256 or entry.git)  # else nothing would notice halves of two versions put together
     sources = [*entry.urls, *entry.urls]  # each once more
+    seconds = downloads.SILENCE + (entry.bytes or entry.most) / downloads.SLOWEST
+    until, tries = time.monotonic() + seconds, 0
     try:
         while sources:
-            url, before = sources.pop(0), part.stat().st_size if part.is_file() else 0
+            if tries == CONNECTIONS or time.monotonic() > until:
+                problems.append(f"given up after {tries} tries and at most {seconds:.0f} s")
+                return False
+            url, before, tries = sources.pop(0), part.stat().st_size if part.is_file() else 0, tries + 1
             try:
-                downloads.download(url, part, resume=proven, size=entry.bytes, patience=patience, label=entry.file)
+                downloads.download(
+                    url, part, resume=proven, size=entry.bytes, most=entry.most, until=until, patience=patience,
+                    label=entry.file,
+                )  # fmt: skip
                 if wrong := problem(part, entry):
                     part.unlink()
                     raise ValueError(wrong.replace(str(part), "the answer"))
                 os.replace(part, target)
+                if wrong := problem(target, entry):  # somebody else wrote to it meanwhile
+                    raise ValueError(wrong)
                 return True
             except (OSError, ValueError) as error:  # URLError and HTTPError are OSErrors
                 problems.append(f"{url}: {error}")

@@ -16,6 +16,7 @@ class Entry(NamedTuple):
     git: str = ""  # SHA-1 that `git hash-object` prints for the file; proves it as well as `sha256` does
     also: tuple[str, ...] = ()  # other names under which the file may lie in a folder
     instead: str = ""  # an entry whose file holds the same tensors and more, or from which they can be computed
+    most: int = 1 << 28  # bytes that are downloaded at most where `bytes` is not known
 
 
 TORCHVISION = "torchvision BSD-3-Clause; ImageNet-trained, no separate licence stated for the weights"
@@ -75,6 +76,7 @@ WEIGHTS = {
         None,
         "MIT (Ding et al. 2020), as released by piq (Apache-2.0)",
         "channel weights of DISTS; no hash was published, so the one of the first use is recorded",
+        most=1 << 20,
     ),
     **{
         name: Entry(f"{name}.pth", (), "", None, SRFLOW, SRFLOW_NOTE, needed)
@@ -98,6 +100,7 @@ WEIGHTS = {
         ("05",),
         git="b3cd79264e182bb13a33043698b0a3d65791f738",
         also=("6b943ee69b8491ac40e8e9ced6175659_synthesis.pt",),
+        most=1 << 27,
         instead="stylegan_ffhq_for_g_all",
     ),
     "pulse_mapping": Entry(
@@ -109,6 +112,7 @@ WEIGHTS = {
         "from latents to styles (8,404,992 bytes of tensors): only to compute gaussian_fit.pt anew; no hash is known, "
         f"so the one of the first use is recorded. {NOT_SEEN}",
         also=("05118276f14e736e63065765a09feb78_mapping.pt",),
+        most=1 << 24,
         instead="stylegan_ffhq_for_g_all",
     ),
     "pulse_gaussian_fit": Entry(
@@ -191,6 +195,7 @@ WEIGHTS = {
         "terms of IIGROUP/MANIQA; pyiqa: PolyForm Noncommercial",
         "MANIQA trained on KonIQ-10k, its ViT included; needs the package pyiqa (extra iqa)",
         ("07",),
+        most=1 << 30,
     ),
     "contrique": Entry(
         "CONTRIQUE_checkpoint25.tar",
@@ -200,6 +205,7 @@ WEIGHTS = {
         CONTRIQUE,
         "ResNet-50 of CONTRIQUE; the score also needs one of the two regressors below",
         ("07",),
+        most=1 << 29,
     ),
     **{
         f"contrique_{data.lower()}": Entry(
@@ -211,6 +217,7 @@ WEIGHTS = {
             f"ridge regression of CONTRIQUE's features to the opinion scores of {data}; a pickle, of which only "
             "arrays are rebuilt",
             needed,
+            most=1 << 20,
         )
         for data, needed in (("CLIVE", ("07",)), ("Koniq", ()))
     },
@@ -224,5 +231,6 @@ WEIGHTS = {
         "CC BY-NC-SA 4.0",
         "ages and genders of FFHQ by Microsoft's Face API, one JSON file an image; no hash was published",
         ("01",),
+        most=1 << 30,
     ),
 }
