@@ -15,9 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from zipfile import is_zipfile
 
-from helpers.runtime import tqdm
-
 from helpers import files
+from helpers.runtime import tqdm
 
 CHUNK = 1 << 20
 SILENCE = 60  # seconds without a byte after which a transfer counts as cut
