@@ -196,6 +196,16 @@ WAYS = {  # how a file reaches a neighbour of a name that another folder's file 
         "other.py": "from statistics import N\n",
         "mine.py": "import other as utils\n",
     },
+    "in a package of a folder put last": {
+        "src/pack/utils.py": "N = {N}",
+        "mine.py": HERE + "sys.path.append(os.path.join(HERE, 'src'))\nfrom pack import utils\n",
+    },
+    "a neighbour of one named statistics": {
+        "statistics.py": "import utils, other\nN = utils.N\nSAME = other.utils is utils\n",
+        "utils.py": "N = {N}",
+        "other.py": "import utils\n",
+        "mine.py": "import statistics as s, utils, other\nassert s.SAME and utils is other.utils is s.utils\n",
+    },
     "named numpy": {"numpy.py": "N = {N}", "mine.py": "import numpy as utils\n"},
     "named torch": {"torch/__init__.py": "N = {N}", "mine.py": "import torch as utils\n"},
     "named helpers": {"helpers.py": "N = {N}", "mine.py": "import helpers as utils\n"},
@@ -225,6 +235,36 @@ def test_files_of_two_folders_run_their_own_code(tmp_path, way, order):
     assert all(sys.modules[name] is module for name, module in modules.items())
     new = {name: sys.modules[name] for name in sys.modules.keys() - modules.keys() if "downscaler_" not in name}
     assert not [name for name, module in new.items() if str(tmp_path) in str(getattr(module, "__file__", ""))]
+
+
+def test_a_folder_that_is_put_on_the_path_in_each_call_is_put_there_once(tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "utils.py").write_text("N = 0.5\n")
+    (tmp_path / "mine.py").write_text(
+        f"import sys\ndef mine(hr, scale):\n    sys.path.insert(0, {str(tmp_path / 'src')!r})\n    import utils\n"
+        "    return hr[..., ::scale, ::scale] * utils.N + (len(sys.path) > 100)\n"
+    )
+    mine = resolve(f"{tmp_path / 'mine.py'}:mine")
+    for _ in range(100):
+        assert torch.equal(mine(picture(), 4), picture()[..., ::4, ::4] * 0.5)
+
+
+def test_a_library_that_is_imported_first_by_a_users_file_stays(tmp_path, monkeypatch):
+    """Also one that widens its own `__path__`, or puts an object of its own in its place."""
+    for name, text in (
+        ("wide", "__path__.append('elsewhere')\n"),
+        ("lazy", "import sys, types\nmodule = types.ModuleType('lazy')\nmodule.__file__ = __file__\n"
+                 "sys.modules['lazy'] = module\n"),
+    ):  # fmt: skip
+        (tmp_path / "installed" / name).mkdir(parents=True)
+        (tmp_path / "installed" / name / "__init__.py").write_text(text)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.py").write_text("import wide, lazy\ndef mine(hr, scale):\n    return wide, lazy\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "installed"))
+    found = resolve(f"{tmp_path / 'mine' / 'mine.py'}:mine")(picture(), 4)
+    assert (sys.modules.get("wide"), sys.modules.get("lazy")) == found
+    for name in ("wide", "lazy"):
+        monkeypatch.delitem(sys.modules, name)
 
 
 def test_a_module_that_is_loaded_already_is_not_taken_for_a_neighbour(tmp_path, monkeypatch):

@@ -80,6 +80,9 @@ def _inside(folder: Path, standard: str = "") -> Iterator[Room]:
     """
     with _importing:
         room, path = _rooms.setdefault(folder, Room({}, {}, [], [])), list(sys.path)
+        within = any(
+            isinstance(each, _Finder) and each.folder == folder for each in sys.meta_path
+        )  # another such block
         own = [str(folder), *room.front, *room.back]
         names = {name.partition(".")[0] for name in room.modules}.union(*map(_hiding, own))
         hidden = _take_out(names)
@@ -92,15 +95,17 @@ def _inside(folder: Path, standard: str = "") -> Iterator[Room]:
             yield room
         finally:
             sys.meta_path.remove(finder)
-            cut = sys.path.index(str(folder)) if str(folder) in sys.path else 0
-            room.front[:] = [each for each in sys.path[:cut] if each not in path]
-            room.back[:] = [each for each in sys.path[cut:] if each not in (str(folder), *path)]
+            cut = next((place for place, each in enumerate(sys.path) if each in path), len(sys.path))
+            new = [
+                [each for each in part if each not in (str(folder), *path)] for part in (sys.path[:cut], sys.path[cut:])
+            ]
+            room.front[:], room.back[:] = dict.fromkeys(new[0] + room.front), dict.fromkeys(room.back + new[1])
             sys.path[:] = path
             new = {name.partition(".")[0] for name, module in sys.modules.items() if others.get(name) is not module}
             private = {name for name in new if name in names or not _is_everybodys(name, others)}
             room.modules.update(_take_out(private))
             sys.modules.update({name: module for name, module in others.items() if name.partition(".")[0] in private})
-            sys.modules.update(hidden)
+            sys.modules.update(hidden | (room.modules if within else {}))
 
 
 def _take_out(names: Iterable[str]) -> dict[str, ModuleType]:
@@ -122,10 +127,13 @@ def _is_everybodys(name: str, others: dict[str, ModuleType]) -> bool:
     spec = getattr(module, "__spec__", None)
     if module is None or module is others.get(name) or name.startswith("downscaler_"):
         return True
-    if spec is None:
-        return not getattr(module, "__file__", None)
     found = (each.find_spec(name, None) for each in sys.meta_path if hasattr(each, "find_spec"))
-    return (found := next(filter(None, found), None)) is not None and _where(found) == _where(spec)
+    found, file = next(filter(None, found), None), getattr(module, "__file__", None)
+    if found is None:
+        return spec is None and file is None
+    if spec is None:
+        return file == found.origin
+    return spec.origin == found.origin and (spec.origin is not None or {*_where(spec)} <= {*_where(found)})
 
 
 def _where(spec: importlib.machinery.ModuleSpec) -> list[str]:
