@@ -111,6 +111,8 @@ def _check_lr(lr: object, hr: Tensor, scale: int | None, who: str) -> None:
     if lr.dtype != hr.dtype:
         help = "lr.to(hr.dtype)" if lr.is_floating_point() else "lr.to(hr.dtype), 8-bit levels divided by 255"
         refuse(f"dtype {hr.dtype}", lr.dtype, f"return {help}")
+    if lr.layout != torch.strided:
+        refuse("a dense tensor", lr.layout, "return lr.to_dense()")
     if lr.device != hr.device:
         refuse(f"device {hr.device}", lr.device, "return lr.to(hr.device)")
     if not lr.isfinite().all():

@@ -157,6 +157,7 @@ BAD = {
     "one side": (lambda x: x[..., ::2], r"got \(1, 3, 12, 5\)"),
     "a pixel less": (lambda x: halve(x)[..., 1:], r"got \(1, 3, 6, 4\)"),
     "no pixel": (lambda x: halve(x)[..., :0], r"got \(1, 3, 6, 0\)"),
+    "sparse": (lambda x: halve(x).to_sparse(), "a dense tensor, got torch.sparse_coo; return lr.to_dense"),
     "meta": (lambda x: halve(x).to("meta"), "device cpu, got meta; return lr.to"),
 }
 
