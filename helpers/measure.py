@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from helpers.images import check_hr, check_images, quantize
-from helpers.runtime import check_seed, seeded
+from helpers.runtime import check_seed, seeded, without_autocast
 
 HALF_A_LEVEL = 0.5 / 255  # further outside [0, 1] a value is clipped; nearer it is rounded to 0 or 255 anyway
 WARN, STOP = 0.01, 0.2  # shares of clipped values, for `check_downscaler`
@@ -39,7 +39,7 @@ def check_downscaler(
     twice: bool = False,
     overshoots: bool = False,
 ) -> Checked:
-    """Call a downscaler on a copy of `hr`, without gradients, and refuse what is no LR image.
+    """Call a downscaler on a copy of `hr`, without gradients or autocast, and refuse what is no LR image.
 
     Filters with negative lobes overshoot at edges if nobody rounds them: `bicubic_float` at x4 leaves [0, 1] in 0.2 to
     1.0 % of the values of photographs (Kodak, the library, Urban100), in 9.3 % of the worst one; in 1.2 % of a page of
@@ -67,7 +67,8 @@ def check_downscaler(
 
     @torch.no_grad()
     def call() -> object:
-        return f(hr.clone(), *arguments, **options)
+        with without_autocast(hr.device):
+            return f(hr.clone(), *arguments, **options)
 
     lr = call()
     _check_lr(lr, hr, scale, f"downscaler {name!r}, image {image!r}")

@@ -1,5 +1,6 @@
 """Device, randomness, and the record of a run."""
 
+import contextlib
 import hashlib
 import platform
 import subprocess
@@ -41,6 +42,13 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"device {name!r}: MPS is not available here; use 'cpu'")
     return device
+
+
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
+    """Compute in the precision of the tensors on `device`, also where the caller has switched autocast on."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()
 
 
 def check_seed(seed: int) -> int:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from helpers import distortions
+from helpers.downscalers import DOWNSCALERS
 from helpers.measure import check_downscaler, ida_rd, score_image
 from helpers.runtime import seeded
 
@@ -286,6 +287,17 @@ def test_unstable_and_dark_sr_images_are_scored(hr):
     assert score_image(black, halve, noisy, mse).isfinite().all()  # half of the values below 0
     rounded = score_image(hr, halve, lambda lr, g: noisy(lr, g).half(), mse)
     assert torch.allclose(rounded, score_image(hr, halve, noisy, mse), rtol=0.02)
+
+
+@pytest.mark.parametrize("name", ["bicubic_float", "l0"])
+def test_autocast_changes_no_lr_image(name):
+    big = torch.rand(1, 3, 32, 32, generator=seeded("big"))
+    f = DOWNSCALERS[name]
+    plain = f(big, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not torch.equal(f(big, 4), plain)  # what it is kept from
+        low = check_downscaler(f, name, big, 4, overshoots=True).lr
+    assert torch.equal(low, plain)
 
 
 def test_half_precision_images_are_scored_in_float32(hr):
