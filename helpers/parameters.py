@@ -29,6 +29,7 @@ ZERO = (
 RANGES = {"margin": (1e-9, 1.0), "alpha": (1e-9, 0.5), "image_cost": (0.0, 1e9)}
 COUNTS = ("scales", "factors", "lr_sizes", "timed", "threads")  # lists of integers above 0
 IMAGES = ("dataset", "portrait")  # what `datasets.names` takes
+SETS = ("sets", "camera")  # name -> what `datasets.names` takes, or several
 PATHS = (  # files and folders that must be there; "" is none, some take a word instead
     "features", "ethnicity", "images", "labels", "rows_file", "scores", "lpips_rows", "faces", "face_labels",
     "face_rows", "photographs", "evaluation", "calibration", "unseen",
@@ -45,7 +46,7 @@ def literals(source: str) -> dict[str, object]:
         return {}
 
 
-def check(namespace: Mapping[str, object], defaults: Mapping[str, object] | None = None) -> None:
+def check(namespace: Mapping[str, object], defaults: Mapping[str, object] | None = None, **least: int) -> None:
     """Stop a notebook whose parameters cannot work, with all problems in one message: `notebook.check(globals())`.
 
     The parameters cell says which names there are and of which type each is. Papermill only warns about a name that
@@ -57,6 +58,7 @@ def check(namespace: Mapping[str, object], defaults: Mapping[str, object] | None
     Args:
         namespace: the notebook's `globals()`, or parameters by name.
         defaults: what the parameters cell assigns; needed where `namespace` has no `In`, that is outside a kernel.
+        least: smallest value of an integer, where it is not 1 (0 of those in `ZERO`), or fewest entries of a list.
 
     Raises:
         ValueError: an unknown name in papermill's cell; a parameter that is missing or of another type than its
@@ -80,7 +82,7 @@ def check(namespace: Mapping[str, object], defaults: Mapping[str, object] | None
     values = {name: namespace.get(name) for name in defaults}
     wrong = {name: _mistyped(name, value, defaults[name]) for name, value in values.items()}
     right = {name: value for name, value in values.items() if not wrong[name]}
-    problems += [*filter(None, wrong.values()), *_impossible(right, defaults)]
+    problems += [*filter(None, wrong.values()), *_impossible(right, defaults, least)]
     _stop([*problems, *(_not_here(right) if here else [])])
 
 
@@ -146,11 +148,13 @@ def _is_own(value: object) -> bool:
     return isinstance(texts, list) and all(isinstance(text, str) and text for text in [*texts, *value])
 
 
-def _impossible(values: Mapping[str, object], defaults: Mapping[str, object]) -> list[str]:
+def _impossible(values: Mapping[str, object], defaults: Mapping[str, object], least: Mapping[str, int]) -> list[str]:
     """Values that are impossible on every machine."""
     problems = []
     for name, value in values.items():
-        low = 0 if name in ZERO or defaults[name] == 0 else 1
+        low = least.get(name, 0 if name in ZERO or defaults[name] == 0 else 1)
+        if isinstance(value, list) and len(value) < least.get(name, 0):
+            problems.append(f"{name}: expected a list of at least {low}, got {value}")
         if type(value) is int and type(defaults[name]) is int and value < low:
             problems.append(f"{name}: expected at least {low}, got {value}")
         if name in COUNTS and (bad := [each for each in value if each < 1]):
@@ -173,6 +177,10 @@ def _not_here(values: Mapping[str, object]) -> list[str]:
         n_images = values.get("n_images") if name == "dataset" else None
         reason = _reason(name, lambda x, n=n_images: datasets.names(x, n, size=size), values[name])
         problems.append(reason + start_of(values[name], reason))
+    for name in (each for each in SETS if each in values):
+        for path in _texts(values[name]):
+            reason = _reason(name, datasets.names, path)
+            problems.append(reason + start_of(path, reason))
     for name in (each for each in PATHS if isinstance(values.get(each), str)):
         parts = [values[name]] if Path(values[name]).exists() else values[name].split(":")  # several, in `training/`
         gone = [part for part in parts if part and part not in WORDS and not Path(part).exists()]
@@ -183,6 +191,13 @@ def _not_here(values: Mapping[str, object]) -> list[str]:
             reason = _reason(name, adapters.resolve, spec)
             problems.append(reason + (start_of(spec[7:].strip(), reason) if spec.startswith("folder:") else ""))
     return problems
+
+
+def _texts(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return [text for each in inner for text in _texts(each)]
 
 
 def _reason(name: str, function: Callable, value: object) -> str:

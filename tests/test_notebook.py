@@ -213,6 +213,10 @@ def test_values_that_no_notebook_can_work_with_stop_it_at_once():
                  "distortion: expected auto, lpips", "got 'lpisp'", "also: expected lpips", "got 'auto'",
                  "margin: expected 1e-09 to 1, got -1.0"):  # fmt: skip
         assert part in message
+    cell = "n_samples = 5\nscales = [2, 4]\n"
+    with pytest.raises(ValueError, match="n_samples: expected at least 2, got 1; scales: .*at least 1, got .]"):
+        notebook.check(kernel(cell, n_samples=1, scales=[]), n_samples=2, scales=1)
+    notebook.check(kernel(cell, n_samples=2, scales=[2]), n_samples=2, scales=1)
     assert "seed: expected a seed from 0 to 2**63 - 1" in refused("seed = 0\n", seed=2**63)
 
 
@@ -223,6 +227,8 @@ def test_images_and_files_must_be_there_and_the_message_says_where_it_looked():
     for name in ("my photos", "rows.csv.gz", "nowhere"):
         assert f"(a relative path starts in {Path.cwd()}: {Path.cwd() / name})" in message
     assert "dataset: my photos: expected a folder of images" in message and "lpips_rows: expected a file" in message
+    sets = refused("sets = {}\n", sets={"a": "nowhere", "b": str(Path(__file__).parent)})
+    assert "sets: nowhere: expected a folder of images" in sets and str(Path.cwd() / "nowhere") in sets
     assert "n_images: expected 1 to 27" in refused(cell, n_images=900) and "relative" not in refused(cell, n_images=900)
 
 
