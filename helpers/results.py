@@ -153,7 +153,8 @@ def check_mixed(rows: pd.DataFrame, mixed: Sequence[str] = ()) -> None:
                 counts = ", ".join(f"{value!r} ({n} rows)" for value, n in counts.items())
                 raise ValueError(
                     f"rows of {' '.join(map(str, name)) or 'this folder'}: column {column!r} holds {counts}, "
-                    f"not to be averaged together; allow it by mixed=({column!r},) or use another rows_dir"
+                    f"not to be averaged together; use another folder (results_dir of a notebook), or "
+                    f"helpers.runs.run(..., mixed=({column!r},))"
                 )
 
 

@@ -1,6 +1,8 @@
 """What holds for every notebook as it is committed; each is run by its own tests/test_nb_*.py."""
 
 import ast
+import importlib
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ import papermill
 import pytest
 import yaml
 
-from helpers import notebook
+from helpers import notebook, parameters
 from tests.notebook import NOTEBOOKS, cells, run
 
 ALL = sorted(str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.rglob("[!.]*.ipynb"))
@@ -105,3 +107,84 @@ def test_every_notebook_has_its_tiny_run():
     files = sorted(Path(__file__).parent.glob("test_nb_*.py"))
     named = [re.search(r'^NAME = "(.*)"', path.read_text(), re.M).group(1) for path in files]
     assert sorted(named) == ALL
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_assertion_says_what_was_expected(name):
+    for source in sources(name):
+        for node in ast.walk(ast.parse(source)):
+            assert not isinstance(node, ast.Assert) or node.msg, ast.unparse(node)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_images_of_a_data_set_are_cut_to_what_the_scale_divides(name):
+    for source in sources(name):
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "datasets.load":
+                given, options = ast.unparse(node.args[0]), {each.arg for each in node.keywords}
+                whole = given != "dataset" or (name == "07_nr_iqa" and not options)  # whole photographs, resized next
+                assert whole or "multiple_of" in options, ast.unparse(node)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_parameter_that_names_files_says_where_relative_paths_start(name):
+    source = sources(name)[0]
+    comments = {line.split(" = ")[0]: line.partition("  # ")[2] for line in source.splitlines() if " = " in line}
+    paths = {
+        "results_dir",
+        "checkpoint",
+        "output",
+        "other_rows",
+        *parameters.PATHS,
+        *parameters.IMAGES,
+        *parameters.SETS,
+    }
+    for each in paths & comments.keys():
+        assert "from this folder" in comments[each], f"{name}: {each}"
+    for each in {parameters.OWN} & comments.keys():
+        assert "from this folder" in comments[each]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_rerun_with_the_defaults_leaves_the_repositorys_files_alone(name):
+    """Figures go beside the rows, and every place that is written to lies in `results/`, which git ignores."""
+    defaults = notebook.literals(sources(name)[0])
+    assert defaults["figures_dir"] == ""
+    assert "figures_dir = notebook.outputs(results_dir, figures_dir" in sources(name)[2]
+    for each in ("results_dir", "checkpoint"):
+        if each in defaults:
+            path = ((NOTEBOOKS / name).parent / defaults[each]).resolve()
+            assert path.is_relative_to(NOTEBOOKS.parent / "results")
+    assert not defaults.get("output") and not defaults.get("write_card")
+
+
+HINTS = ("allow", "allow_lossy", "allow_lossy_lr", "background", "mixed", "retry_aside", "strict")
+
+
+def test_a_hint_names_a_parameter_with_the_function_that_has_it():
+    """A reader of a notebook has no `allow=` to set: the message says whose parameter it is, and it is there."""
+    seen = 0
+    for path in sorted(Path(notebook.__file__).parent.rglob("*.py")):
+        for text in texts(ast.parse(path.read_text())):
+            for hint in re.findall(rf"\b(?:{'|'.join(HINTS)})=", text):
+                calls = re.findall(r"helpers\.([\w.]+)\.(\w+)\([^()]*?\b(\w+)=", text)
+                assert hint[:-1] in [call[2] for call in calls], f"{path}: {text}"
+                for module, function, parameter in calls:
+                    found = getattr(importlib.import_module(f"helpers.{module}"), function)
+                    known = inspect.signature(found).parameters
+                    other = inspect.signature(importlib.import_module("helpers.images").read_picture).parameters
+                    assert parameter in known or (function == "read_rgb" and parameter in other)  # handed on
+                    seen += 1
+    assert seen >= 4
+
+
+def texts(tree: ast.Module) -> Iterator[str]:
+    """The texts of a module that may be shown: all but docstrings, a field as {}."""
+    scopes = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)]
+    docs = {id(node.body[0].value) for node in scopes if node.body and isinstance(node.body[0], ast.Expr)}
+    inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs | inner:
+            yield node.value

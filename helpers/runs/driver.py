@@ -142,7 +142,8 @@ def run(
             if (other := rows[column] != _expected(rows, facts, column)).any():
                 raise ValueError(
                     f"{rows_dir}: {column} of the rows there is {', '.join(rows[column][other].unique())}, of new rows "
-                    f"{facts[column]}; allow it by mixed=({column!r},) or use another rows_dir"
+                    f"{facts[column]}; use another folder (results_dir of a "
+                    f"notebook), or helpers.runs.run(..., mixed=({column!r},))"
                 )
         plain = {
             image: (replace(experiment, images=[image]), image, keys, batch, image in experiment.images[:2])
