@@ -2,7 +2,9 @@
 
 import pandas as pd
 
-from tests.notebook import missing, printed, run
+from helpers.datasets import sources
+from helpers.images import write_rgb
+from tests.notebook import missing, printed, run, up_to
 
 NAME = "00_quickstart"
 TINY = {
@@ -30,3 +32,17 @@ def test_it_leaves_rows_ranking_and_figures_and_a_rerun_adds_only_what_is_new(tm
     assert len(lines) == 1 + 2 * 3 * 2
     new = missing(NAME, tmp_path, tiny, downscalers=["bicubic", "nearest", "box"])
     assert len(new) == 2 * 2 and {key[2] for key in new} == {"box"}
+
+
+def test_several_own_downscalers_a_cascade_and_photographs_of_odd_sides(tmp_path):
+    (own := tmp_path / "it's mine.py").write_text("def every(hr, scale):\n    return hr[..., ::scale, ::scale]\n")
+    for name in sources.names("library", 2, size=101):
+        write_rgb(sources.load("library", name, size=101)[..., :98], tmp_path / "odd sides" / f"{name}.png")
+    how = {"upscaler": "embedded_flow_x2 + embedded_flow_x2", "heat": "1+0.1", "dataset": str(tmp_path / "odd sides")}
+    several = {"ours": f"{own}:every", "theirs": "box"}
+    space, said = up_to(NAME, "runs.run(", tmp_path, TINY, downscaler=several, n_samples=1, **how)
+    rows = space["rows"]
+    assert list(space["experiment"].specs) == ["bicubic", "nearest", "ours", "theirs"]
+    assert set(rows.downscaler) == {"bicubic", "nearest", "ours", "theirs"} and len(rows) == 2 * 4
+    assert set(rows.height) == {100} and set(rows.width) == {96} and "cropped to a multiple of 4" in said
+    assert set(rows.upscaler) == {"embedded_flow_x2+embedded_flow_x2"} and set(rows.heat) == {"1.0+0.1"}

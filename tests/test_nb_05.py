@@ -1,13 +1,18 @@
 """The notebook on PULSE, run small: rows, figures and what it prints; a rerun adds only what is new."""
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 
 from helpers import results
 from helpers.datasets import sources
 from helpers.images import write_rgb
-from tests.notebook import missing, printed, run, up_to
+from helpers.studies import face_groups
+from tests.notebook import cells, missing, printed, run, up_to
 
 NAME = "05_pulse"
+RESULTS = Path(__file__).parents[1] / "data" / "results"
 TINY = {
     "n_images": 2, "n_samples": 2, "n_other": 2, "downscalers": ["nearest", "bicubic", "dpid"], "options": {"steps": 4},
     "variants": [{"steps": 4, "tile_latent": True}], "scales": [8], "degradations": [["noise", 0.1], ["noise", 0.2]],
@@ -49,4 +54,17 @@ def test_a_search_that_is_none_or_a_portrait_of_another_size_stops_it_before_any
     write_rgb(sources.load("library", sources.names("library")[0])[..., :128, :128], folder / "a.png")
     with pytest.raises(ValueError, match="expected images of"):
         up_to(NAME, "runs.plan(", tmp_path, TINY, portrait=str(folder))
-    assert not (tmp_path / "rows").exists()
+    assert not list(tmp_path.glob("rows/*.csv"))
+
+
+@pytest.mark.parametrize("scale, steps, there", [(8, 100, True), (4, 100, False), (8, 12, False)])
+def test_published_faces_are_those_of_this_runs_search_and_scale(capsys, scale, steps, there):
+    [source] = ["".join(cell["source"]) for cell in cells(NAME) if "elif face_rows and" in "".join(cell["source"])]
+    rows = results.read(RESULTS / "05_pulse.csv.gz")
+    space = {"pd": pd, "Path": Path, "results": results, "face_groups": face_groups, "rows": rows, "scale": scale}
+    space |= {"upscaler": f"embedded_pulse(steps={steps})", "flow": "embedded_flow", "distortion": "1-ssim"}
+    space |= {"faces": "", "face_labels": "", "face_rows": str(RESULTS / "05_pulse_faces.csv.gz")}
+    exec(source, space)
+    said = capsys.readouterr().out
+    assert bool(len(space["face_set"])) == said.startswith("published rows") == there
+    assert there or f"and not both embedded_pulse(steps={steps}) and embedded_flow at x{scale}" in said
