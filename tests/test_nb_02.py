@@ -2,8 +2,10 @@
 
 import pandas as pd
 import pytest
+import torch
 
 from helpers.downscalers import DOWNSCALERS
+from helpers.images import write_rgb
 from tests import notebook
 
 NAME = "02_downscalers"
@@ -46,5 +48,9 @@ def test_tables_and_figures(tmp_path):
 
 
 def test_what_stops_it(tmp_path):
-    with pytest.raises(ValueError, match="expected a function or a command, got a folder"):
-        notebook.up_to(NAME, "notebook.check", tmp_path, TINY, downscaler="folder: /nowhere")
+    write_rgb(torch.zeros(1, 3, 8, 8), tmp_path / "lr" / "a.png")
+    for downscaler in (f"folder: {tmp_path / 'lr'}", {"theirs": f"folder: {tmp_path / 'lr'}"}):
+        with pytest.raises(ValueError, match="expected a function or a command, got a folder"):
+            notebook.up_to(NAME, "notebook.check", tmp_path, TINY, downscaler=downscaler)
+    with pytest.raises(ValueError, match="window: expected top, left and side of a part of 256x256 pixels"):
+        notebook.up_to(NAME, "= window", tmp_path, TINY, window=[600, 0, 64])
