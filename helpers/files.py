@@ -9,10 +9,12 @@ import hashlib
 import io
 import os
 import secrets
+import socket
 import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache, wraps
 from pathlib import Path
@@ -24,6 +26,7 @@ else:
     import fcntl
 
 _threads = threading.Lock()
+_held: set[Path] = set()  # folders locked by this process
 
 
 def packaged(name: str) -> Path:
@@ -192,6 +195,40 @@ def alone(path: Path) -> Iterator[None]:
                     with contextlib.suppress(PermissionError):  # Windows keeps what is open elsewhere
                         path.unlink(missing_ok=True)
                 return
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Lock a folder by its file `local.lock`, in which the holder signs; the system frees the lock when he dies.
+
+    Raises:
+        ValueError: somebody else holds it, or a run on another machine left its name in the file.
+    """
+    path, host = folder / "local.lock", socket.gethostname()
+    if path in _held:  # the system's locks are between processes only
+        raise ValueError(f"{folder}: this process is already writing here")
+    with open(path, "a+b", buffering=0) as file:
+        free = lock(file, wait=False)
+        file.seek(0)
+        owner = file.read().decode()
+        if not free:
+            raise ValueError(f"{folder}: {owner or 'somebody'} is writing here; wait, or use another rows_dir")
+        if owner and f" on {host} since " not in owner:
+            raise ValueError(
+                f"{folder}: {owner} has not signed off, and locks do not reach from machine to machine "
+                f"on every network file system; if that run is over, delete {path} and run again"
+            )
+        if owner:
+            warnings.warn(f"{folder}: {owner} was killed; the rows it finished are kept", stacklevel=5)
+        file.truncate(0)
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        append(file, f"process {os.getpid()} on {host} since {now}".encode())
+        _held.add(path)
+        try:
+            yield
+        finally:
+            _held.remove(path)
+            file.truncate(0)
 
 
 def sha256_of(path: str | Path) -> str:

@@ -4,14 +4,14 @@ Here, unlike elsewhere in `helpers`, functions print: their lines stand below th
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 
-from helpers import datasets, distortions, results
+from helpers import datasets, distortions, results, runs
 from helpers.parameters import check, check_upscalers, literals, outputs, own, spelled, start_of
 from helpers.runtime import record
 
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     import nbformat
 
 __all__ = [
-    "by_photograph", "check", "check_upscalers", "distortion", "execute", "images", "literals", "outputs", "own",
-    "published", "spelled", "this_run",
+    "by_photograph", "check", "check_upscalers", "distortion", "execute", "images", "left_out", "literals", "outputs",
+    "own", "published", "spelled", "this_run",
 ]  # fmt: skip
 STARTED = time.perf_counter()  # notebooks import this module first
-DRAW = [*results.KEY[:-1], "weights"]  # what a draw is made of: all of a row's key but D, and the networks
+LEFT_OUT = "set_aside.txt"  # a line beside the rows that names what was set aside, while there is any
+_aside: dict[str, str] = {}  # image -> why `images` set it aside
+DRAW = [*results.KEY[:-1], "weights", "hr", "lr", "version"]  # what a draw is: a row's key but D, and what it saw
 
 
 def distortion(name: str, offline: str = "1-ms_ssim") -> str:
@@ -77,10 +79,34 @@ def images(
     lines = [[*(f"set aside: {name}, {why}" for name, why in each.aside), *each.notes] for each in checked]
     for line in dict.fromkeys(sum(lines, [])):
         print(line)
+    _aside.update({name: why for each in checked for name, why in each.aside})
     names = [name for name in checked[0].names if all(name in each.names for each in checked)]
     if not names:
         raise ValueError(f"{dataset}: expected an image with an LR image in every folder, found none")
     return names
+
+
+def left_out(experiments: runs.Experiment | Sequence[runs.Experiment], results_dir: str) -> str:
+    """Name what no table of a run has: images that `images` set aside, and what the run itself set aside; print it.
+
+    Args:
+        experiments: of the run.
+        results_dir: its folder of rows; the words are left there too, as `LEFT_OUT`, for the last line of a command.
+
+    Returns:
+        A sentence to put behind a caption, with a blank before it; "" where nothing was set aside.
+    """
+    before = "; ".join(f"{name} ({why})" for name, why in _aside.items())
+    words = [f"set aside before the run: {before}" * bool(before), runs.left_out(experiments, results_dir)]
+    said = "; ".join(filter(None, words))
+    path = Path(results_dir, LEFT_OUT)
+    if said:
+        print(said)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(said + "\n", encoding="utf-8")
+    else:
+        path.unlink(missing_ok=True)
+    return f" {said[:1].upper()}{said[1:]}." if said else ""
 
 
 def published(path: str, rows: pd.DataFrame) -> pd.DataFrame:
@@ -91,7 +117,8 @@ def published(path: str, rows: pd.DataFrame) -> pd.DataFrame:
         rows: rows of this run, as `runs.run` returns them.
 
     Returns:
-        The rows of the file whose draw (every part of its key but D) and weights are those of a row of `rows`.
+        The rows of the file whose draw (every part of its key but D), weights, pixels and version are those of a row
+        of `rows`.
 
     Raises:
         ValueError: no such file, or as `results.read`.
@@ -108,6 +135,7 @@ def published(path: str, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draws(rows: pd.DataFrame) -> list[tuple[str, ...]]:
+    rows = rows.assign(lr=rows.lr.map(lambda lr: lr.removesuffix(results.TRUSTED)))
     return list(map(tuple, rows[DRAW].astype(str).to_numpy()))
 
 

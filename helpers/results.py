@@ -11,8 +11,6 @@ import gzip
 import io
 import math
 import os
-import socket
-import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,16 +28,19 @@ PROOF = ("group", "hr", "lr")  # the photograph, and hashes of the 8-bit pixels 
 COLUMNS = (*KEY, "value", *SEARCH, *PROOF, "height", "width", "clipped", "seconds", "lr_bits", "weights", "metric",
            "device", "version", "checksum")
 # fmt: on
-ASIDE = ("dataset", "image", "scale", "upscaler", "reason")
+CELL = tuple(name for name in KEY if name not in ("sample", "distortion"))  # what fails or succeeds as one
+ASIDE = (*CELL, "distortion", "tried", "hr", "lr", "weights", "version", "reason")
 INTEGERS = {"scale", "seed", "sample", "height", "width"}
 FLOATS = {"level", "value", *SEARCH, "clipped", "seconds", "lr_bits"}  # NaN is an empty field, but for `value`: "nan"
-ONE_OF = {"weights": ["upscaler", "scale"], "metric": ["distortion"], "version": []}  # one value within these
+ONE_OF = {"weights": ["upscaler", "scale"], "metric": ["distortion"], "version": [], "device": []}  # one within these
+TRUSTED = " trusted"  # after the hash of an LR image that a run took as it was, see `runs.run`
 HIGHER_IS_BETTER = ("psnr", "ssim", "ssim_piq_downsampled", "ms_ssim")  # and their "_of_mean"
 LOWER_IS_BETTER = ("lpips", "lpips_embedded", "dists", "mse", "lr_mse", "consistency_mse")  # and "1-ssim" etc.
 
 _HEADER = ",".join(COLUMNS)
 _OLDER = ",".join(name for name in COLUMNS if name not in PROOF)  # still read, never written
-_held: set[Path] = set()  # locks of this process
+_ASIDE = ",".join((*ASIDE, "checksum"))
+_OLDER_ASIDE = "dataset,image,scale,upscaler,reason"  # without checksums or what failed: its images are tried again
 
 
 def lower_is_better(distortion: str) -> bool | None:
@@ -87,8 +88,8 @@ def writer(rows_dir: str | Path) -> Iterator[Callable[[Iterable[dict]], None]]:
     """
     folder = files.check_output(rows_dir)
     path = folder / "local.csv"
-    with _locked(folder), contextlib.ExitStack() as stack:
-        there = _lines(path) if path.exists() else []  # refuses rows with other columns
+    with files.only_writer(folder), contextlib.ExitStack() as stack:
+        there = _lines(path)  # refuses rows with other columns
         if path.exists() and not path.read_bytes().startswith(
             f"{_HEADER}\n".encode()
         ):  # an older layout: write it anew
@@ -107,8 +108,8 @@ def writer(rows_dir: str | Path) -> Iterator[Callable[[Iterable[dict]], None]]:
 def read(rows_dir: str | Path, *, keys: Iterable[Sequence] | None = None, mixed: Sequence[str] = ()) -> pd.DataFrame:
     """All rows of a folder, published and local, or those of `keys`.
 
-    A torn last line is dropped; any other damaged line is reported by its number and counts as missing. Of
-    rows with the same key and value the first is kept.
+    A torn last line is dropped; any other damaged line is reported by its number and counts as missing. Of rows with
+    the same key the newest counts: a local one before a published one, one with hashes before one without.
 
     Args:
         rows_dir: folder of rows, or one published file.
@@ -120,8 +121,8 @@ def read(rows_dir: str | Path, *, keys: Iterable[Sequence] | None = None, mixed:
         `heat` is a float where it is one number, else text ("1.0+0.1").
 
     Raises:
-        ValueError: a file has other columns, two rows of one key differ in value, or weights, metric or
-            version are mixed.
+        ValueError: a file has other columns; two rows of one key, with the same hashes, weights and metric, differ in
+            value; or weights, metric, version or device are mixed.
     """
     found = _load(Path(rows_dir))
     if keys is not None:
@@ -134,7 +135,7 @@ def read(rows_dir: str | Path, *, keys: Iterable[Sequence] | None = None, mixed:
 
 
 def check_mixed(rows: pd.DataFrame, mixed: Sequence[str] = ()) -> None:
-    """Refuse rows that would be averaged although other weights, another metric or another version made them.
+    """Refuse rows that would be averaged although other weights, metric, version or device made them.
 
     Args:
         rows: as `read` returns them.
@@ -196,26 +197,35 @@ def publish(rows_dir: str | Path, path: str | Path, *, keys: Iterable[Sequence] 
     return len(lines)
 
 
-def set_aside(rows_dir: str | Path, images: Iterable[dict]) -> None:
-    """Note in `aside.csv` which images are left out and why; a newer reason replaces the older one.
+def set_aside(rows_dir: str | Path, cells: Iterable[dict]) -> None:
+    """Note in `aside.csv` which cells are left out and why; a newer reason replaces the older one.
 
     Args:
         rows_dir: folder of rows.
-        images: dicts with the columns `ASIDE`; an empty reason takes the image back.
+        cells: dicts with the columns `ASIDE`: a cell under one distortion, all distortions that were tried at once,
+            hashes of the HR and LR pixels that failed ("" where there were none, "?" where nobody knows), weights,
+            version and the reason; an empty reason takes the cell back.
     """
     path = Path(rows_dir) / "aside.csv"
-    before = _aside_lines(path)
-    news = [list(_texts(ASIDE, [image[name] for name in ASIDE])) for image in images]
-    noted = {tuple(line[:-1]): line for line in [*before, *news]}
+    before = [] if _is_older_aside(path) else _lines(path, (_ASIDE,))
+    news = [list(_texts(ASIDE, [cell[name] for name in ASIDE])) for cell in cells]
+    noted = {tuple(line[: len(CELL) + 1]): line[: len(ASIDE)] for line in [*before, *news]}
     after = [noted[key] for key in sorted(noted) if noted[key][-1]]
-    if after != before:
-        files.replace(path, _bytes("".join(_csv(line) + "\n" for line in [ASIDE, *after])))
+    if after != [line[:-1] for line in before]:
+        files.replace(path, _bytes("".join([f"{_ASIDE}\n", *(_line(line, _ASIDE) for line in after)])))
 
 
 def aside(rows_dir: str | Path) -> pd.DataFrame:
-    """The images left out, with the columns `ASIDE`; empty if there are none."""
-    lines = _aside_lines(Path(rows_dir) / "aside.csv")
-    values = [[_parse(*pair) for pair in zip(ASIDE, line, strict=True)] for line in lines]
+    """The cells left out, with the columns `ASIDE`; empty if there are none.
+
+    A damaged line is reported; its cell counts as not set aside, so it is tried again. So is all that a version before
+    0.5.0 set aside.
+    """
+    path = Path(rows_dir) / "aside.csv"
+    if _is_older_aside(path):
+        warnings.warn(f"{path}: an older version wrote it; what it set aside is tried again", stacklevel=2)
+        return pd.DataFrame(columns=list(ASIDE))
+    values = [[_parse(*pair) for pair in zip(ASIDE, line, strict=False)] for line in _lines(path, (_ASIDE,))]
     return pd.DataFrame(values, columns=list(ASIDE))
 
 
@@ -232,9 +242,17 @@ def _text(column: str, value: object) -> str:
         number = math.nan if value is None or value == "" else float(value)
         return "" if math.isnan(number) and column != "value" else repr(number)
     if column == "heat":
-        with contextlib.suppress(ValueError):  # "1.0+0.1", the heats of a cascade, stays as it is
-            value = repr(float(value))
+        value = heat(value)
     return str(value).replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def heat(value: float | str) -> float | str:
+    """One spelling of a heat: a float where it is one number, else "1.0+0.1", the heats of a cascade."""
+    with contextlib.suppress(ValueError):
+        return float(value)
+    with contextlib.suppress(ValueError):
+        return "+".join(repr(float(each)) for each in str(value).split("+"))
+    return value
 
 
 def _parse(column: str, text: str) -> object:
@@ -243,9 +261,8 @@ def _parse(column: str, text: str) -> object:
         return int(text)
     if column in FLOATS:
         return float(text or "nan")
-    if column == "heat":
-        with contextlib.suppress(ValueError):
-            return float(text)
+    if column == "heat" and isinstance(heat(text), float):
+        return float(text)
     parts = text.split("\\\\")
     return "\\".join(part.replace("\\n", "\n").replace("\\r", "\r") for part in parts)
 
@@ -282,9 +299,9 @@ def _checksum(body: bytes, header: str = _HEADER) -> bytes:
     return b"%08x" % zlib.crc32(body, zlib.crc32(header.encode()))
 
 
-def _line(fields: Sequence[str]) -> str:
+def _line(fields: Sequence[str], header: str = _HEADER) -> str:
     body = _csv(fields)
-    return f"{body},{_checksum(_bytes(body)).decode()}\n"
+    return f"{body},{_checksum(_bytes(body), header).decode()}\n"
 
 
 def _order(fields: Sequence[str]) -> list[tuple]:
@@ -296,38 +313,43 @@ def _order(fields: Sequence[str]) -> list[tuple]:
 # ---- files
 
 
-def _lines(path: Path) -> list[list[str]]:
-    """The fields of every undamaged line of one file; the others are reported.
+def _lines(path: Path, layouts: Sequence[str] = (_HEADER, _OLDER)) -> list[list[str]]:
+    """The fields of every undamaged line of one file, of an older layout with the later columns empty; none of no file.
+
+    The others are reported. The layout is that under which the most lines are intact.
 
     Raises:
         ValueError: no gzip file, or other columns.
     """
+    if not path.exists():
+        return []
     data = path.read_bytes()
     if path.suffix == ".gz":
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path}: damaged ({error}); fetch it again, or delete it") from error
-    first, *lines = data.split(b"\n")[:-1] or [_HEADER.encode()]  # what follows the last newline is torn
+    first, *lines = data.split(b"\n")[:-1] or [layouts[0].encode()]  # what follows the last newline is torn
+    if path.name != "local.csv":  # written in one step: nothing is torn
+        lines += list(filter(None, data.split(b"\n")[-1:]))
     bodies = [line.rpartition(b",") for line in lines]
-    layouts = {name: [_checksum(body, name) == checksum for body, _, checksum in bodies] for name in (_HEADER, _OLDER)}
-    header = max(layouts, key=lambda name: (sum(layouts[name]), name.encode() == first))
-    intact, whole = layouts[header], header.encode() == first
-    damaged = [number for number, fine in enumerate([whole, *intact], start=1) if not fine]
+    fine = {header: [_checksum(body, header) == checksum for body, _, checksum in bodies] for header in layouts}
+    header = max(layouts, key=lambda each: (sum(fine[each]), each.encode() == first))
+    intact, whole = fine[header], header.encode() == first
     if not whole and not any(intact):
-        names = first.decode("utf-8", "replace").split(",")
-        absent, unknown = [name for name in COLUMNS if name not in names], set(names) - set(COLUMNS)
+        names, expected = first.decode("utf-8", "replace").split(","), layouts[0].split(",")
+        absent, unknown = [name for name in expected if name not in names], set(names) - set(expected)
         older = "an older version wrote it: " if set(SEARCH) <= set(absent) and not unknown else ""
         raise ValueError(
-            f"{path}: expected the columns {_HEADER}; missing {absent}, unknown {sorted(unknown)}; "
-            f"{older}rows of another layout do not mix: delete the file, or use another rows_dir"
+            f"{path}: expected the columns {layouts[0]}; missing {absent}, unknown {sorted(unknown)}; "
+            f"{older}lines of another layout do not mix: delete the file, or use another rows_dir"
         )
-    if damaged:
+    if damaged := [number for number, good in enumerate([whole, *intact], start=1) if not good]:
         numbers = ", ".join(map(str, damaged[:10])) + (" ..." if len(damaged) > 10 else "")
-        message = f"{path}: {len(damaged)} damaged lines ({numbers}); their rows count as missing"
-        warnings.warn(message, stacklevel=4)
-    fine = (line.decode("utf-8", "surrogateescape") for line, fine in zip(lines, intact, strict=True) if fine)
-    found = list(csv.reader(fine))
+        loss = "their rows count as missing" if _HEADER in layouts else "what they set aside is tried again"
+        warnings.warn(f"{path}: {len(damaged)} damaged lines ({numbers}); {loss}", stacklevel=4)
+    kept = (line.decode("utf-8", "surrogateescape") for line, good in zip(lines, intact, strict=True) if good)
+    found = list(csv.reader(kept))
     if header == _OLDER:
         place = COLUMNS.index(PROOF[0])
         found = [[*line[:place], *[""] * len(PROOF), *line[place:]] for line in found]
@@ -335,58 +357,27 @@ def _lines(path: Path) -> list[list[str]]:
 
 
 def _load(rows_dir: Path) -> dict[tuple[str, ...], list[str]]:
-    """Every row by its key, as text, the first of equal ones."""
+    """Every row by its key, as text, the newest of several."""
     parts = [rows_dir] if rows_dir.is_file() else [*sorted(rows_dir.glob("*.csv.gz")), rows_dir / "local.csv"]
     found, value = {}, len(KEY)
+    proofs = [COLUMNS.index(name) for name in ("hr", "lr", "weights", "metric")]
+
+    def proof(fields: list[str]) -> list[str]:
+        return [fields[place].removesuffix(TRUSTED) for place in proofs]
+
     for path in parts:
-        for fields in _lines(path) if path.exists() else ():
-            first = found.setdefault(tuple(fields[:value]), fields)
-            if first[value] != fields[value]:
-                raise ValueError(
-                    f"{path}: two rows of one key differ, {first[value]} and {fields[value]} for "
-                    f"{dict(zip(KEY, fields, strict=False))}; find out which is right and delete the other"
-                )
+        for fields in _lines(path):
+            before = found.setdefault(tuple(fields[:value]), fields)
+            if proof(before) == proof(fields):
+                if before[value] != fields[value]:
+                    raise ValueError(
+                        f"{path}: two rows of one key differ, {before[value]} and {fields[value]} "
+                        f"for {dict(zip(KEY, fields, strict=False))}; find out which is right and delete the other"
+                    )
+            elif fields[proofs[0]] or not before[proofs[0]]:  # one without hashes is older than one with them
+                found[tuple(fields[:value])] = fields
     return found
 
 
-def _aside_lines(path: Path) -> list[list[str]]:
-    if not path.exists():
-        return []
-    header, *lines = csv.reader(path.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1])
-    if tuple(header) != ASIDE:
-        raise ValueError(f"{path}: expected the columns {','.join(ASIDE)}, got {','.join(header)}")
-    return lines
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One writer a folder. The system frees the lock when its holder dies: a killed run blocks nobody here.
-
-    Raises:
-        ValueError: somebody else holds it, or a run on another machine left its name in the file.
-    """
-    path, host = folder / "local.lock", socket.gethostname()
-    if path in _held:  # the system's locks are between processes only
-        raise ValueError(f"{folder}: this process is already writing here")
-    with open(path, "a+b", buffering=0) as file:
-        free = files.lock(file, wait=False)
-        file.seek(0)
-        owner = file.read().decode()
-        if not free:
-            raise ValueError(f"{folder}: {owner or 'somebody'} is writing here; wait, or use another rows_dir")
-        if owner and f" on {host} since " not in owner:
-            raise ValueError(
-                f"{folder}: {owner} has not signed off, and locks do not reach from machine to machine "
-                f"on every network file system; if that run is over, delete {path} and run again"
-            )
-        if owner:
-            warnings.warn(f"{folder}: {owner} was killed; the rows it finished are kept", stacklevel=5)
-        file.truncate(0)
-        now = time.strftime("%Y-%m-%d %H:%M:%S")
-        files.append(file, f"process {os.getpid()} on {host} since {now}".encode())
-        _held.add(path)
-        try:
-            yield
-        finally:
-            _held.remove(path)
-            file.truncate(0)
+def _is_older_aside(path: Path) -> bool:
+    return path.exists() and path.read_bytes().startswith(f"{_OLDER_ASIDE}\n".encode())

@@ -122,6 +122,10 @@ def test_published_rows_are_those_of_the_runs_draws_and_networks(tmp_path, capsy
     assert capsys.readouterr().out == "other.csv.gz: 4 of 4 draws of this run; LPIPS\n"
     assert notebook.published(str(tmp_path / "retrained.csv.gz"), rows).empty
     assert "retrained.csv.gz: 0 of 4 draws of this run\n" in capsys.readouterr().out
+    for change in ({"hr": "1"}, {"lr": "2"}, {"version": "2"}):  # other pictures, or the draws of another version
+        assert notebook.published(str(tmp_path / "other.csv.gz"), rows.assign(**change)).empty
+    assert len(notebook.published(str(tmp_path / "other.csv.gz"), rows.assign(lr=results.TRUSTED))) == 4
+    capsys.readouterr()
     nothing = notebook.published("", rows)
     assert nothing.empty and list(nothing) == list(rows) and not capsys.readouterr().out
     with pytest.raises(ValueError, match="expected a file of published rows or ''"):

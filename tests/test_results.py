@@ -47,7 +47,7 @@ def test_b28_odd_names_survive(tmp_path, name):
 def test_heat_is_a_number_or_the_text_of_a_cascade(tmp_path):
     results.append([row(heat=1), row(heat="1.0", sample=1)], tmp_path)
     assert results.read(tmp_path).heat.tolist() == [1.0, 1.0]
-    results.append([row(heat="1.0+0.1")], tmp_path)
+    results.append([row(heat="1.0+0.1"), row(heat="1+.1"), row(heat=" 1.00 + 0.1")], tmp_path)  # one key
     assert sorted(map(str, results.read(tmp_path).heat)) == ["1.0", "1.0", "1.0+0.1"]
 
 
@@ -246,7 +246,8 @@ def test_b45_row_with_other_columns_or_kinds_is_not_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "column, other", [("version", {}), ("weights", {"heat": 0.5}), ("metric", {"upscaler": "gan"})]
+    "column, other",
+    [("version", {}), ("device", {}), ("weights", {"heat": 0.5}), ("metric", {"upscaler": "gan"})],
 )
 def test_f19_mixed_rows_need_an_explicit_yes(tmp_path, column, other):
     results.append([row(), row(sample=1, **{column: "new"}, **other)], tmp_path)
@@ -276,26 +277,80 @@ def test_b44_missing_folder_is_made_and_a_file_in_its_place_is_refused(tmp_path)
         results.append([row()], tmp_path / "file")
 
 
-def test_images_set_aside_are_listed_with_the_newest_reason_until_taken_back(tmp_path):
-    odd = {
+def cell_aside(**other):
+    cell = {
         "dataset": "x",
         "image": 'a,"b"\n\u2028c',
+        "downscaler": "box",
         "scale": 4,
-        "upscaler": "flow",
-        "reason": "bad\nluck, twice",
+        "degradation": "",
+        "level": None,
     }
-    assert results.aside(tmp_path).empty
-    results.set_aside(tmp_path, [odd | {"image": "z"}, odd | {"reason": "first"}])
+    cell |= {"where": "", "upscaler": "flow", "heat": 1.0, "seed": 0, "distortion": "mse", "tried": "mse"}
+    return cell | {"hr": "1", "lr": "", "weights": "", "version": "1", "reason": "bad\nluck, twice"} | other
+
+
+def test_cells_set_aside_are_listed_with_the_newest_reason_until_taken_back(tmp_path):
+    odd, other = cell_aside(), cell_aside(downscaler="mine", degradation="noise", level=0.1, where="after")
+    assert results.aside(tmp_path).empty and list(results.aside(tmp_path)) == list(results.ASIDE)
+    results.set_aside(tmp_path, [odd | {"image": "z"}, odd | {"reason": "first"}, other])
     results.set_aside(tmp_path, [odd])
-    assert results.aside(tmp_path).to_dict("records") == [odd, odd | {"image": "z"}]
+    found = results.aside(tmp_path)
+    assert found.assign(level=None).to_dict("records") == [odd, other | {"level": None}, odd | {"image": "z"}]
+    assert found.level[1] == 0.1
     before = (tmp_path / "aside.csv").stat().st_mtime_ns
     results.set_aside(tmp_path, [])
     assert (tmp_path / "aside.csv").stat().st_mtime_ns == before
     results.set_aside(tmp_path, [odd | {"reason": ""}])
-    assert results.aside(tmp_path).image.tolist() == ["z"]
+    assert results.aside(tmp_path).image.tolist() == [odd["image"], "z"]
     (tmp_path / "aside.csv").write_text("image,why\na,b\n")
     with pytest.raises(ValueError, match="expected the columns dataset,image"):
         results.aside(tmp_path)
+
+
+def test_any_flipped_bit_of_what_was_set_aside_is_reported_and_its_cell_is_tried_again(tmp_path):
+    cells = [cell_aside(image=f"image {k}", reason="ValueError: too dark") for k in range(4)]
+    results.set_aside(tmp_path, cells)
+    path = tmp_path / "aside.csv"
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << at % 7
+        path.write_bytes(damaged)
+        with pytest.warns(UserWarning, match=r"aside\.csv: . damaged lines \(.*\); what they set aside is tried again"):
+            found = results.aside(tmp_path)
+        assert 2 <= len(found) <= 4 and set(found.image) <= {cell["image"] for cell in cells}
+        assert set(found.reason) == {"ValueError: too dark"}
+
+
+def test_what_an_older_version_set_aside_is_tried_again(tmp_path):
+    (tmp_path / "aside.csv").write_text("dataset,image,scale,upscaler,reason\nx,a,4,flow,bad luck\n")
+    with pytest.warns(UserWarning, match="an older version wrote it; what it set aside is tried again"):
+        assert results.aside(tmp_path).empty
+    results.set_aside(tmp_path, [cell_aside()])
+    assert len(results.aside(tmp_path)) == 1
+
+
+def test_the_newest_row_of_a_key_counts_and_one_with_hashes_before_one_without(tmp_path):
+    results.append([row(), row(sample=1, hr="1", lr="2")], tmp_path)
+    results.publish(tmp_path, tmp_path / "rows.csv.gz")
+    (tmp_path / "local.csv").unlink()
+    newer = [row(value=0.2, hr="1", lr="3"), row(sample=1, value=0.3)]
+    results.append(newer, tmp_path)
+    assert results.read(tmp_path).value.tolist() == [0.2, row(sample=1)["value"]]
+    for changed, value in (
+        ({"hr": "4"}, 0.4),
+        ({"hr": "4", "lr": "5"}, 0.5),
+        ({"weights": "w"}, 0.6),
+        ({"metric": "m"}, 0.7),
+    ):
+        results.append([row(**{"hr": "1", "lr": "3", "value": value} | changed)], tmp_path)
+        assert results.read(tmp_path, mixed=("weights", "metric")).value[0] == value
+    results.append([row(hr="1", lr="3 trusted", value=0.8)], tmp_path)
+    assert results.read(tmp_path).value[0] == 0.8
+    results.append([row(hr="1", lr="3", value=0.9)], tmp_path)
+    with pytest.raises(ValueError, match=r"two rows of one key differ, 0\.8 and 0\.9"):
+        results.read(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -91,16 +91,23 @@ def test_seed_zero_is_a_seed(fakes, images, tmp_path):
     assert zero != one and zero == run(experiment(images, seed=0), tmp_path / "other").value.tolist()
 
 
-@pytest.mark.parametrize("column", ["version", "weights", "metric"])
-def test_f19_new_rows_do_not_join_rows_made_otherwise(fakes, images, tmp_path, monkeypatch, column):
-    run(experiment(images, images=["00", "01"]), tmp_path / "rows")
+def change(column, monkeypatch):
     cell._loaded.cache_clear()
     if column == "version":
         monkeypatch.setattr(cell, "__version__", "99")
+    elif column == "device":
+        load = cell._load
+        monkeypatch.setattr(cell, "_load", lambda one: (load(one)[0], load(one)[1] | {"device": "NVIDIA"}))
     elif column == "weights":
         monkeypatch.setattr(cell.upscalers, "weights_hash", lambda name, scale: "ba9876543210")
     else:
         monkeypatch.setattr(distortions, "describe", lambda name: "mse 99")
+
+
+@pytest.mark.parametrize("column", ["version", "device"])
+def test_f19_new_rows_do_not_join_rows_made_otherwise(fakes, images, tmp_path, monkeypatch, column):
+    run(experiment(images, images=["00", "01"]), tmp_path / "rows")
+    change(column, monkeypatch)
     assert len(run(experiment(images, images=["00", "01"]), tmp_path / "rows")) == 12  # nothing new, nothing mixed
     with pytest.raises(ValueError, match=rf"{column} of the rows there is .*, of new rows .*mixed"):
         run(experiment(images), tmp_path / "rows")
@@ -108,6 +115,29 @@ def test_f19_new_rows_do_not_join_rows_made_otherwise(fakes, images, tmp_path, m
     assert len(run(experiment(images), tmp_path / "rows", mixed=(column,))) == 24
     with pytest.raises(ValueError, match=f"column '{column}' holds"):
         run(experiment(images), tmp_path / "rows")
+
+
+@pytest.mark.parametrize("column", ["weights", "metric"])
+def test_f19_rows_of_other_weights_or_of_another_metric_are_computed_anew(fakes, images, tmp_path, monkeypatch, column):
+    run(experiment(images, images=["00", "01"]), tmp_path / "rows")
+    before = results.read(tmp_path / "rows")[column].iloc[0]
+    change(column, monkeypatch)
+    mixed = run(experiment(images), tmp_path / "rows", mixed=(column,))
+    assert mixed[column].eq(before).sum() == 12
+    assert (
+        f"12 rows stale: 12 {column} changed (2 images)" in driver.plan(experiment(images), tmp_path / "rows").summary
+    )
+    with pytest.warns(UserWarning, match=f"12 rows stale: 12 {column} changed"):
+        rows = run(experiment(images), tmp_path / "rows")
+    assert len(rows) == 24 and rows[column].nunique() == 1 and before not in set(rows[column])
+
+
+def test_heats_spelt_in_other_ways_are_one_key(fakes, images):
+    for spellings in ((1, 1.0, "1", "1.0", " 1.00"), ("1+0.1", "1.0+0.1", "1.0 + .1"), ("1+1", 1, "1.0+1.0")):
+        name = "fake" if "+" not in str(spellings[0]) else "embedded_flow_x2+embedded_flow_x2"
+        keys = [experiment(images, upscaler=name, heat=heat).keys() for heat in spellings]
+        assert all(each == keys[0] for each in keys)
+    assert experiment(images, heat=1).heat == 1.0
 
 
 def test_plan_says_what_is_missing_and_how_long_it_takes(fakes, images, tmp_path, client):

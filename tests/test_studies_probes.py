@@ -156,7 +156,7 @@ def test_an_odd_lr_side_is_padded_for_srflow_and_cropped_for_nobody(network):
 
 
 def test_what_is_no_flow_is_refused():
-    with pytest.raises(ValueError, match="expected a flow, got 'bicubic'"):
+    with pytest.raises(ValueError, match="expected a flow, and no cascade, got 'bicubic'"):
         probes.load("bicubic", 4)
     with pytest.raises(ValueError, match="embedded"):
         probes.load("embedded_flow", 3)

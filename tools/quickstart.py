@@ -99,6 +99,8 @@ def main(arguments: list[str]) -> int:
     rows = (NOTEBOOK.parent / given["results_dir"]).resolve()
     print(f"\n{(rows / 'ranking.txt').read_text()}")
     print(f"executed notebook: {(OUT / NOTEBOOK.name).absolute()}; rows, tables (txt, csv, tex), figures: {rows}")
+    if (left_out := rows / notebook.LEFT_OUT).is_file():
+        print(left_out.read_text(encoding="utf-8").strip())
     return 0
 
 

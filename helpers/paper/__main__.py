@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import yaml
 
-from helpers.notebook import check, execute
+from helpers.notebook import LEFT_OUT, check, execute
 from helpers.paper import profiles
 from helpers.paper.hours import estimate
 from helpers.paper.profiles import Piece
@@ -188,6 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             why = run(notebook, values)
             outcomes[notebook] = FAILED if why else PART if parts[notebook].left_out else WHOLE
             lines.append(f"{notebook}: {outcomes[notebook]}" + (f", {why}" if why else ""))
+            left_out = profiles.NOTEBOOKS / values["results_dir"] / LEFT_OUT
+            lines[-1] += f"; {left_out.read_text(encoding='utf-8').strip()}" if left_out.is_file() else ""
             _say([lines[-1]])
     except KeyboardInterrupt:
         _say([f"stopped; run again to go on, the rows are in {OUT}"])

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +22,16 @@ from helpers.measure import Checked, check_downscaler, score_lr
 from helpers.runs import adapters
 from helpers.runs.experiment import Experiment, row_name
 from helpers.runtime import pick_device, seeded
+
+_run = [""]  # the run for which the reader's own downscalers were loaded
+
+
+class Scored(NamedTuple):
+    """What became of the cells of one image."""
+
+    rows: list[dict]  # as `results.append` takes them
+    remarks: list[str]  # to be shown to the user
+    failed: list[dict]  # downscaler, degradation, level, hr, lr and reason of each cell without rows
 
 
 @contextlib.contextmanager
@@ -34,8 +45,27 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def begin(run: str) -> None:
+    """Load the reader's own downscalers anew, once for each name of a run: files that they read may have changed."""
+    if run != _run[0]:
+        _run[0] = run
+        _resolve.cache_clear()
+        adapters.forget()
+
+
+def load(experiment: Experiment, image: str) -> Tensor:
+    """The HR image of a cell, (1, 3, H, W), cropped to a multiple of s, on the experiment's device."""
+    hr = datasets.load(experiment.source, image, size=experiment.size, multiple_of=experiment.scale)
+    return hr.to(pick_device(experiment.device))
+
+
 def pair(
-    experiment: Experiment, image: str, downscaler: str, degradation: str = "", level: float | None = None
+    experiment: Experiment,
+    image: str,
+    downscaler: str,
+    degradation: str = "",
+    level: float | None = None,
+    hr: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The HR image and the 8-bit LR image of one cell, as `run` sees them.
 
@@ -44,6 +74,7 @@ def pair(
         image: name of the image.
         downscaler: name of one in its rows, or anything that `adapters.resolve` takes.
         degradation, level: damage with the noise that belongs to the image; "" is none.
+        hr: the HR image, where the caller has it already.
 
     Returns:
         hr (1, 3, H, W), cropped to a multiple of s, and lr (1, 3, H / s, W / s), both in [0, 1] on the experiment's
@@ -52,7 +83,7 @@ def pair(
     Raises:
         ValueError: as `datasets.load`, `adapters.resolve` and `check_downscaler`.
     """
-    hr = _hr(experiment, image)
+    hr = load(experiment, image) if hr is None else hr
     return hr, quantize(_lr(experiment, image, hr, downscaler, degradation, level).lr)
 
 
@@ -65,7 +96,13 @@ def proof(experiment: Experiment, image: str, hr: Tensor, lr: Tensor) -> dict:
         hr, lr: as `pair` returns them.
     """
     group = datasets.groups(experiment.source, [image], size=experiment.size)[image]
-    return {"group": group, "hr": _hash(hr), "lr": _hash(lr), "height": hr.shape[2], "width": hr.shape[3]}
+    return {"group": group, "hr": hash_of(hr), "lr": hash_of(lr), "height": hr.shape[2], "width": hr.shape[3]}
+
+
+def hash_of(image: Tensor) -> str:
+    """12 hex digits that stand for the shape and the 8-bit levels of an image."""
+    levels = to_uint8(image).cpu().numpy()
+    return hashlib.blake2b(repr(levels.shape).encode() + levels.tobytes(), digest_size=6).hexdigest()
 
 
 @torch.no_grad()
@@ -111,9 +148,17 @@ def facts(experiment: Experiment) -> dict:
 
 @torch.no_grad()
 def score(
-    experiment: Experiment, image: str, keys: Sequence[tuple], batch: int = 8, twice: bool = False
-) -> tuple[list[dict], list[str]]:
-    """Compute rows of one image.
+    experiment: Experiment,
+    image: str,
+    keys: Sequence[tuple],
+    batch: int = 8,
+    twice: bool = False,
+    strict: bool = False,
+    run: str = "",
+) -> Scored:
+    """Compute rows of one image, cell by cell: what fails in one costs the others nothing.
+
+    A cell gets a second try, after the others, where an error of memory or of input and output stopped it.
 
     Args:
         experiment: as for `run`; its list of images is not looked at.
@@ -121,19 +166,18 @@ def score(
         keys: of the rows, all of this image, as `Experiment.keys` gives them.
         batch: samples drawn together; halved where memory runs out.
         twice: call the user's own downscalers again and compare.
-
-    Returns:
-        The rows, as `results.append` takes them, and remarks to be shown to the user.
+        strict: raise the error of a cell.
+        run: as in `begin`.
 
     Raises:
-        ValueError: as `pair`; the upscaler refuses the image.
-        MemoryError: not even one sample fits.
+        ValueError: there is no HR image; with `strict` also as `pair`, or the upscaler refuses the image.
+        MemoryError: with `strict`: not even one sample fits.
     """
     torch.set_num_threads(1)  # of a worker, for good; the driver has its threads back after the run
+    begin(run)
     upscale, made_by = _load(experiment)
-    hr, metrics = _hr(experiment, image), experiment.metrics
-    bases = {metric.removesuffix(distortions.OF_MEAN) for metric in metrics} - set(distortions.OF_LR)
-    plain = {base: distortions.against(base, hr) for base in bases}
+    hr, metrics = load(experiment, image), experiment.metrics
+    bases, plain = {metric.removesuffix(distortions.OF_MEAN) for metric in metrics} - set(distortions.OF_LR), {}
     searches, answers = upscalers.is_search(experiment.upscaler), []  # residual and converged of each sample
 
     def note(result) -> None:
@@ -141,6 +185,8 @@ def score(
 
     def distort(lr: Tensor, f_ds: Callable, **options) -> Tensor:
         answers.clear()  # of a first try that ran out of memory
+        for base in bases - set(plain):  # once an image
+            plain[base] = distortions.against(base, hr)
         more = [metric for metric in metrics if metric not in plain]
         fresh = plain | {metric: distortions.against(metric, hr, lr, plain=plain) for metric in more}  # keep a mean
         several = {metric: lambda sr, _, f=fresh[metric]: f(sr) for metric in metrics}
@@ -152,8 +198,10 @@ def score(
         named = dict(zip(results.KEY, key, strict=True))
         cells.setdefault((named["downscaler"], named["degradation"], named["level"]), []).append(named)
     what = f"{image} ({hr.shape[2]}x{hr.shape[3]}, x{experiment.scale})"
-    rows, remarks = [], []
-    for cell, wanted in cells.items():
+    rows, remarks, failed = [], [], []
+
+    def compute(cell: tuple, wanted: list[dict], seen: dict) -> list[dict]:
+        nonlocal batch
         start = time.perf_counter()
         checked = _lr(experiment, image, hr, *cell, twice=twice)
         if checked.deterministic is False:
@@ -161,17 +209,40 @@ def score(
         if checked.remark:
             remarks.append(checked.remark)
         lr = quantize(checked.lr)
+        seen["lr"] = hash_of(lr)
         once = partial(distort, lr, _f_ds(experiment, image, *cell))
         n_samples = max(named["sample"] for named in wanted) + 1
         values, batch = _in_batches(once, n_samples, batch, what, remarks)
         row = made_by | proof(experiment, image, hr, lr) | {"clipped": checked.clipped, "lr_bits": None}
         row["seconds"] = (time.perf_counter() - start) / len(values) / len(metrics)
+        made = []
         for named in wanted:
             sample, metric = named["sample"], named["distortion"]
             found = answers[sample] if searches else (None, None)
-            made = dict(zip(("value", *results.SEARCH), (values[sample][metrics.index(metric)], *found), strict=True))
-            rows.append(named | row | made | {"metric": made_by["metric"][metric]})
-    return rows, remarks
+            value = dict(zip(("value", *results.SEARCH), (values[sample][metrics.index(metric)], *found), strict=True))
+            made.append(named | row | value | {"metric": made_by["metric"][metric]})
+        return made
+
+    waiting, again = list(cells), set()
+    for cell in waiting:  # it may grow
+        seen = {"lr": ""}
+        try:
+            rows += compute(cell, cells[cell], seen)
+        except Exception as error:
+            if strict:
+                raise
+            if may_pass(error) and cell not in again:
+                again.add(cell)
+                waiting.append(cell)
+                continue
+            of_cell = dict(zip(("downscaler", "degradation", "level"), cell, strict=True))
+            failed.append(of_cell | seen | {"hr": hash_of(hr), "reason": f"{type(error).__name__}: {error}"})
+    return Scored(rows, remarks, failed)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether an error, of memory or of input and output, may be gone at a second try."""
+    return isinstance(error, OSError) or out_of_memory(error)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -179,12 +250,6 @@ def out_of_memory(error: BaseException) -> bool:
     words = ("can't allocate memory", "not enough memory", "out of memory")
     says = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     return says or isinstance(error, MemoryError | torch.OutOfMemoryError)
-
-
-def _hash(image: Tensor) -> str:
-    """12 hex digits of shape and 8-bit levels."""
-    levels = to_uint8(image).cpu().numpy()
-    return hashlib.blake2b(repr(levels.shape).encode() + levels.tobytes(), digest_size=6).hexdigest()
 
 
 def _load(experiment: Experiment) -> tuple[Callable, dict]:
@@ -208,14 +273,12 @@ def _loaded(upscaler: str, scale: int, heat: float | str, device: str, metrics: 
     }
 
 
-def _hr(experiment: Experiment, image: str) -> Tensor:
-    hr = datasets.load(experiment.source, image, size=experiment.size, multiple_of=experiment.scale)
-    return hr.to(pick_device(experiment.device))
-
-
 def _lr(experiment, image, hr, downscaler, degradation, level, twice=False) -> Checked:
-    """The LR image before it is rounded; clipped and deterministic are those of the downscaler alone."""
-    spec = experiment.specs.get(downscaler, downscaler)
+    """The LR image before it is rounded; clipped and deterministic are those of the downscaler alone.
+
+    It is made on the CPU: the same pixels, and the same hash, whatever the device of the upscaler.
+    """
+    spec, device, hr = experiment.specs.get(downscaler, downscaler), hr.device, hr.cpu()
     if degradation and experiment.where == "before":
         hr = quantize(_degrade(experiment, image, hr, degradation, level))
     checked = check_downscaler(
@@ -224,7 +287,7 @@ def _lr(experiment, image, hr, downscaler, degradation, level, twice=False) -> C
     )  # fmt: skip
     if degradation and experiment.where == "after":
         checked = checked._replace(lr=_degrade(experiment, image, quantize(checked.lr), degradation, level))
-    return checked
+    return checked._replace(lr=checked.lr.to(device))
 
 
 def _degrade(experiment, image, images, degradation, level) -> Tensor:

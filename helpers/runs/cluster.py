@@ -25,6 +25,10 @@ HANGS = 3  # times that a task may pass its deadline
 DEATHS = 2  # workers that a task may lose in company of others, and again when it is alone
 
 
+class Lost(RuntimeError):
+    """A task that costs its worker, time and again: nobody knows more of it."""
+
+
 @contextlib.contextmanager
 def local(n_workers: int) -> Iterator["Client | None"]:
     """Processes of one thread on this machine: `with runs.local(2) as client: runs.run(experiment, folder, client)`.
@@ -161,7 +165,7 @@ def _compute_here(function: Callable, tasks: Mapping[str, tuple]) -> Iterator[tu
         try:
             outcome = function(*tasks[name])
         except Exception as error:
-            if _may_pass(error) and name not in again:
+            if cell.may_pass(error) and name not in again:
                 again.add(name)
                 waiting.append(name)
                 continue
@@ -202,8 +206,8 @@ def _compute_on(client, function, tasks, deadline) -> Iterator[tuple[str, object
                         again.add(name)
                         alone.append(name)
                     else:
-                        yield name, RuntimeError(f"killed its worker {deaths[name]} times")
-                elif _may_pass(error) and name not in again:
+                        yield name, Lost(f"killed its worker {deaths[name]} times")
+                elif cell.may_pass(error) and name not in again:
                     again.add(name)
                     waiting.append(name)
                 else:
@@ -214,7 +218,7 @@ def _compute_on(client, function, tasks, deadline) -> Iterator[tuple[str, object
                     running[future] = name, time.monotonic()
                 else:
                     del running[future]
-                    yield name, RuntimeError(f"hung its worker {hangs[name]} times")
+                    yield name, Lost(f"hung its worker {hangs[name]} times")
     except (KeyboardInterrupt, SystemExit):
         for future, (name, _) in running.items():
             if future.status == "finished":
@@ -250,7 +254,3 @@ def _restart_worker(client, future, give_up: bool) -> bool:
         future.cancel()
         return False
     return not give_up
-
-
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, OSError) or cell.out_of_memory(error)

@@ -1,12 +1,15 @@
 """Plan and run experiments: count missing rows, estimate their time, compute them; only this process writes."""
 
 import contextlib
+import itertools
 import math
+import secrets
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,14 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from helpers import files, results
-from helpers.runs import cell, cluster
+from helpers.runs import cell, checks, cluster, words
 from helpers.runs.experiment import Experiment
 from helpers.runtime import pick_device, tqdm
 
 if TYPE_CHECKING:
     from distributed import Client
-
-IN_A_ROW = 3  # images that fail one after the other: the set-up is broken, not the images
 
 
 class Plan(NamedTuple):
@@ -41,45 +42,58 @@ def plan(
     calibrate: bool = True,
     mixed: Sequence[str] = (),
     retry_aside: bool = False,
+    trust: Sequence[str] = (),
 ) -> Plan:
-    """Count the missing rows and estimate their seconds from the median of earlier rows.
+    """Count the rows that are missing or stale and estimate their seconds from the median of earlier rows.
 
-    Where there are none to go by (of the same upscaler and scale), the first missing image is computed and its rows
-    are kept.
+    Each image that has rows is downscaled again, as in a run. Where there are no rows to go by (of the same upscaler
+    and scale), the first missing image is computed and its rows are kept.
 
     Args:
-        experiment, rows_dir, client, mixed, retry_aside: as `run`.
+        experiment, rows_dir, client, mixed, retry_aside, trust: as `run`.
         calibrate: False leaves the seconds unknown instead of computing an image.
 
     Raises:
         ValueError: as `run`.
     """
     experiments = [experiment] if isinstance(experiment, Experiment) else list(experiment)
+    checks.check_names(experiments, trust)
     n_workers = max(1, sum(client.nthreads().values())) if client else 1
-    wanted, todo, images, left, seconds = {}, {}, {}, set(), 0.0
+    how = {"mixed": mixed, "retry_aside": retry_aside}
+    redrawn = checks.redraws([each.keys() for each in experiments], rows_dir)
+    wanted, todo, images, stale, seconds, seen = {}, {}, {}, {}, 0.0, {}
 
-    def look(each: Experiment) -> tuple[list, list, dict, float]:
-        its, rows, tasks = _todo(each, rows_dir, mixed, retry_aside)
-        needs = [key for key in results.missing(its, rows) if key not in todo]
-        return its, needs, tasks, _seconds(needs, each, rows_dir) / n_workers if needs else 0.0
+    def look(each: Experiment) -> tuple[checks.Todo, list, float]:
+        trusted = set(trust) & set(each.specs)
+        with cell.one_thread():
+            its = checks.todo(each, rows_dir, client, trust=trusted, seen=seen, run=run_name, redrawn=redrawn, **how)
+        needs = [key for key in itertools.chain(*its.tasks.values()) if key not in todo]
+        return its, needs, _seconds(needs, each, rows_dir) / n_workers if needs else 0.0
 
+    run_name = secrets.token_hex(4)
     for each in experiments:
-        its, needs, tasks, more = look(each)
+        its, needs, more = look(each)
+        stale |= {row.checksum: row for row in its.stale.itertuples()}
         if calibrate and math.isnan(more):
-            run(each, rows_dir, client, progress=False, mixed=mixed, retry_aside=retry_aside, limit=1)
-            its, needs, tasks, more = look(each)
+            own = how | {"trust": set(trust) & set(each.specs), "run": run_name, "seen": seen, "redrawn": redrawn}
+            _run(each, rows_dir, client, False, own, batch=8, strict=False, deadline=None, limit=1)
+            its, needs, more = look(each)
         seconds += more
-        wanted |= dict.fromkeys(its)
+        aside = set(its.aside)
+        wanted |= dict.fromkeys(key for key in each.keys() if words.cell_of(key) not in aside)  # noqa: SIM118
         todo |= dict.fromkeys(needs)
-        images |= dict.fromkeys(tasks)
-        left |= set(each.images) - {key[1] for key in its}
-    words = f"all {len(wanted)} rows are there"
+        images |= dict.fromkeys(its.tasks)
+    said = [f"all {len(wanted)} rows are there"]
+    if redrawn:
+        said.append("published before rows had hashes and not held against the pictures")
     if todo:
         device = experiments[0].device
         device = pick_device(device) if client is None or device == "auto" else device  # a worker may have another
         many = f" with {n_workers} workers" if n_workers > 1 else ""
-        words = f"{len(todo)} of {len(wanted)} rows missing, {_about(seconds)} on {device}{many}"
-    return Plan(list(todo), list(images), seconds, words + (f"; {len(left)} images set aside" if left else ""))
+        said = [f"{len(todo)} of {len(wanted)} rows missing, {_about(seconds)} on {device}{many}"]
+    said += [words.say_stale(pd.DataFrame(list(stale.values()))) if stale else ""]
+    said += [words.left_out(experiments, rows_dir)]
+    return Plan(list(todo), list(images), seconds, "; ".join(filter(None, said)))
 
 
 def run(
@@ -94,13 +108,22 @@ def run(
     strict: bool = False,
     deadline: float | None = None,
     limit: int | None = None,
+    trust: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Compute the rows that are missing, and return all rows of the experiment.
+    """Compute the rows that are missing or stale, and return all rows of the experiment.
 
-    Only this process writes, each image as soon as it is done; stop it at any time, call it again to go on. An image
-    gets a second try after an error of memory or of input and output, or where its worker dies; then it is set aside
-    with its reason (`results.aside`) and left out, until `retry_aside`. Rows are computed with one thread each, so
-    that they are the same bytes on any number of workers.
+    A row is reused only where it would come out again: each image that has rows is downscaled again, and a row whose HR
+    or LR pixels, weights or metric have changed is stale. Stale rows are computed anew, and a warning says how many
+    there were and why. Published rows from before rows had hashes are returned as they are, with a warning, where no
+    row of the call is missing; else they are stale.
+
+    Only this process writes, each image as soon as it is done; stop it at any time, call it again to go on. What fails
+    for a downscaler on an image (under one degradation) gets a second try after an error of memory or of input and
+    output, or where its worker dies; then it is set aside with its reason (`results.aside`, `left_out`), and the
+    other downscalers keep their rows. It is tried again once its HR pixels, its LR pixels, the weights or the version
+    have changed, or with `retry_aside`. A downscaler that fails on three images in a row is not tried on the others in
+    this run; where nothing at all works on three images in a row, the run stops. Rows are computed with one thread
+    each, so that they are the same bytes on any number of workers.
 
     Args:
         experiment: what is computed; of several, one after the other, the rows are returned together, each once.
@@ -108,57 +131,96 @@ def run(
         client: None computes here, one image after the other; a `dask.distributed.Client` sends the images to its
             cluster, as `local` and `slurm` make them.
         progress: show a bar.
-        batch: samples drawn together; halved where memory runs out, and it changes no draw.
-        mixed: as `results.read`.
-        retry_aside: try the images again that were set aside.
+        batch: samples drawn together; halved where memory runs out.
+        mixed: names among `results.ONE_OF` in which rows there may differ from new ones.
+        retry_aside: try again what was set aside.
         strict: raise the error of an image instead of setting it aside.
         deadline: seconds after which the worker of an image is restarted; None is ten times the median image, at
             least a minute. Only with a client.
         limit: stop after this many images.
+        trust: downscalers, as rows name them, whose LR images are not made again to be compared, because that takes
+            longer than the upscaling; their rows say "trusted" in the column `lr`.
 
     Returns:
-        The rows, sorted by key, without those of images set aside; NaN draws are among them.
+        The rows, sorted by key, without what was set aside; NaN draws are among them.
 
     Raises:
-        ValueError: the folder cannot be used, rows would mix, or what is asked for does not exist.
-        RuntimeError: three images in a row failed, or all of them did: the set-up is at fault.
+        ValueError: the folder cannot be used, rows would mix, one name stands for two things, or what is asked for does
+            not exist.
+        RuntimeError: nothing worked on three images in a row, or on any: the set-up is at fault.
         KeyboardInterrupt, SystemExit: it was stopped (the latter by SIGTERM); finished images are written.
     """
-    if not isinstance(experiment, Experiment):
-        options = {"batch": batch, "mixed": mixed, "retry_aside": retry_aside, "strict": strict}
-        options |= {"deadline": deadline, "limit": limit}
-        parts = [run(each, rows_dir, client, progress, **options) for each in experiment]
-        return pd.concat(parts, ignore_index=True).drop_duplicates(list(results.KEY), ignore_index=True)
-    _, rows, tasks = _todo(experiment, rows_dir, mixed, retry_aside)
-    if not tasks:
-        return rows
+    experiments = [experiment] if isinstance(experiment, Experiment) else list(experiment)
+    checks.check_names(experiments, trust)
+    if redrawn := checks.redraws([each.keys() for each in experiments], rows_dir):
+        warnings.warn(words.say_redrawn(redrawn, rows_dir), stacklevel=2)
+    how = {"mixed": mixed, "retry_aside": retry_aside, "run": secrets.token_hex(4), "seen": {}, "redrawn": redrawn}
+    parts = []
+    for each in experiments:
+        own = how | {"trust": set(trust) & set(each.specs)}
+        parts.append(_run(each, rows_dir, client, progress, own, batch, strict, deadline, limit))
+    if len(parts) == 1:
+        return parts[0]
+    rows = pd.concat(parts, ignore_index=True).drop_duplicates(list(results.KEY), ignore_index=True)
+    results.check_mixed(rows, mixed)
+    return rows
+
+
+def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, limit) -> pd.DataFrame:
+    """Run one experiment; `how` are the options of `checks.todo`."""
+    mixed = how["mixed"]
+    with cell.one_thread():
+        todo = checks.todo(experiment, rows_dir, client, **how)
+    if not todo.tasks:
+        return todo.rows
     if client is None:
         pick_device(experiment.device)
     files.check_output(rows_dir, experiment.source)
     with results.writer(rows_dir) as write, _sigterm_raises(), cell.one_thread():
-        wanted, rows, tasks = _todo(experiment, rows_dir, mixed, retry_aside)  # again: now nobody else writes
+        todo = checks.todo(experiment, rows_dir, client, **how)  # again: now nobody else writes
         facts = client.submit(cell.facts, experiment, pure=False).result() if client else cell.facts(experiment)
-        for column in set(results.ONE_OF) - set(mixed):
-            if (other := rows[column] != _expected(rows, facts, column)).any():
+        for column in {"version", "device"} - set(mixed):
+            if (other := todo.rows[column] != facts[column]).any():
                 raise ValueError(
-                    f"{rows_dir}: {column} of the rows there is {', '.join(rows[column][other].unique())}, of new rows "
-                    f"{facts[column]}; use another folder (results_dir of a "
-                    f"notebook), or helpers.runs.run(..., mixed=({column!r},))"
+                    f"{rows_dir}: {column} of the rows there is {', '.join(todo.rows[column][other].unique())}, of new "
+                    f"rows {facts[column]}; use another folder (results_dir of a notebook), or "
+                    f"helpers.runs.run(..., mixed=({column!r},))"
                 )
-        plain = {
-            image: (replace(experiment, images=[image]), image, keys, batch, image in experiment.images[:2])
-            for image, keys in list(tasks.items())[: limit and limit + IN_A_ROW]
+        if len(todo.stale):
+            warnings.warn(f"{rows_dir}: {words.say_stale(todo.stale)}; they are computed anew", stacklevel=4)
+        tasks = {
+            image: (
+                replace(experiment, images=[image]),
+                image,
+                keys,
+                batch,
+                image in experiment.images[:2],
+                strict,
+                how["run"],
+            )
+            for image, keys in list(todo.tasks.items())[: limit and limit + checks.IN_A_ROW]
         }
-        outcomes = cluster.compute(cell.score, plain, client, deadline)
-        total = len({key[1] for key in wanted})
+        outcomes = cluster.compute(cell.score, tasks, client, deadline)
+        total = len({*todo.rows.image, *todo.tasks})
         try:
-            with _bar(progress, total, total - len(tasks)) as bar, contextlib.closing(outcomes):
-                _write(experiment, rows_dir, _counted(outcomes, bar), facts, write, total, strict, limit)
+            with _bar(progress, total, total - len(todo.tasks)) as bar, contextlib.closing(outcomes):
+                failed = _write(experiment, rows_dir, _counted(outcomes, bar), tasks, facts, write, total, limit, how)
         except (KeyboardInterrupt, SystemExit) as stop:
-            written = results.read(rows_dir, keys=wanted, mixed=tuple(results.ONE_OF))  # perhaps even the last one
-            left = {key[1] for key in results.missing(wanted, written)}
+            rows = _now(experiment, rows_dir, todo)  # perhaps even of the last image
+            left = {key[1] for key in results.missing(itertools.chain(*todo.tasks.values()), rows)}
             raise type(stop)(f"{total - len(left)} of {total} images done; run again to go on") from None
-    return _todo(experiment, rows_dir, mixed, False)[1]
+    rows, gone = _now(experiment, rows_dir, todo), {*todo.aside, *failed}
+    rows = rows[
+        [words.cell_of(each) not in gone for each in rows[list(results.CELL)].itertuples(index=False, name=None)]
+    ]
+    results.check_mixed(rows, mixed)
+    return checks.mark(rows, how["trust"]).reset_index(drop=True)
+
+
+def _now(experiment: Experiment, rows_dir, todo: checks.Todo) -> pd.DataFrame:
+    """The rows of an experiment after new ones were written: all but the stale ones."""
+    rows = results.read(rows_dir, keys=experiment.keys(), mixed=tuple(results.ONE_OF))
+    return rows[~rows.checksum.isin(todo.stale.checksum)]
 
 
 def _counted(outcomes: Iterator, bar: tqdm) -> Iterator:
@@ -167,55 +229,90 @@ def _counted(outcomes: Iterator, bar: tqdm) -> Iterator:
         yield outcome
 
 
-def _write(experiment, rows_dir, outcomes, facts, write, total, strict, limit) -> None:
-    """Bring every image to its end: its rows written, or set aside."""
-    done, failed, aside = 0, [], {}
-    same = {"dataset": experiment.dataset_name, "scale": experiment.scale, "upscaler": experiment.upscaler}
+def _write(experiment, rows_dir, outcomes, tasks, facts, write, total, limit, how) -> set[tuple]:
+    """Bring every image to its end: its rows written, what failed set aside; returns the cells that failed.
 
-    def note() -> None:
-        results.set_aside(rows_dir, [same | {"image": image, "reason": why} for image, why in aside.items()])
-        aside.clear()
+    Takes what a downscaler that fails on image after image has left to do out of `tasks`.
+    """
+    asked = {image: _by_cell(task[2]) for image, task in tasks.items()}
+    done, in_a_row, streak, news, failed = 0, [], defaultdict(list), {}, set()
+
+    def note(keys: list[tuple], hr: str = "", lr: str = "", reason: str = "") -> None:
+        for key in keys:
+            line = dict(zip(results.KEY, key, strict=True)) | {"tried": checks.tried_of(keys), "hr": hr, "lr": lr}
+            line |= {"weights": facts["weights"], "version": facts["version"], "reason": reason}
+            news[key[:-2] + key[-1:]] = {name: line[name] for name in results.ASIDE}
+        (failed.add if reason else failed.discard)(words.cell_of(keys[0]))
+
+    def flush() -> None:
+        results.set_aside(rows_dir, news.values())
+        news.clear()
 
     for image, outcome in outcomes:
-        if isinstance(outcome, Exception):
-            if strict:
-                raise outcome
-            failed.append(image)
-            aside[image] = f"{type(outcome).__name__}: {outcome}"
-            if len(failed) == min(IN_A_ROW, total):
-                raise RuntimeError(f"{', '.join(failed)} all failed, the last: {outcome}") from outcome
+        cells, strict = asked.pop(image), tasks[image][5]
+        if strict and isinstance(outcome, Exception):
+            raise outcome
+        made, remarks, gone = outcome if isinstance(outcome, cell.Scored) else _nothing(experiment, cells, outcome, how)
+        bad = {(each.pop("downscaler"), each.pop("degradation"), each.pop("level")): each for each in gone}
+        there = {words.cell_of([row[name] for name in results.CELL]) for row in made}
+        for each, keys in cells.items():
+            if each in there or (each[2], each[4], each[5]) in bad:
+                note(keys, **({} if each in there else bad[each[2], each[4], each[5]]))
+        if bad and not made:
+            in_a_row.append(image)
+            if len(in_a_row) == min(checks.IN_A_ROW, total):
+                cause = outcome if isinstance(outcome, Exception) else None
+                last = list(bad.values())[-1]["reason"].partition(": ")[2]
+                raise RuntimeError(f"{', '.join(in_a_row)} all failed, the last: {last}") from cause
+        if not made:
             continue
-        new, remarks = outcome
-        made = pd.DataFrame(new)
-        if any((made[column] != _expected(made, facts, column)).any() for column in results.ONE_OF):
-            raise RuntimeError(f"{image}: expected a worker with {facts}, got {new[0]}")
-        write(new)
-        done, failed, aside[image] = done + 1, [], ""  # an empty reason: no longer set aside
-        note()
+        _check(image, pd.DataFrame(made), facts, how["mixed"])
+        write([row | {"lr": row["lr"] + results.TRUSTED * (row["downscaler"] in how["trust"])} for row in made])
+        done, in_a_row = done + 1, []
+        for name in dict.fromkeys(each[2] for each in cells):
+            reasons = [why["reason"] for each, why in bad.items() if each[0] == name]
+            streak[name] = [*streak[name], image] if reasons and not any(each[2] == name for each in there) else []
+            if len(streak[name]) == checks.IN_A_ROW:
+                why = f"not tried after {', '.join(streak[name])}: {reasons[-1]}"
+                warnings.warn(f"downscaler {name!r}: {why}", stacklevel=4)
+                for other, theirs in asked.items():
+                    tasks[other] = (*tasks[other][:2], [k for k in tasks[other][2] if k[2] != name], *tasks[other][3:])
+                    for each, keys in theirs.items():
+                        if each[2] == name:
+                            note(keys, checks.UNKNOWN, "", why)
+        flush()
         for remark in remarks:
-            warnings.warn(remark, stacklevel=3)
+            warnings.warn(remark, stacklevel=4)
         if done == limit:
-            return
-    note()
+            return failed
+    flush()
+    return failed
 
 
-def _expected(rows: pd.DataFrame, facts: dict, column: str) -> pd.Series:
-    """What `column` of these rows would be if they were made now."""
-    return rows.distortion.map(facts[column]) if column == "metric" else pd.Series(facts[column], rows.index)
+def _by_cell(keys: Iterable[tuple]) -> dict[tuple, list[tuple]]:
+    cells = {}
+    for key in keys:
+        cells.setdefault(words.cell_of(key), []).append(key)
+    return cells
 
 
-def _todo(experiment: Experiment, rows_dir, mixed, retry_aside) -> tuple[list, pd.DataFrame, dict]:
-    """Keys of images not set aside; the rows there are; image -> its keys without a row."""
-    wanted, out = experiment.keys(), results.aside(rows_dir)
-    if not retry_aside and len(out):
-        same = (out.dataset == experiment.dataset_name) & (out.scale == experiment.scale)
-        left = set(out.image[same & (out.upscaler == experiment.upscaler)])
-        wanted = [key for key in wanted if key[1] not in left]
-    rows = results.read(rows_dir, keys=wanted, mixed=mixed)
-    tasks = {}
-    for key in results.missing(wanted, rows):
-        tasks.setdefault(key[1], []).append(key)
-    return wanted, rows, tasks
+def _nothing(experiment: Experiment, cells: Iterable[tuple], error: Exception, how: dict) -> cell.Scored:
+    """The outcome of an image that has none: every cell failed."""
+    hr, lr, kind = "", "", type(error).__name__
+    if isinstance(error, cluster.Lost):
+        hr, lr, kind = checks.UNKNOWN, checks.UNKNOWN, "RuntimeError"
+        with contextlib.suppress(ValueError):
+            hr = checks.look(experiment, next(iter(cells))[1], [], how["run"])[0]
+    same = {"hr": hr, "lr": lr, "reason": f"{kind}: {error}"}
+    names = ("downscaler", "degradation", "level")
+    return cell.Scored([], [], [dict(zip(names, (c[2], c[4], c[5]), strict=True)) | same for c in cells])
+
+
+def _check(image: str, made: pd.DataFrame, facts: dict, mixed: Sequence[str]) -> None:
+    for column in set(results.ONE_OF) - set(mixed):
+        expected = made.distortion.map(facts[column]) if column == "metric" else facts[column]
+        if (made[column] != expected).any():
+            raise RuntimeError(f"{image}: expected a worker with {facts}, got {made.iloc[0].to_dict()}")
 
 
 def _seconds(todo: list[tuple], experiment: Experiment, rows_dir: str | Path) -> float:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from helpers import degradations, distortions, upscalers
+from helpers.downscalers import DOWNSCALERS
 from helpers.runtime import check_seed
 
 
@@ -24,7 +25,8 @@ class Experiment:
             its code; a pair (name, one of these) gives another name, and rows of that name are trusted as they are.
         scale: s.
         upscaler: f_us, as `upscalers.stages` takes it; kept as `upscalers.normalise` writes it.
-        heat: standard deviation of the latents, as `upscalers.stages` takes it; 1.0 for a search.
+        heat: standard deviation of the latents, as `upscalers.stages` takes it; 1.0 for a search. Kept in one spelling:
+            a number, or several that differ joined by "+", "1.0+0.1".
         n_samples: N_Q, draws per image.
         seed: first part of every random key.
         distortion: D, or several that look at the same draws (names as in `distortions.against`); a metric of which
@@ -84,6 +86,13 @@ class Experiment:
             values = values if name != "downscalers" else [v if isinstance(v, str) else v[0] for v in values]
             if twice := [str(value) for value, n in Counter(values).items() if n > 1]:
                 problems.append(f"{name}: expected each once, got more of {', '.join(twice)}")
+        named = [(row_name(each), each) if isinstance(each, str) else tuple(each) for each in self.downscalers]
+        for k, (name, spec) in enumerate(named):
+            if others := {other for own, other in named[:k] if own == name} - {spec}:
+                same = ", ".join(map(repr, [*others, spec]))
+                problems.append(f"downscalers: rows would call {same} all {name!r}; name one by a pair, ('mine', spec)")
+            if name in DOWNSCALERS and spec != name:
+                problems.append(f"downscalers: expected another name than {name!r}, which is ours, for {spec!r}")
         try:
             check_seed(self.seed)
         except ValueError as error:
@@ -91,6 +100,8 @@ class Experiment:
         if problems:
             raise ValueError("experiment: " + "; ".join(problems))
         object.__setattr__(self, "upscaler", upscalers.normalise(self.upscaler))  # frozen
+        heats = [each.heat for each in upscalers.stages(self.upscaler, self.scale, self.heat)]
+        object.__setattr__(self, "heat", heats[0] if len(set(heats)) == 1 else "+".join(map(repr, heats)))
 
     @property
     def source(self) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from helpers import __version__, datasets, results, runs, upscalers
 from helpers.images import quantize
 from helpers.iqa import kid
-from helpers.runs import cell
+from helpers.runs import cell, checks
 from helpers.runtime import seeded
 
 ATTRIBUTES = ("race", "gender", "age_group")
@@ -170,7 +170,7 @@ def seen_as(
         tuple((each | {"upscaler": name, "heat": heat, "distortion": what})[column] for column in results.KEY)
         for each in named for name, heat in whole for what in sorted(every)
     ]  # fmt: skip
-    rows = results.read(rows_dir, keys=keys)
+    rows = checks.held(plain, keys, rows_dir)
     if not results.missing(keys, rows):
         return rows
     faces = list(table.index)

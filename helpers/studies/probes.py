@@ -18,7 +18,7 @@ from helpers import __version__, results, runs, upscalers
 from helpers.networks import srflow
 from helpers.networks.compact_flow import CompactFlow
 from helpers.networks.srflow_layers import FlowStep
-from helpers.runs import cell, cluster
+from helpers.runs import cell, checks, cluster
 from helpers.runtime import pick_device, seeded
 from helpers.upscalers import draw_latents
 
@@ -109,7 +109,7 @@ def likelihood(experiment: runs.Experiment, rows_dir: str | Path, client: "Clien
     side = 8 * network.scale
     quantities = ["bits", *(f"z2_{level + 1}" for level in range(len(network.latent_shapes(side, side))))]
     keys = [(*key[:-1], quantity) for key in runs.keys(plain) for quantity in quantities]
-    rows = results.read(rows_dir, keys=keys)
+    rows = checks.held(plain, keys, rows_dir, client)
     facts = {"weights": upscalers.weights_hash(plain.upscaler, plain.scale), "version": __version__}
     if (rows.weights != facts["weights"]).any():
         raise ValueError(f"{rows_dir}: expected rows of weights {facts['weights']}, got {list(rows.weights.unique())}")

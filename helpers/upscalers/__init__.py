@@ -5,6 +5,7 @@ from helpers.upscalers.registry import (
     UPSCALERS,
     Stage,
     Upscaler,
+    are_here,
     build,
     is_search,
     normalise,
@@ -14,6 +15,6 @@ from helpers.upscalers.registry import (
 )
 
 __all__ = [
-    "UPSCALERS", "Stage", "Upscaler", "build", "draw_latents", "embedded_flow", "is_search", "load_compact_flow",
-    "load_srflow", "normalise", "parse", "stages", "weights_hash",
+    "UPSCALERS", "Stage", "Upscaler", "are_here", "build", "draw_latents", "embedded_flow", "is_search",
+    "load_compact_flow", "load_srflow", "normalise", "parse", "stages", "weights_hash",
 ]  # fmt: skip

@@ -233,5 +233,15 @@ def weights_hash(name: str, scale: int) -> str:
     )
 
 
+def are_here(name: str, scale: int) -> bool:
+    """Whether all weights of an upscaler are on this machine; nothing is fetched.
+
+    Raises:
+        ValueError: see `stages`; or a file that the user put there is another one.
+    """
+    wanted = [file.format(scale=each.scale) for each in stages(name, scale) for file in UPSCALERS[each.key].files]
+    return all(file not in weights.WEIGHTS or weights.locate(file) for file in wanted)
+
+
 def _hash(file: str) -> str:
     return files.sha256_of(weights.fetch(file) if file in weights.WEIGHTS else weights.embedded(file))[:12]

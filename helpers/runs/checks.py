@@ -1,0 +1,323 @@
+"""Hold the rows of a folder against what they would be now: a row is reused only where it would come out again.
+
+A row keeps hashes of the HR pixels and of the LR pixels that it scored, of the weights and of the metric. Before a run
+(and a plan) each image is downscaled again; a row of which one of the four has changed is stale: it counts as missing,
+and the row computed in its place is the newer one of its key.
+"""
+
+import os
+import time
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from helpers import __version__, datasets, distortions, results, upscalers
+from helpers.datasets.sources import list_images
+from helpers.downscalers import DOWNSCALERS
+from helpers.runs import cell, cluster, words
+from helpers.runs.experiment import Experiment
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+IN_A_ROW = 3  # images that fail one after the other: what is tried on them is broken, not the images
+UNKNOWN = "?"  # in place of a hash in `results.aside`: nobody knows, or it does not matter
+_hashes: dict[tuple, str] = {}  # of HR images by path and date of the file, of LR images of our own f_ds by HR image
+
+
+class Todo(NamedTuple):
+    """What stands between an experiment and its rows."""
+
+    rows: pd.DataFrame  # those that would come out again
+    stale: pd.DataFrame  # those that would not, with a column "why"
+    tasks: dict[str, list[tuple]]  # image -> its keys to compute
+    aside: list[tuple]  # cells left out, as `words.cell_of` names them
+
+
+def todo(
+    experiment: Experiment,
+    rows_dir: str | Path,
+    client: "Client | None" = None,
+    *,
+    mixed: Collection[str] = (),
+    retry_aside: bool = False,
+    trust: Collection[str] = (),
+    seen: dict | None = None,
+    run: str = "",
+    redrawn: bool = False,
+) -> Todo:
+    """Read the rows of an experiment and tell which of them hold, which are stale, and what is to be computed.
+
+    Args:
+        experiment, rows_dir, client, mixed, retry_aside, trust: as `driver.run`.
+        seen: hashes that an earlier call has found, and this one adds to.
+        run: as `cell.begin`.
+        redrawn: take rows without hashes as they are, see `redraws`.
+
+    Raises:
+        ValueError: as `results.read`.
+    """
+    wanted, seen = experiment.keys(), {} if seen is None else seen
+    rows = results.read(rows_dir, keys=wanted, mixed=tuple(results.ONE_OF))
+    if redrawn:
+        results.check_mixed(rows, mixed)
+        return Todo(rows, rows.iloc[:0].assign(why=""), {}, [])
+    cells = list(map(words.cell_of, rows[list(results.CELL)].itertuples(index=False, name=None)))
+    noted = {} if retry_aside else _noted(experiment, rows_dir)
+    looked = [each for each, hr in zip(cells, rows.hr, strict=True) if hr] + [
+        each for each, entries in noted.items() if any(entry["lr"] != UNKNOWN for entry in entries.values())
+    ]
+    _look(experiment, dict.fromkeys([*looked, *noted]), client, trust, seen, run)
+    now = None
+    if len(rows) or noted:
+        now = client.submit(made_by, experiment, pure=False).result() if client else made_by(experiment)
+    why = [_why(*each, experiment, now, seen, trust, mixed) for each in zip(cells, rows.itertuples(), strict=True)]
+    why = pd.Series(why, rows.index, dtype=object)
+    kept = mark(rows[why == ""], trust)
+    results.check_mixed(kept, mixed)
+    missing = defaultdict(list)
+    for key in results.missing(wanted, kept):
+        missing[words.cell_of(key)].append(key)
+    tasks, aside = defaultdict(list), []
+    for each, keys in missing.items():
+        entries, tried = noted.get(each, {}), tried_of(keys)
+        if all(_still(entries.get(metric), tried, each, experiment, now, seen, trust) for metric in tried.split()):
+            aside.append(each)
+        else:
+            tasks[each[1]] += keys
+    gone, of_kept = set(aside), map(words.cell_of, kept[list(results.CELL)].itertuples(index=False, name=None))
+    whole = pd.Series([each not in gone for each in of_kept], kept.index, dtype=bool)
+    return Todo(kept[whole], rows[why != ""].assign(why=why[why != ""]), dict(tasks), aside)
+
+
+def mark(rows: pd.DataFrame, trust: Collection[str]) -> pd.DataFrame:
+    """Say in the column `lr` which LR images were trusted and which were made again."""
+    plain = rows.lr.map(lambda lr: lr.removesuffix(results.TRUSTED))
+    return rows.assign(lr=plain.where(~rows.downscaler.isin(trust), plain + results.TRUSTED))
+
+
+def tried_of(keys: Iterable[tuple]) -> str:
+    """The distortions of keys, as the column `tried` of `results.aside` has them."""
+    return " ".join(sorted({key[-1] for key in keys}))
+
+
+def redraws(wanted: Iterable[Sequence[tuple]], rows_dir: str | Path) -> int:
+    """Count the rows of several lists of keys, where each is a published one from before rows had hashes; else 0.
+
+    Such rows are for drawing figures again; they are never mixed with rows that are held against the pictures.
+    """
+    total, local = 0, Path(rows_dir, "local.csv")
+    for keys in wanted:
+        rows = results.read(rows_dir, keys=keys, mixed=tuple(results.ONE_OF))
+        if len(rows) < len(keys) or (rows.hr != "").any():
+            return 0
+        if local.is_file() and len(results.read(local, keys=keys, mixed=tuple(results.ONE_OF))):
+            return 0
+        total += len(rows)
+    return total
+
+
+def held(experiment: Experiment, keys: Sequence[tuple], rows_dir: str | Path, client: "Client | None" = None):
+    """Read rows of other quantities than distortions, and leave out those whose HR or LR pixels have changed.
+
+    Args:
+        experiment: says how its images are downscaled.
+        keys: of the rows.
+        rows_dir, client: as `driver.run`.
+
+    Returns:
+        The rows, as `results.read` gives them; those from before rows had hashes only where all are published ones.
+    """
+    rows, seen = results.read(rows_dir, keys=keys, mixed=tuple(results.ONE_OF)), {}
+    if number := redraws([keys], rows_dir):
+        warnings.warn(words.say_redrawn(number, rows_dir), stacklevel=3)
+        return rows
+    cells = list(map(words.cell_of, rows[list(results.CELL)].itertuples(index=False, name=None)))
+    _look(experiment, dict.fromkeys(each for each, hr in zip(cells, rows.hr, strict=True) if hr), client, (), seen, "")
+    pairs = zip(cells, rows.itertuples(), strict=True)
+    why = [_why(*pair, experiment, None, seen, (), ("weights", "metric")) for pair in pairs]
+    rows = rows.assign(why=pd.Series(why, rows.index, dtype=object))
+    if len(stale := rows[rows.why != ""]):
+        warnings.warn(f"{rows_dir}: {words.say_stale(stale)}; they are computed anew", stacklevel=3)
+    return rows[rows.why == ""].drop(columns="why")
+
+
+def check_names(experiments: Iterable[Experiment], trust: Collection[str] = ()) -> None:
+    """Refuse experiments that give one name to two data sets, or, on one data set and scale, to two downscalers.
+
+    Raises:
+        ValueError: says which; or `trust` names a downscaler that none of them has.
+    """
+    known, names = {}, set()
+    for each in experiments:
+        source = each.source if each.source in datasets.sources.MADE else str(Path(each.source).resolve())
+        names |= set(each.specs)
+        own = [((f"data set {each.dataset_name!r}", each.dataset_name), source)]
+        own += [((f"downscaler {name!r}", each.dataset_name, each.scale), spec) for name, spec in each.specs.items()]
+        for what, meaning in own:
+            if known.setdefault(what, meaning) != meaning:
+                raise ValueError(
+                    f"{what[0]}: expected one thing of this name in the rows, got {known[what]!r} and {meaning!r}; "
+                    f"give one another name by a pair, ('other', {meaning!r})"
+                )
+    if unknown := set(trust) - names:
+        raise ValueError(f"trust: expected names among {', '.join(sorted(names))}, got {', '.join(sorted(unknown))}")
+
+
+def made_by(experiment: Experiment) -> dict:
+    """What weights and metric of rows would be if they were made now; weights are None where they are not here.
+
+    Nothing is fetched or loaded.
+    """
+    here = upscalers.are_here(experiment.upscaler, experiment.scale)
+    weights = upscalers.weights_hash(experiment.upscaler, experiment.scale) if here else None
+    return {"weights": weights, "metric": {metric: distortions.describe(metric) for metric in experiment.metrics}}
+
+
+def look(experiment: Experiment, image: str, cells: Sequence[tuple], run: str = "") -> tuple[str, dict[tuple, tuple]]:
+    """Downscale one image again and hash it, for each of several cells.
+
+    Args:
+        experiment: as for `driver.run`; its list of images is not looked at.
+        image: name of the image.
+        cells: downscaler, degradation and level of each.
+        run: as in `cell.begin`.
+
+    Returns:
+        Hash of the HR image; cell -> hash of its LR image and "", or "" and why there is none.
+
+    Raises:
+        ValueError: there is no HR image.
+    """
+    torch.set_num_threads(1)  # as `cell.score`
+    cell.begin(run)
+    loaded: list[Tensor] = []
+
+    def hr() -> Tensor:
+        if not loaded:
+            loaded.append(cell.load(experiment, image))
+        return loaded[0]
+
+    of_hr, found = _remember(_stamp(experiment, image), lambda: cell.hash_of(hr())), {}
+    for name, degradation, level in cells:
+        ours = DOWNSCALERS.get(experiment.specs.get(name, name))
+        key = ("lr", of_hr, ours, experiment.scale, experiment.device) if ours and not degradation else None
+        how = (experiment, image, name, degradation, level)
+        try:
+            found[how[2:]] = _remember(key, lambda how=how: cell.hash_of(cell.pair(*how, hr=hr())[1])), ""
+        except Exception as error:  # the caller says so; the cell is left out, or tried again
+            found[how[2:]] = "", f"{type(error).__name__}: {error}"
+    return of_hr, found
+
+
+def _noted(experiment: Experiment, rows_dir: str | Path) -> dict[tuple, dict[str, dict]]:
+    """Cell -> distortion -> its line in `results.aside`, of cells of this experiment."""
+    wanted, noted = {words.cell_of(key) for key in experiment.keys()}, defaultdict(dict)  # noqa: SIM118
+    for line in results.aside(rows_dir).to_dict("records"):
+        if (each := words.cell_of(tuple(line.values()))) in wanted:
+            noted[each][line["distortion"]] = line
+    return noted
+
+
+def _place(experiment: Experiment, each: tuple) -> tuple:
+    """What the LR image of a cell depends on, in words."""
+    _, image, name, scale, degradation, level, where, *_ = each
+    damage = (degradation, level, where, experiment.seed) if degradation else ()
+    how = (experiment.source, experiment.size, scale, image, experiment.device)
+    return *how, experiment.specs.get(name, name), damage
+
+
+def _look(experiment, cells, client, trust, seen, run) -> None:
+    """Put hashes of HR and LR image of each cell into `seen`, or why there are none: pairs of texts, one empty."""
+    tasks, streak = {}, Counter()
+    for each in cells:
+        image, name, _, degradation, level = each[1:6]
+        place = _place(experiment, each)
+        if name not in trust and place not in seen:
+            tasks.setdefault(image, {})[name, degradation, level] = place
+        elif place[:5] not in seen:
+            tasks.setdefault(image, {})
+    places = {image: dict(own) for image, own in tasks.items()}
+    how = {image: (_alone(experiment, image), image, list(own), run) for image, own in tasks.items()}
+    bar = tqdm(cluster.compute(look, how, client), "downscaling again", len(how), delay=3, leave=False, unit="image")
+    for image, outcome in bar:
+        failed = isinstance(outcome, Exception)
+        of_hr, found = ("", {}) if failed else outcome
+        why = f"{type(outcome).__name__}: {outcome}" if failed else ""
+        seen[(experiment.source, experiment.size, experiment.scale, image, experiment.device)] = of_hr, why
+        own = places.pop(image)
+        seen |= {place: found.get(each, ("", why)) for each, place in own.items() if place not in seen or each in found}
+        for name in {each[0] for each in found}:
+            streak[name] = 0 if any(found[each][0] for each in found if each[0] == name) else streak[name] + 1
+            if streak[name] == IN_A_ROW:
+                why = next(found[each][1] for each in found if each[0] == name)
+                for other, theirs in places.items():
+                    left = [each for each in theirs if each[0] != name]
+                    seen |= {theirs[each]: ("", why) for each in theirs if each[0] == name}
+                    how[other] = (how[other][0], other, left, run)
+
+
+def _alone(experiment: Experiment, image: str) -> Experiment:
+    return replace(experiment, images=[image])
+
+
+def _why(each, row, experiment, now, seen, trust, mixed) -> str:
+    """Why a row would not come out again, or ""."""
+    if not row.hr:
+        return "made before rows had hashes"
+    place = _place(experiment, each)
+    hr, no_hr = seen[place[:5]]
+    lr, no_lr = (row.lr, "") if row.downscaler in trust else seen[place]
+    if no_hr:
+        return f"no HR image: {words.short(no_hr)}"
+    if hr != row.hr:
+        return "HR pixels changed"
+    if no_lr:
+        return f"no LR image: {words.short(no_lr)}"
+    if lr.removesuffix(results.TRUSTED) != row.lr.removesuffix(results.TRUSTED):
+        return "LR pixels changed"
+    if "weights" not in mixed and now["weights"] not in (None, row.weights):
+        return "weights changed"
+    return "" if "metric" in mixed or now["metric"][row.distortion] == row.metric else "metric changed"
+
+
+def _still(entry, tried, each, experiment, now, seen, trust) -> bool:
+    """Whether what was set aside is still what it was; if in doubt it is not, and a try costs one image."""
+    if entry is None or (entry["tried"], entry["version"]) != (tried, __version__):
+        return False
+    place = _place(experiment, each)
+    if entry["hr"] not in (UNKNOWN, seen[place[:5]][0]) or now["weights"] not in (None, entry["weights"]):
+        return False
+    return entry["lr"] == UNKNOWN or each[2] in trust or entry["hr"] == "" or entry["lr"] == seen[place][0]
+
+
+def _stamp(experiment: Experiment, image: str) -> tuple | None:
+    """What an HR image depends on; None where a change of its file might not show yet."""
+    path, expected = list_images(experiment.source, experiment.size)[0].get(image, (None, ""))
+    how = ("hr", experiment.source, image, experiment.size, experiment.scale, expected)
+    if path is None:
+        return how
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) < 2_000_000_000:  # as `files.cache_by_stat`
+        return None
+    return *how, str(path), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _remember(key: tuple | None, compute: Callable[[], str]) -> str:
+    """The hash under `key`, computed once a process; None is computed each time."""
+    if key is None:
+        return compute()
+    if key not in _hashes:
+        _hashes[key] = compute()
+    return _hashes[key]

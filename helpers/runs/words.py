@@ -1,0 +1,95 @@
+"""Say in words which rows were stale and why, and what was set aside."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from helpers import results
+from helpers.runs.experiment import Experiment
+
+
+def cell_of(values: Sequence) -> tuple:
+    """The cell of a key, or of a line of rows: its values in the order of `results.CELL`, no level as None."""
+    return tuple(None if value != value else value for value in values[: len(results.CELL)])
+
+
+def say_redrawn(number: int, rows_dir: str | Path) -> str:
+    """What a reader is told of rows that nobody has held against the pictures."""
+    return (
+        f"{rows_dir}: {number} rows were published before rows had hashes of the pixels; they are returned as they "
+        "are, nothing was held against the pictures"
+    )
+
+
+def say_stale(stale: pd.DataFrame) -> str:
+    """ "12 rows stale: 7 LR pixels changed (dpid on 3 images), 5 HR pixels changed (2 images)", or "" for none."""
+    said = []
+    for why, part in stale.groupby("why", sort=False):
+        images = part.groupby("downscaler").image.nunique()
+        where = f"{part.image.nunique()} images"
+        if why.startswith(("LR", "no LR")):
+            where = ", ".join(f"{name} on {n} images" for name, n in images.items())
+        said.append(f"{len(part)} {why} ({where})")
+    return f"{len(stale)} rows stale: {', '.join(said)}" if said else ""
+
+
+def left_out(experiments: Experiment | Sequence[Experiment], rows_dir: str | Path) -> str:
+    """Say for a caption what of experiments was set aside: "set aside, 1 of 4 images: 01 for mine (ValueError: dark)".
+
+    Args:
+        experiments: what is captioned; an empty list stands for all that was ever run in the folder.
+        rows_dir: folder of rows.
+
+    Returns:
+        "" where nothing was.
+    """
+    experiments = [experiments] if isinstance(experiments, Experiment) else list(experiments)
+    lines, asked = results.aside(rows_dir).to_dict("records"), defaultdict(lambda: defaultdict(set))
+    noted = {(*cell_of(tuple(line.values())), line["distortion"]): line for line in lines}
+    wanted = {(*cell_of(key), key[-1]) for each in experiments for key in each.keys()} or set(noted)  # noqa: SIM118
+    settings, images = defaultdict(lambda: defaultdict(set)), {each[1] for each in wanted}
+    for each in wanted:
+        asked[_setting(each)][each[1]].add(each[2:6:2] + each[5:6])
+    reasons = {}
+    for each in sorted(set(noted) & wanted, key=repr):
+        settings[_setting(each)][each[1]].add(each[2:6:2] + each[5:6])
+        reasons.setdefault((_setting(each), each[1]), noted[each]["reason"])
+    said, gone = [], set()
+    for setting, of_images in settings.items():
+        words = defaultdict(list)
+        for image, cells in of_images.items():
+            for_what = (
+                ""
+                if experiments and cells == asked[setting][image]
+                else f" for {_listed(cells, asked[setting][image])}"
+            )
+            words[for_what, short(reasons[setting, image])].append(image)
+            gone.add(image)
+        where = "x{}, {}, heat {}: ".format(*setting) if len(asked) > 1 else ""
+        said += [f"{where}{_few(names)}{what} ({why})" for (what, why), names in words.items()]
+    return f"set aside, {len(gone)} of {len(images)} images: {'; '.join(said)}" if said else ""
+
+
+def _setting(each: tuple) -> tuple:
+    return each[3], each[7], each[8]  # scale, upscaler, heat
+
+
+def _listed(cells: set, asked: set) -> str:
+    """Downscalers, with the degradation where it is not all of them."""
+    names = []
+    for name in sorted({each[0] for each in cells}):
+        own = {each for each in cells if each[0] == name}
+        damages = sorted(" ".join(map(str, each[1:])) if each[1] else "none" for each in own)
+        names.append(name if own == {each for each in asked if each[0] == name} else f"{name} after {_few(damages)}")
+    return ", ".join(names)
+
+
+def _few(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def short(reason: str, most: int = 100) -> str:
+    line = " ".join(reason.split())
+    return line if len(line) <= most else f"{line[:most]} ..."
