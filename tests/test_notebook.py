@@ -285,3 +285,18 @@ def test_every_folder_of_lr_images_is_decoded_and_images_without_one_are_left_ou
     (tmp_path / "two" / "c.png").unlink()
     with pytest.raises(ValueError, match="no LR image for 1: c"):
         notebook.images(str(tmp_path / "hr"), 4, own=own)
+
+
+def test_what_was_set_aside_before_and_in_the_run_is_named_and_left_beside_the_rows(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(notebook, "_aside", {})
+    monkeypatch.setattr(notebook.runs, "left_out", lambda experiments, folder: experiments)
+    assert notebook.left_out("", str(tmp_path)) == "" and not list(tmp_path.iterdir())
+    said = notebook.left_out("set aside, 1 of 2 images: a for mine (dark)", str(tmp_path))
+    assert said == " Set aside, 1 of 2 images: a for mine (dark)."
+    notebook._aside["b"] = "too small"
+    words = "set aside before the run: b (too small); set aside, 1 of 2 images: a for mine (dark)"
+    assert notebook.left_out("set aside, 1 of 2 images: a for mine (dark)", str(tmp_path)) == f" S{words[1:]}."
+    assert capsys.readouterr().out.splitlines()[-1] == words
+    assert (tmp_path / notebook.LEFT_OUT).read_text() == f"{words}\n"
+    notebook._aside.clear()
+    assert notebook.left_out("", str(tmp_path)) == "" and not list(tmp_path.iterdir())
