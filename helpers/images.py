@@ -44,9 +44,9 @@ def check_images(images: Tensor, *, multiple_of: int = 1, name: str = "hr") -> N
         raise ValueError(f"{name}: expected floats in [0, 1], got dtype {images.dtype}; divide 8-bit images by 255")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise ValueError(f"{name}: expected shape (N, 3, H, W), got {tuple(images.shape)}")
-    low, high = images.detach().aminmax()
+    low, high = torch.stack(images.detach().aminmax()).tolist()  # one wait for the device
     if not (low >= 0 and high <= 1):  # also false for NaN
-        raise ValueError(f"{name}: expected finite values in [0, 1], got [{low.item():g}, {high.item():g}]")
+        raise ValueError(f"{name}: expected finite values in [0, 1], got [{low:g}, {high:g}]")
     height, width = images.shape[-2:]
     if height % multiple_of or width % multiple_of:
         raise ValueError(

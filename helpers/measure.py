@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from helpers.images import check_hr, check_images, quantize
-from helpers.runtime import check_seed, seeded, without_autocast
+from helpers.runtime import check_seed, on_cpu, seeded, without_autocast
 
 HALF_A_LEVEL = 0.5 / 255  # further outside [0, 1] a value is clipped; nearer it is rounded to 0 or 255 anyway
 WARN, STOP = 0.01, 0.2  # shares of clipped values, for `check_downscaler`
@@ -46,7 +46,8 @@ def check_downscaler(
     text, in 29 % of a checkerboard. So above 1 % there is a warning, and above 20 % an error.
 
     Args:
-        f: f_ds, called as `f(hr, scale)`; as `f(hr)` if `scale` is None.
+        f: f_ds, called as `f(hr, scale)`; as `f(hr)` if `scale` is None. It gets images on the CPU, wherever `hr` is,
+            unless its attribute `device` is true.
         name: what errors and rows call it.
         hr: HR images in [0, 1], shape (N, 3, H, W), H and W multiples of `scale`.
         scale: scaling factor s; None takes the one that the result has.
@@ -62,7 +63,7 @@ def check_downscaler(
             a value that is not finite, or too many values outside [0, 1].
     """
     check_hr(hr, 1 if scale is None else scale)
-    options = {"name": image} if getattr(f, "needs_name", False) else {}
+    f, options = on_cpu(f), {"name": image} if getattr(f, "needs_name", False) else {}
     arguments = () if scale is None else (scale,)
 
     @torch.no_grad()

@@ -1,10 +1,13 @@
 """Device, randomness, and the record of a run."""
 
 import contextlib
+import functools
 import hashlib
+import os
 import platform
 import subprocess
 import warnings
+from collections.abc import Callable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -19,15 +22,21 @@ with warnings.catch_warnings():  # a notebook without ipywidgets draws its bar a
     from tqdm.auto import tqdm  # noqa: F401
 
 
+WORKER = "IDA_RD_WORKER"  # in the environment of a worker of `runs.local`: its number, from 0
+
+
 def pick_device(name: str = "auto") -> torch.device:
     """The device to compute on; on CUDA, TF32 is switched off, so that samples agree with a CPU's to float noise.
 
     Args:
-        name: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
+        name: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps". The workers of `runs.local` spread
+            over the visible GPUs: "auto" and "cuda" are another one for each, as far as there are any.
 
     Raises:
         ValueError: the named device does not exist here; there is no silent fall to the CPU.
     """
+    if name in ("auto", "cuda") and (worker := os.environ.get(WORKER)) and torch.cuda.device_count() > 1:
+        name = f"cuda:{int(worker) % torch.cuda.device_count()}"
     if name == "auto":
         has_mps = torch.backends.mps.is_available()
         name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
@@ -39,6 +48,7 @@ def pick_device(name: str = "auto") -> torch.device:
         raise ValueError(f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use 'cpu'")
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"device {name!r}: MPS is not available here; use 'cpu'")
     return device
@@ -49,6 +59,25 @@ def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return contextlib.nullcontext()
+
+
+def on_cpu(function: Callable) -> Callable:
+    """Let a user's downscaler compute on the CPU, and put what it returns where the images are.
+
+    Args:
+        function: called with images first; its attribute `device`, if true, asks for the images where they are.
+    """
+    if getattr(function, "device", False):
+        return function
+
+    @functools.wraps(function)
+    def call(images: torch.Tensor, *args, **options) -> object:
+        with without_autocast(torch.device("cpu")):
+            out = function(images.cpu(), *args, **options)
+        return out.to(images.device) if isinstance(out, torch.Tensor) and out.device.type == "cpu" else out
+
+    call.device = True
+    return call
 
 
 def check_seed(seed: int) -> int:

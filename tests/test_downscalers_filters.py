@@ -60,17 +60,6 @@ def test_tall_pictures_follow_the_version_of_pillow():
     assert torch.equal(resize(limit, (16, 8)), resize(limit, (16, 8), convention="pillow12"))
 
 
-@pytest.mark.parametrize("filter", ["box", "bicubic", "lanczos"])
-@pytest.mark.parametrize("n_out", [7, 16, 100, 130])
-def test_integer_pass_needs_no_float64(filter, n_out):
-    levels = noise(2, 40, 96, seed=3).flatten(0, 1) * 255
-    levels[:3] = (levels[:3] > 127) * 255.0
-    blocks = ds._blocks(96, n_out, filter, "pillow", True)
-    single = ds._integer_pass(levels.round(), blocks, 2)
-    assert single.dtype == torch.float32
-    assert torch.equal(single.double(), ds._integer_pass(levels.round().double(), blocks, 2))
-
-
 def test_official_lr_files(shared):
     folder = shared / "data" / "idard_samples"
     paths = sorted((folder / "lr").rglob("*.png"))

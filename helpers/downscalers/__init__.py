@@ -27,3 +27,5 @@ DOWNSCALERS: dict[str, Callable[..., Tensor]] = {
     "torch_bilinear": filters.torch_bilinear,
     "nearest_topleft": filters.nearest_topleft,
 }
+for _downscale in DOWNSCALERS.values():
+    _downscale.device = True  # takes images on any device, see `runtime.on_cpu`

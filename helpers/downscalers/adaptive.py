@@ -1,6 +1,7 @@
 """Downscale by the content of the image: DPID, Perceptual, and two L0-regularised methods of our own."""
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,15 @@ def _coverage(n_in: int, n_out: int, matlab_bug: bool = False) -> tuple[Tensor, 
     if matlab_bug:  # the script's row weight: what the cell still has below the pixel's top edge
         covered = torch.where(index < low, index + 1 - low, 1.0) * (high - index).clamp_min(0)
     return index.long().clamp_max(n_in - 1), covered
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _cells(height, width, h, w, matlab_bug, dtype, device) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows (h, s) and columns (w, s) of the cells, and how much of each pixel they cover, (h, s, w, s)."""
+    (rows, row_weight), (columns, column_weight) = _coverage(height, h, matlab_bug), _coverage(width, w)
+    area = row_weight[:, :, None, None] * column_weight
+    return rows.to(device), columns.to(device), area.to(device, dtype)
 
 
 def dpid_resize(hr: Tensor, size: tuple[int, int], *, lam: float = 1.0, matlab_bug: bool = False) -> Tensor:
@@ -39,13 +49,11 @@ def dpid_resize(hr: Tensor, size: tuple[int, int], *, lam: float = 1.0, matlab_b
         raise ValueError(f"size: expected at least 1x1 and at most {tuple(hr.shape[2:])}, got {size}")
     if not 0 <= lam < math.inf:
         raise ValueError(f"lam: expected a finite exponent of at least 0, got {lam}")
-    rows, row_weight = _coverage(hr.shape[2], size[0], matlab_bug)
-    columns, column_weight = _coverage(hr.shape[3], size[1])
+    rows, columns, area = _cells(*hr.shape[2:], *size, matlab_bug, hr.dtype, hr.device)
     if rows.numel() == hr.shape[2] and columns.numel() == hr.shape[3]:  # integer factors: cells do not overlap
         cells = hr.unflatten(3, columns.shape).unflatten(2, rows.shape)  # (N, 3, h, s, w, s)
     else:
-        cells = hr[:, :, rows.to(hr.device)][..., columns.to(hr.device)]
-    area = (row_weight[:, :, None, None] * column_weight).to(hr)  # (h, s, w, s)
+        cells = hr[:, :, rows][..., columns]
 
     mean = (cells * area).sum((3, 5)) / area.sum((1, 3))
     guidance, norm = mean, torch.ones_like(mean[:1, :1])
@@ -117,7 +125,7 @@ def perceptual(hr: Tensor, scale: int, *, patch: int = 2, epsilon: float = 1e-6)
     if min(hr.shape[2:]) < patch * scale:
         raise ValueError(f"expected an LR image of at least {patch}x{patch}, got {tuple(hr.shape)} / {scale}")
     # float64: which patches are flat is a decision, and float32 takes some of them otherwise
-    x = hr if hr.device.type == "mps" else hr.double()
+    x = (hr.cpu() if hr.device.type == "mps" else hr).double()
     low = F.avg_pool2d(x, scale)  # L
     mean = F.avg_pool2d(low, patch, 1)  # M
     patches = low.unfold(2, patch, 1).unfold(3, patch, 1)
@@ -129,7 +137,7 @@ def perceptual(hr: Tensor, scale: int, *, patch: int = 2, epsilon: float = 1e-6)
         return F.avg_pool2d(F.pad(values, [patch - 1] * 4), patch, 1)
 
     lr = spread(mean - gain * mean) + spread(gain) * low
-    return (lr / spread(torch.ones_like(mean[:1, :1]))).to(hr.dtype)
+    return (lr / spread(torch.ones_like(mean[:1, :1]))).to(hr)
 
 
 def _dct(n: int) -> Tensor:
@@ -147,13 +155,19 @@ def _spectra(n: int, scale: int) -> tuple[Tensor, Tensor]:
     return 1 - 2 * side + 2 * side * cosine, 2 - 2 * cosine
 
 
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _tent(scale: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Weights of bilinear upsampling, (2, s)."""
+    offset = torch.arange(2 * scale, dtype=torch.float64) - scale // 2 + 0.5 - 0.5 * scale  # pixels from the LR centre
+    return (1 - offset.abs() / scale).clamp_min(0).view(2, scale).to(device, dtype)
+
+
 def _upsample_adjoint(x: Tensor, scale: int) -> Tensor:
     """U^T along the last axis, U = bilinear upsampling with half-pixel centres and clamped coordinates."""
     half = scale // 2
     blocks = F.pad(x, (scale + half, 2 * scale - half)).unflatten(-1, (-1, scale))  # (..., n + 3, s)
-    offset = torch.arange(2 * scale, dtype=torch.float64) - half + 0.5 - 0.5 * scale  # HR pixels from the LR centre
-    weight = (1 - offset.abs() / scale).clamp_min(0).view(2, scale).to(x)
-    parts = blocks @ weight.T
+    parts = blocks @ _tent(scale, x.dtype, x.device).T
     sums = parts[..., :-1, 0] + parts[..., 1:, 1]  # LR pixels -1 .. n
     sums[..., 1] += sums[..., 0]  # what would fall outside belongs to the border pixel
     sums[..., -2] += sums[..., -1]
@@ -175,6 +189,15 @@ def _betas(lam: float, kappa: float) -> list[float]:
         betas.append(beta)
         beta *= kappa
     return betas
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _operators(height, width, scale, dtype, device) -> tuple[Tensor, ...]:
+    """`_dct` of both axes, then the eigenvalues of `_spectra` in two dimensions."""
+    (fit_h, gradient_h), (fit_w, gradient_w) = _spectra(height, scale), _spectra(width, scale)
+    made = _dct(height), _dct(width), fit_h[:, None] * fit_w, gradient_h[:, None] + gradient_w
+    return tuple(each.to(device, dtype) for each in made)
 
 
 def l0_recon(hr: Tensor, scale: int, *, lam: float = 2e-4, kappa: float = 2.0) -> Tensor:
@@ -208,10 +231,7 @@ def l0_recon(hr: Tensor, scale: int, *, lam: float = 2e-4, kappa: float = 2.0) -
     lr = data / norm  # start: (U^T I) / (U^T 1)
     height, width = lr.shape[2:]
     # For integer s both operators are diagonal in the DCT-II, so each step is solved exactly.
-    dct_h, dct_w = _dct(height).to(lr), _dct(width).to(lr)
-    (fit_h, gradient_h), (fit_w, gradient_w) = _spectra(height, scale), _spectra(width, scale)
-    fit = (fit_h[:, None] * fit_w).to(lr)
-    gradient = (gradient_h[:, None] + gradient_w).to(lr)
+    dct_h, dct_w, fit, gradient = _operators(height, width, scale, lr.dtype, lr.device)
     data = dct_h @ (data / scale**2) @ dct_w.T
     for beta in betas:
         gx = F.pad(lr.diff(dim=3), (0, 1))
@@ -220,6 +240,15 @@ def l0_recon(hr: Tensor, scale: int, *, lam: float = 2e-4, kappa: float = 2.0) -
         adjoint = F.pad(gx, (1, 0))[..., :-1] - gx + F.pad(gy, (0, 0, 1, 0))[..., :-1, :] - gy
         lr = dct_h.T @ ((data + beta * (dct_h @ adjoint @ dct_w.T)) / (fit + beta * gradient)) @ dct_w
     return lr.clamp(0, 1)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _slopes(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """|F_x|^2 + |F_y|^2 of the gradients with periodic borders, (height, width / 2 + 1)."""
+    waves = [torch.arange(n, dtype=torch.float64) * (2 * math.pi / n) for n in (height, width)]
+    gradient = (2 - 2 * torch.cos(waves[0]))[:, None] + (2 - 2 * torch.cos(waves[1]))
+    return gradient[:, : width // 2 + 1].to(device, dtype)
 
 
 def l0_smooth(hr: Tensor, scale: int, *, lam: float = 2e-4, kappa: float = 2.0) -> Tensor:
@@ -241,9 +270,7 @@ def l0_smooth(hr: Tensor, scale: int, *, lam: float = 2e-4, kappa: float = 2.0) 
     lr = F.avg_pool2d(hr, scale)
     height, width = lr.shape[2:]
     data = torch.fft.rfft2(lr)
-    waves = [torch.arange(n, dtype=torch.float64) * (2 * math.pi / n) for n in (height, width)]
-    gradient = (2 - 2 * torch.cos(waves[0]))[:, None] + (2 - 2 * torch.cos(waves[1]))
-    gradient = gradient[:, : width // 2 + 1].to(lr)  # |F_x|^2 + |F_y|^2
+    gradient = _slopes(height, width, lr.dtype, lr.device)
     for beta in betas:
         gx, gy = _shrinkage(lr.roll(-1, 3) - lr, lr.roll(-1, 2) - lr, lam / beta)
         adjoint = gx.roll(1, 3) - gx + gy.roll(1, 2) - gy

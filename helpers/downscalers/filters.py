@@ -97,33 +97,20 @@ def _blocks(n_in: int, n_out: int, filter: str, convention: str, integer: bool) 
     return blocks
 
 
-def _multiply(x: Tensor, blocks: list[tuple[int, int, np.ndarray]], dim: int) -> Tensor:
-    """Banded matrix times one axis (1 = height, 2 = width) of x, (B, H, W)."""
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _matrices(dtype: torch.dtype, device: torch.device, *axis) -> list[tuple[int, int, Tensor]]:
+    """`_blocks(*axis)` where the images are."""
+    return [(first, last, torch.from_numpy(matrix).to(device, dtype)) for first, last, matrix in _blocks(*axis)]
+
+
+def _multiply(x: Tensor, dim: int, *axis) -> Tensor:
+    """Banded matrix, `_blocks(*axis)`, times one axis (1 = height, 2 = width) of x, (B, H, W)."""
     parts = []
-    for first, last, matrix in blocks:
-        weights = torch.from_numpy(matrix).to(x)
+    for first, last, weights in _matrices(x.dtype, x.device, *axis):
         window = x.narrow(dim, first, last - first)
         parts.append(weights @ window if dim == 1 else window @ weights.T)
     return torch.cat(parts, dim)
-
-
-def _integer_pass(levels: Tensor, blocks: list[tuple[int, int, np.ndarray]], dim: int) -> Tensor:
-    """(sum of integer weight x level + 2^21) >> 22, clipped to 0..255, without one rounding error."""
-    if levels.dtype == torch.float64:  # sums below 2^31 times 2^-22: exact
-        return _multiply(levels, blocks, dim).add_(0.5).floor_().clamp_(0, 255)
-    # No float64 (MPS): the weights in four signed digits of base 64, each sum below 2^24, hence exact in
-    # float32; carries then run from the lowest digit up.
-    if max(last - first for first, last, _ in blocks) > 2**24 // (32 * 255):
-        raise ValueError("expected a scaling factor that fits in float32 sums, got one too large for this device")
-    rest = [matrix * 2**PRECISION for _, _, matrix in blocks]
-    carry: Tensor | float = 0.0
-    for place in range(4):
-        digits = [matrix - 64 * np.floor(matrix / 64 + 0.5) if place < 3 else matrix for matrix in rest]
-        rest = [(matrix - digit) / 64 for matrix, digit in zip(rest, digits, strict=True)]
-        spans = [(first, last, digit) for (first, last, _), digit in zip(blocks, digits, strict=True)]
-        total = _multiply(levels, spans, dim) + carry
-        carry = torch.floor(total / 64)
-    return torch.floor(total / 16 + 0.5).clamp_(0, 255)  # 64^3 x 16 = 2^22
 
 
 def _nearest_index(n_in: int, n_out: int, device: torch.device) -> Tensor:
@@ -173,10 +160,11 @@ def resize(
         raise ValueError(f"size: expected (height, width) of at least 1x1, got {size}")
     check_hr(images, 1, in_range=rounded)
     batch, channels, height, width = images.shape
-    single = images.device.type == "mps"  # has no float64
+    if rounded and images.device.type == "mps":  # has no float64, in which the sums below are exact
+        return resize(images.cpu(), size, filter, convention=convention).to(images.device)
     x = images.flatten(0, 1)
     if rounded:
-        x = torch.floor(x * 255 + 0.5).to(torch.float32 if single else torch.float64)
+        x = torch.floor(x * 255 + 0.5).double()
     if filter == "nearest":
         rows = _nearest_index(height, size[0], x.device)
         x = x.index_select(1, rows).index_select(2, _nearest_index(width, size[1], x.device))
@@ -189,13 +177,9 @@ def resize(
         }
         for dim, n_in, n_out in axes if height_first[convention] else reversed(axes):
             integer = rounded and convention != "matlab"
-            blocks = _blocks(n_in, n_out, filter, convention, integer)
-            if integer:
-                x = _integer_pass(x, blocks, dim)
-            elif rounded:
-                x = torch.floor(_multiply(x, blocks, dim) + 0.5).clamp_(0, 255)
-            else:
-                x = _multiply(x, blocks, dim)
+            x = _multiply(x, dim, n_in, n_out, filter, convention, integer)
+            if rounded:  # the integer weights: sums below 2^31 times 2^-22, so no rounding error before this one
+                x = x.add_(0.5).floor_().clamp_(0, 255)
     x = x.to(images.dtype)
     return (x / 255 if rounded else x).unflatten(0, (batch, channels))
 

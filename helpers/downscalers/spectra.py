@@ -108,7 +108,7 @@ def response(
     for frequency in frequencies:
         waves = [grating(*size, frequency, amplitude=amplitude, phase=turn, axis=axis) for turn in turns]
         lr = downscale((torch.cat(waves) + ramp).clamp(0, 1), scale)
-        profile = lr.double().mean(1).mean(1 if axis == "x" else 2).cpu().numpy()  # (phases, length)
+        profile = lr.cpu().double().mean(1).mean(1 if axis == "x" else 2).numpy()  # (phases, length)
         wave = np.exp(-1j * (2 * math.pi * frequency * centres + turns[:, None]))
         found.append(2 * (profile * wave)[:, inside].mean() / amplitude)
     return np.array(found)
@@ -131,7 +131,7 @@ def ideal(hr: Tensor, scale: int) -> Tensor:
     """
     check_hr(hr, scale)
     height, width = hr.shape[2] // scale, hr.shape[3] // scale
-    waves = dctn(hr.double().cpu().numpy(), axes=(2, 3), norm="ortho")[:, :, :height, :width]
+    waves = dctn(hr.cpu().double().numpy(), axes=(2, 3), norm="ortho")[:, :, :height, :width]
     return torch.from_numpy(idctn(waves, axes=(2, 3), norm="ortho") / scale).to(hr)
 
 
@@ -164,7 +164,7 @@ def transfer(lr: Tensor, reference: Tensor, bands: int = 12) -> Transfer:
         got = f"{tuple(lr.shape)}, {tuple(reference.shape)}, bands={bands}"
         raise ValueError(f"expected two LR images (1, 3, h, w), 1 <= bands <= h / 4 and w / 4, got {got}")
     height, width = lr.shape[2:]
-    got, wanted = (dctn(x.double().cpu().numpy()[0], axes=(1, 2), norm="ortho") for x in (lr, reference))
+    got, wanted = (dctn(x.cpu().double().numpy()[0], axes=(1, 2), norm="ortho") for x in (lr, reference))
     got[:, 0, 0] = wanted[:, 0, 0] = 0
     v, u = np.arange(height)[:, None], np.arange(width)
     ring = np.minimum(np.hypot(v / height, u / width) * bands, bands).astype(int).ravel()
@@ -205,7 +205,7 @@ def displacement(moved: Tensor, fixed: Tensor) -> tuple[float, float]:
     kernel = (taps / taps.sum()).view(1, 1, -1, 1)
 
     def smooth(x: Tensor) -> Tensor:
-        x = F.pad(x.double().cpu().transpose(0, 1), (5, 5, 5, 5), mode="reflect")
+        x = F.pad(x.cpu().double().transpose(0, 1), (5, 5, 5, 5), mode="reflect")
         return F.conv2d(F.conv2d(x, kernel), kernel.transpose(2, 3))
 
     a, b = smooth(moved), smooth(fixed)

@@ -20,16 +20,16 @@ def features(images: Tensor) -> Tensor:
         images: (N, 3, R, R) in [0, 1].
 
     Returns:
-        (N, 256), float64.
+        (N, 256), float64 on the CPU.
 
     Raises:
         ValueError: the weights of AlexNet are not here, see `distortions.available`.
     """
-    network = distortions.alexnet()
+    network = distortions.alexnet().to(images.device)
     mean, std = (images.new_tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     enlarge = partial(F.interpolate, size=128, mode="bilinear", align_corners=False)
     parts = [network(enlarge((part - mean) / std)).mean((2, 3)) for part in images.split(100)]
-    return torch.cat(parts).double()
+    return torch.cat(parts).cpu().double()
 
 
 def distances(of: Tensor, to: Tensor) -> dict[str, float]:
@@ -70,7 +70,7 @@ def nearest(images: Tensor, faces: Tensor) -> Tensor:
         Differences, (N,), in units of [0, 1].
     """
     flat = images.flatten(1)
-    best = torch.full((len(flat),), torch.inf)
+    best = torch.full((len(flat),), torch.inf, device=flat.device)
     for part in faces.split(1000):
         for each in (part, part.flip(3)):
             best = torch.minimum(best, torch.cdist(flat, each.flatten(1).to(flat) / 255).amin(1))

@@ -44,7 +44,7 @@ def maniqa(images: Tensor) -> Tensor:
     network = _maniqa_network(weights.fetch("maniqa")).to(images.device)
     with torch.no_grad():
         scores = [network(image[None].float()) for image in images]
-    return torch.cat(scores)[:, 0].double().cpu()
+    return torch.cat(scores)[:, 0].cpu().double()
 
 
 def contrique(images: Tensor, regressor: str = "clive") -> Tensor:
@@ -74,7 +74,7 @@ def contrique(images: Tensor, regressor: str = "clive") -> Tensor:
     half = resize(images, (height // 2, width // 2), "bicubic")  # Pillow's, as the authors'
     with torch.no_grad():
         pools = [network(x.float()).mean((2, 3)) for x in (images, half)]
-    features = torch.cat([nn.functional.normalize(pool, dim=1) for pool in pools], 1).double().cpu()
+    features = torch.cat([nn.functional.normalize(pool, dim=1) for pool in pools], 1).cpu().double()
     return features @ torch.from_numpy(coefficients) + intercept
 
 

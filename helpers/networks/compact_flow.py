@@ -85,7 +85,7 @@ class Mix(nn.Module):
         """Inverse of `encode`; the matrix is inverted in float64, once per state of the weights."""
         state = (self.weight._version, self.logs._version, self.weight.data_ptr(), self.weight.dtype)
         if self._inverse[0] != state or torch.is_grad_enabled():
-            inverse = torch.linalg.inv((self.weight * self.logs.exp()).double().cpu())
+            inverse = torch.linalg.inv((self.weight * self.logs.exp()).cpu().double())  # MPS has no float64
             self._inverse = (state, inverse.to(self.weight)[:, :, None, None])
         with torch.autocast(z.device.type, enabled=False):
             return F.conv2d(z, self._inverse[1], -self.bias)
@@ -114,16 +114,18 @@ class Step(nn.Module):
         logdet = logs.sum((1, 2, 3)) + more.sum((1, 2, 3)) + self.mix.logdet(z[0, 0].numel())
         return torch.cat((kept, (moved + shift) * more.exp()), 1), logdet
 
-    def decode(self, z: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Inverse of `encode`; the log-determinant is that of the inverse."""
+    def decode(self, z: Tensor, features: Tensor, logdet: bool = True) -> tuple[Tensor, Tensor | float]:
+        """Inverse of `encode`; the log-determinant is that of the inverse, 0 where nobody asks for it."""
         kept, moved = z.tensor_split((z.shape[1] // 2,), 1)
         shift, more = self.coupling(kept, features)
         more = bounded(more, self.clamp)
         z = torch.cat((kept, moved * (-more).exp() - shift), 1)
         shift, logs = self.injector(features).chunk(2, 1)
         logs = bounded(logs, self.clamp)
-        logdet = -logs.sum((1, 2, 3)) - more.sum((1, 2, 3)) - self.mix.logdet(z[0, 0].numel())
-        return self.mix.decode(z * (-logs).exp() - shift), logdet
+        z = self.mix.decode(z * (-logs).exp() - shift)
+        if not logdet:
+            return z, 0.0
+        return z, -logs.sum((1, 2, 3)) - more.sum((1, 2, 3)) - self.mix.logdet(z[0, 0].numel())
 
 
 class Encoder(nn.Module):
@@ -247,6 +249,10 @@ class CompactFlow(nn.Module):
         nll = -(prior + logdet) / (dims * math.log(2)) - math.log2(self.noise)
         return latents, nll, logdet
 
+    def sample(self, lr: Tensor, latents: list[Tensor]) -> Tensor:
+        """The SR images of `decode` without the log-determinant, whose 18 `slogdet` at x4 no sample needs."""
+        return self._decode(lr, latents, False)[0]
+
     def decode(self, lr: Tensor, latents: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Latents to images: the encoder and all that depends on LR alone is computed once for all samples.
 
@@ -257,6 +263,9 @@ class CompactFlow(nn.Module):
         Returns:
             SR images, not clipped, (Q, 3, s h, s w), and the log-determinant of this direction in nats, (Q,).
         """
+        return self._decode(lr, latents, True)
+
+    def _decode(self, lr: Tensor, latents: list[Tensor], wanted: bool) -> tuple[Tensor, Tensor]:
         features, mean = self.encoder(lr)
         z = latents[-1]
         logdet = z.new_full((len(z),), -mean[0].numel() * math.log(GAIN))
@@ -265,10 +274,10 @@ class CompactFlow(nn.Module):
                 shift, logs = self.splits[level](z, features[level])
                 logs = bounded(logs, 2 * self.clamp)
                 z = torch.cat((z, latents[level] * logs.exp() + shift), 1)
-                logdet = logdet + logs.sum((1, 2, 3))
+                logdet = logdet + (logs.sum((1, 2, 3)) if wanted else 0.0)
             for step in reversed(self.levels[level]):
-                z, change = step.decode(z, features[level])
+                z, change = step.decode(z, features[level], wanted)
                 logdet = logdet + change
-            logdet = logdet - self.transitions[level].logdet(z[0, 0].numel())
+            logdet = logdet - (self.transitions[level].logdet(z[0, 0].numel()) if wanted else 0.0)
             z = F.pixel_shuffle(self.transitions[level].decode(z), 2)
         return mean + z / GAIN, logdet

@@ -24,6 +24,7 @@ from helpers.images import LOSSLESS, list_folder, quantize, read_picture, same_s
 from helpers.measure import Checked, check_downscaler
 from helpers.runs import user_files
 from helpers.runs.user_files import forget
+from helpers.runtime import on_cpu
 
 __all__ = ["Checked", "check_downscaler", "check_folder", "forget", "resolve"]
 
@@ -45,13 +46,14 @@ def resolve(
         allow_lossy: take LR images from a command or folder whose format is not in `images.LOSSLESS`.
 
     Returns:
-        f_ds, called as `f(hr, scale)`. If `f.needs_name` (a folder) it is called `f(hr, scale, name=image)`.
+        f_ds, called as `f(hr, scale)`. If `f.needs_name` (a folder) it is called `f(hr, scale, name=image)`. A function
+        gets images on the CPU, unless it asks for others, see `runtime.on_cpu`.
 
     Raises:
         ValueError: says what cannot be found and, for a name, which ones there are.
     """
     if callable(spec):
-        return _takes_hr_and_scale(spec, getattr(spec, "__name__", "the function"))
+        return on_cpu(_takes_hr_and_scale(spec, getattr(spec, "__name__", "the function")))
     if not isinstance(spec, str):
         raise ValueError(f"downscaler: expected a name, a specification or a function, got {spec!r}")
     if spec in DOWNSCALERS:
@@ -85,7 +87,7 @@ def _function(spec: str) -> Callable[..., Tensor]:
         found = ", ".join(name for name in own if getattr(module, name).__module__ == module.__name__) or "none"
         raise ValueError(f"downscaler {spec!r}: expected a function {attribute!r}, found {found}")
     function = _takes_hr_and_scale(function, spec)
-    return user_files.inside(path.parent, function) if path else function
+    return on_cpu(user_files.inside(path.parent, function) if path else function)
 
 
 def _takes_hr_and_scale(function: Callable, spec: str) -> Callable[..., Tensor]:

@@ -181,7 +181,7 @@ def score(
     searches, answers = upscalers.is_search(experiment.upscaler), []  # residual and converged of each sample
 
     def note(result) -> None:
-        answers.extend(zip(result.residual.tolist(), result.converged.double().tolist(), strict=True))
+        answers.extend(zip(result.residual.tolist(), result.converged.float().tolist(), strict=True))
 
     def distort(lr: Tensor, f_ds: Callable, **options) -> Tensor:
         answers.clear()  # of a first try that ran out of memory

@@ -7,6 +7,7 @@ after errors that may pass, and one retry, alone, for a task whose worker died.
 import contextlib
 import logging
 import math
+import os
 import signal
 import statistics
 import tempfile
@@ -17,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from helpers.runs import cell
+from helpers.runtime import WORKER
 
 if TYPE_CHECKING:  # importing it takes half a second, which only those pay who use it
     from distributed import Client, Future
@@ -70,7 +72,13 @@ def local(n_workers: int) -> Iterator["Client | None"]:
             raise RuntimeError(f"the workers did not start; {hint}, what they said stands above") from error
         client = stack.enter_context(Client(stack.enter_context(cluster)))
         client.register_worker_callbacks(partial(signal.signal, signal.SIGINT, signal.SIG_IGN))  # Ctrl-C is for us
+        client.register_worker_callbacks(_number)
         yield client
+
+
+def _number(dask_worker) -> None:
+    """Tell a worker its number, by which `pick_device` spreads them over the GPUs; one started anew keeps it."""
+    os.environ[WORKER] = str(dask_worker.name)
 
 
 @contextlib.contextmanager

@@ -101,7 +101,7 @@ def stability(
 
 def _draw(network: CompactFlow, lr: Tensor, generators: Sequence[Generator], heat: float) -> Tensor:
     latents = draw_latents(network.latent_shapes(*lr.shape[-2:]), generators, heat)
-    return network.decode(lr, [z.to(lr) for z in latents])[0]
+    return network.sample(lr, [z.to(lr) for z in latents])
 
 
 def inversion(

@@ -86,14 +86,14 @@ def embedded_flow(*, scale: int, heat: float = 1.0, device: str = "cpu", variant
 
     Returns:
         `upscale(lr, generators)`: lr (1, 3, h, w) in [0, 1], or one LR image per generator, (Q, 3, h, w), and Q
-        generators to (Q, 3, s h, s w), not clipped.
+        generators to (Q, 3, s h, s w), not clipped, on the device of `lr`.
 
     Raises:
         ValueError: no flow is embedded for this scale, or no such device.
     """
     device = pick_device(device)
     network = load_compact_flow(scale, device, variant)
-    return partial(_sample, lambda lr, latents: network.decode(lr, latents)[0], network.latent_shapes, heat, device)
+    return partial(_sample, network.sample, network.latent_shapes, heat, device)
 
 
 def srflow(*, file: str, scale: int, heat: float = 1.0, device: str = "cpu") -> Callable:
@@ -152,4 +152,5 @@ def _sample(decode, shapes, heat, device, lr, generators, *, scale=None) -> Tens
     height, width = lr.shape[-2:]
     latents = draw_latents(shapes(height, width), generators, heat)
     sr = decode(lr.to(device), [latent.to(device) for latent in latents])
-    return sr if scale is None else sr[..., : scale * height, : scale * width]
+    sr = sr if scale is None else sr[..., : scale * height, : scale * width]
+    return sr.to(lr.device)

@@ -366,7 +366,8 @@ def upscaler(
 
     Returns:
         `upscale(lr, generators, downscale=None, on_result=None)`: lr (1, 3, h, h) in [0, 1], or one LR image per
-        generator, (Q, 3, h, h), and Q generators to (Q, 3, R, R) in [0, 1]; samples that did not converge are kept.
+        generator, (Q, 3, h, h), and Q generators to (Q, 3, R, R) in [0, 1], on the device of `lr`; samples that did
+        not converge are kept.
         `downscale(hr, scale)` made the LR image; `on_result` is called with the `Result`, the only place to read
         residuals and what converged.
 
@@ -394,6 +395,6 @@ def upscaler(
         result = search(lr, network, generators, f_ds=F_DS[f_ds](downscale), **how)
         if on_result is not None:
             on_result(result)
-        return result.sr
+        return result.sr.to(lr.device)
 
     return upscale
