@@ -62,7 +62,10 @@ class Pretender(Tensor):
     def numpy(self, **_):
         raise TypeError(f"can't convert {self.claim} device type tensor to numpy. Use Tensor.cpu() first")
 
-    __array__ = __reduce_ex__ = numpy
+    __array__ = numpy
+
+    def __reduce_ex__(self, protocol: int):
+        return self.inner.__reduce_ex__(protocol)
 
 
 def _refuse_mixture(func, args, flat, claims) -> None:
@@ -161,6 +164,7 @@ def pretend(monkeypatch, kind: str, count: int = 1):
         patch.setattr(torch.cuda, "device_count", functools.cache(lambda: count * (kind == "cuda")))
         patch.setattr(torch.cuda, "get_device_name", lambda device=None: f"Pretender {torch.device(device).index or 0}")
         patch.setattr(torch.cuda, "empty_cache", lambda: None)
+        patch.setattr(torch.cuda, "is_bf16_supported", lambda: True)  # autocast asks
         patch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)  # optimisers ask
         patch.setattr(torch.backends.mps, "is_available", lambda: kind == "mps")
         before = torch.__future__.get_overwrite_module_params_on_conversion()
