@@ -59,6 +59,9 @@ class Pretender(Tensor):
     def __repr__(self, **_) -> str:
         return f"{self.claim} {self.inner}"
 
+    def __format__(self, how: str) -> str:
+        return format(self.inner, how)
+
     def numpy(self, **_):
         raise TypeError(f"can't convert {self.claim} device type tensor to numpy. Use Tensor.cpu() first")
 

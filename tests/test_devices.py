@@ -7,6 +7,7 @@ open: whether it has every operation, how it rounds, memory, speed, and pickles 
 import os
 from functools import partial
 
+import dask
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -369,7 +370,7 @@ def number_of_this_worker():
 
 
 def test_local_workers_know_their_numbers_and_one_started_anew_too():
-    with local(2) as client:
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}), local(2) as client:
         first = client.run(number_of_this_worker)
         assert set(first.values()) == {"0", "1"}
         client.restart_workers(list(first)[:1], timeout=30)
