@@ -165,7 +165,9 @@ def pretend(monkeypatch, kind: str, count: int = 1):
     with monkeypatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: kind == "cuda")
         patch.setattr(torch.cuda, "device_count", functools.cache(lambda: count * (kind == "cuda")))
-        patch.setattr(torch.cuda, "get_device_name", lambda device=None: f"Pretender {torch.device(device).index or 0}")
+        patch.setattr(
+            torch.cuda, "get_device_name", lambda device=None: f"Pretender {torch.device(device or kind).index or 0}"
+        )
         patch.setattr(torch.cuda, "empty_cache", lambda: None)
         patch.setattr(torch.cuda, "is_bf16_supported", lambda: True)  # autocast asks
         patch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)  # optimisers ask
