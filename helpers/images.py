@@ -1,13 +1,11 @@
-"""Check, round, read and write RGB images, float32 in [0, 1], shape (N, 3, H, W); list the pictures of a folder."""
+"""Check, round, read and write RGB images, float32 in [0, 1], shape (N, 3, H, W)."""
 
 import hashlib
 import os
 import re
 import stat
 import threading
-import unicodedata
-from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -17,9 +15,9 @@ import torch
 from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
+from helpers import colour
 from helpers.files import replacing
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 89_478_485  # Pillow warns of a decompression bomb from here on
 ON_REQUEST = {"16-bit", "cmyk"}
 TIFF = (b"II*\0", b"MM\0*")
@@ -118,7 +116,8 @@ class Picture(NamedTuple):
     problem: str = ""
     notes: tuple[str, ...] = ()  # conversions that were needed
     format: str = ""  # by content, as Pillow names it; "" where it is not known
-    profile: str = ""  # colour profile, "" for sRGB or none
+    profile: str = ""  # colour space, "" for sRGB or where the file says nothing
+    look: colour.Look = ()  # what that space makes of some probes, see `colour.alike`
     sha256: str = ""  # of the file
 
 
@@ -203,47 +202,6 @@ def write_rgb(image: Tensor, path: str | Path) -> None:
         Image.fromarray(levels).save(part, format="PNG")
 
 
-def list_folder(folder: str | Path, *, below: bool = False) -> tuple[list[Path], list[Path]]:
-    """Pictures of a folder by their suffix, and its other entries (hidden ones, folders, other files), both sorted.
-
-    A link that leads nowhere counts by its name: reading it says what is wrong. `below` adds those in subfolders.
-    """
-    pictures, others = [], []
-    for entry in sorted(Path(folder).rglob("*") if below else Path(folder).iterdir()):
-        is_picture = entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
-        (pictures if is_picture and not os.path.isdir(entry) else others).append(entry)
-    return pictures, others
-
-
-def list_pictures(folder: str | Path) -> tuple[dict[str, Path], list[str]]:
-    """The pictures of a folder by their stem, sorted, and the names of its other entries.
-
-    Raises:
-        ValueError: no picture in it, a stem twice, or a file name that is no text.
-    """
-    files, others = list_folder(folder)
-    if not files:
-        raise ValueError(f"{folder}: expected images ({' '.join(SUFFIXES)}), got {len(others)} other entries")
-    if twice := same_stems(file.name for file in files):
-        raise ValueError(f"{folder}: expected each stem once, got {'; '.join(twice)}")
-    if bad := [repr(file.name) for file in files if re.search("[\ud800-\udfff]", file.name)]:
-        raise ValueError(f"{folder}: expected file names in UTF-8, got {', '.join(bad)}")
-    return {stem_of(file): file for file in files}, [entry.name for entry in others]
-
-
-def stem_of(file: str | Path) -> str:
-    """Name of an image: its file stem, composed the same way on every system (macOS splits accents off)."""
-    return unicodedata.normalize("NFC", Path(file).stem)
-
-
-def same_stems(files: Iterable[str]) -> list[str]:
-    """File names that share a stem, letter case aside: "a.jpg, A.png" for each such stem."""
-    groups = defaultdict(list)
-    for file in files:
-        groups[stem_of(file).casefold()].append(file)
-    return [", ".join(group) for group in groups.values() if len(group) > 1]
-
-
 def _decode(path: Path, content: bytes, max_pixels: int, allow: Collection[str], background) -> Picture:
     try:
         opened = _open(content)
@@ -265,9 +223,10 @@ def _convert(opened: Image.Image, path: Path, content: bytes, max_pixels: int, a
     kind, (width, height) = opened.format or "", opened.size
     if width * height > max_pixels:
         return Picture(problem=f"{width}x{height} pixels are above max_pixels={max_pixels}")
-    if (frames := getattr(opened, "n_frames", 1)) > 1:
+    frames = getattr(opened, "n_frames", 1)
+    if frames > 1 and kind != "MPO":
         return Picture(problem=f"{frames} frames or pages: expected one picture")
-    opened.load()
+    opened.load()  # of an MPO, the JPEG of phones and stereo cameras, the first: by its standard the main picture
     bits = _bits(opened, content)
     if bits > 8 and (opened.mode.endswith("A") or "transparency" in opened.info):
         return Picture(problem=f"{bits} bits with transparency")
@@ -285,12 +244,17 @@ def _convert(opened: Image.Image, path: Path, content: bytes, max_pixels: int, a
     if (turn := opened.getexif().get(ExifTags.Base.Orientation, 1)) in range(2, 9):
         image = _upright(image, turn)
         notes.append(f"turned upright (EXIF orientation {turn})")
-    profile = "" if opened.mode == "CMYK" else _profile(opened.info.get("icc_profile"))
+    if kind == "MPO" and frames > 1:
+        notes.append("the main one of several pictures in an MPO")
+    profile, look = ("", ()) if opened.mode == "CMYK" else colour.space_of(opened, content)
     if profile:
         notes.append(f"colour profile {profile!r} not applied")
-    if path.suffix and Image.registered_extensions().get(path.suffix.lower(), kind) != kind:
+    if path.suffix and Image.registered_extensions().get(path.suffix.lower(), kind) not in (
+        kind,
+        "JPEG" if kind == "MPO" else kind,
+    ):
         notes.append(f"content is {kind}, the name says {path.suffix}")
-    return picture._replace(image=image.contiguous(), notes=tuple(notes), profile=profile)
+    return picture._replace(image=image.contiguous(), notes=tuple(notes), profile=profile, look=look)
 
 
 def _open(content: bytes) -> Image.Image:
@@ -391,14 +355,3 @@ def _upright(image: Tensor, turn: int) -> Tensor:
     if turn >= 5:
         image = image.transpose(-1, -2)
     return image.flip({2: [-1], 3: [-1, -2], 4: [-2], 5: [], 6: [-1], 7: [-1, -2], 8: [-2]}[turn])
-
-
-def _profile(icc: bytes | None) -> str:
-    """Name of a colour profile, "" for sRGB or none."""
-    if not icc:
-        return ""
-    try:
-        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(BytesIO(icc))).strip()
-    except (OSError, ImageCms.PyCMSError):
-        name = "unreadable"
-    return "" if "srgb" in name.lower() else name or "unnamed"

@@ -355,6 +355,18 @@ def test_manifest_with_images_is_read_back_by_the_data_sets(folder, tmp_path):
         sources.load(path, "00002")
 
 
+def test_ids_stay_text(folder, tmp_path):
+    """A table read without a type has 1 for "00001", and would name 1.png."""
+    chosen = select(
+        with_groups(demographics.read_features(folder)[0]), with_groups(demographics.read_features(folder)[0]).group, 9
+    )
+    path = write_manifest(with_groups(chosen), tmp_path / "manifest.csv")
+    assert sources.names(path) == list(chosen.id) and all(len(name) == 5 for name in chosen.id)
+    read = with_groups(chosen).assign(id=chosen.id.astype(int))
+    with pytest.raises(ValueError, match=r"id: expected text, the name of a file, got \d+ such as \d+;.*dtype"):
+        write_manifest(read, tmp_path / "manifest.csv")
+
+
 def test_images_that_do_not_fit_stop(folder, tmp_path):
     people, _ = demographics.read_features(folder)
     for place in ("a", "b"):

@@ -5,9 +5,13 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+import torch
+from PIL import Image, ImageCms, PngImagePlugin
 
+from helpers import colour, images
 from helpers.datasets import load, names, preflight
+from helpers.downscalers import DOWNSCALERS, pairs
+from tests.test_colour import gama, profile
 from tests.test_datasets_sources import picture, three
 from tests.test_images import png16
 
@@ -119,10 +123,86 @@ def test_b17_profiles_of_hr_and_lr_agree(hr, lr):
     assert preflight(hr, 4, lr_folder=lr).names == ["a", "b", "c"]
 
 
+def test_b17_a_linear_lr_of_an_srgb_hr_is_refused_whatever_it_is_called(hr, lr):
+    for icc, chunks, taken in (
+        (profile("Linear sRGB", colour.SRGB[:3], 1.0), [], False),
+        (None, [gama(1.0)], False),
+        (None, [gama(0.45455)], True),
+        (profile("sRGB of a scanner", colour.SRGB[:3]), [], True),
+    ):
+        info = PngImagePlugin.PngInfo()
+        for chunk in chunks:
+            info.add(*chunk)
+        picture(lr / "b.png", 8, 8, icc_profile=icc, pnginfo=info)
+        if taken:
+            assert preflight(hr, 4, lr_folder=lr).names == ["a", "b", "c"]
+        else:
+            assert "b: expected one colour profile, got 'sRGB' for HR" in stops(hr, 4, lr_folder=lr)
+
+
 def test_b19_size_not_a_multiple_of_the_scale(hr, lr):
     picture(hr / "b.png", 35, 34)
     report = preflight(hr, 4, lr_folder=lr)  # LR is 8x8, that of the 32x32 crop
     assert report.names == ["a", "b", "c"] and "cropped to a multiple of 4: b" in report.notes
+
+
+def photograph(height, width, seed=0):
+    """Soft spots, lines and noise: enough to see where a pixel lies. Levels (height, width, 3)."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    levels = np.zeros((height, width, 3)) + 120
+    for _ in range(40):
+        place, size = random.uniform(0, (height, width)), random.uniform(2, 14)
+        spot = np.exp(-((y - place[0]) ** 2 + (x - place[1]) ** 2) / (2 * size**2))
+        levels += spot[..., None] * random.uniform(-90, 90, 3)
+    return np.clip(levels + random.normal(0, 3, levels.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "height, width, scale", [(127, 190, 4), (131, 192, 4), (185, 189, 3), (191, 199, 8), (130, 255, 8)]
+)
+@pytest.mark.parametrize("filter", [Image.BICUBIC, Image.BOX, Image.BILINEAR])
+def test_lr_made_of_the_whole_picture_is_refused_and_of_the_crop_taken(tmp_path, height, width, scale, filter):
+    """Both have floor(H / s) pixels; the content of the former drifts by up to (H mod s) HR pixels."""
+    whole = Image.fromarray(photograph(height, width))
+    cropped = whole.crop((0, 0, width - width % scale, height - height % scale))
+    size = width // scale, height // scale
+    for folder, image in (("hr", whole), ("crop", cropped.resize(size, filter)), ("all", whole.resize(size, filter))):
+        (tmp_path / folder).mkdir()
+        image.save(tmp_path / folder / "a.png")
+    report = preflight(tmp_path / "hr", scale, lr_folder=tmp_path / "crop")
+    assert report.names == ["a"] and not any("cannot" in note or "tell" in note for note in report.notes)
+    message = stops(tmp_path / "hr", scale, lr_folder=tmp_path / "all")
+    assert f"got {size[1]}x{size[0]} made of all {height}x{width}" in message and "crop_to_multiple" in message
+    hr, lr = (images.read_rgb(tmp_path / folder / "a.png") for folder in ("hr", "all"))
+    assert pairs.made_from_whole(hr, lr, scale) is True
+
+
+def test_lr_of_a_rounded_up_size_is_refused_with_both_sizes(tmp_path):
+    """As MATLAB's imresize(hr, 1 / s) makes it of a whole picture."""
+    whole = Image.fromarray(photograph(35, 34))
+    for folder, image in (("hr", whole), ("lr", whole.resize((9, 9), Image.BICUBIC))):
+        (tmp_path / folder).mkdir()
+        image.save(tmp_path / folder / "b.png")
+    message = stops(tmp_path / "hr", 4, lr_folder=tmp_path / "lr")
+    assert "expected an LR image of 8x8 for scale 4, got 9x9" in message
+    assert "HR is 35x34 and counts as cropped to 32x32: make it of that crop" in message
+
+
+def test_a_flat_picture_cannot_tell_where_it_lies_and_the_note_says_so(tmp_path):
+    for folder, side in (("hr", 99), ("lr", 24)):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (side, side), (90, 120, 30)).save(tmp_path / folder / "flat.png")
+    report = preflight(tmp_path / "hr", 4, lr_folder=tmp_path / "lr")
+    assert report.names == ["flat"] and any(note.startswith("too little detail to tell") for note in report.notes)
+
+
+@pytest.mark.parametrize("name", ["bicubic", "nearest", "nearest_topleft", "dpid", "perceptual", "l0", "torch_bicubic"])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_downscaler_of_ours_looks_like_made_of_the_whole(name, seed):
+    hr = images.from_uint8(torch.from_numpy(photograph(159, 187, seed))).permute(2, 0, 1)[None]
+    lr = images.quantize(DOWNSCALERS[name](images.crop_to_multiple(hr, 4), 4))
+    assert pairs.made_from_whole(hr, lr, 4) is not True
 
 
 def test_b20_too_small(hr):
@@ -171,7 +251,7 @@ def test_b25_accents_composed_or_not_are_one_stem(hr, lr):
     picture(hr / "caf\u00e9.png")
     picture(lr / "cafe\u0301.png", 8, 8)  # as macOS writes it
     assert "caf\u00e9" in preflight(hr, 4, lr_folder=lr).names
-    assert load(lr, "caf\u00e9").shape == (1, 3, 8, 8)
+    assert load(lr, "caf\u00e9").shape == load(lr, "cafe\u0301").shape == (1, 3, 8, 8)
 
 
 def test_b26_hidden_files_and_folders_are_ignored_and_counted(hr):

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -65,6 +66,66 @@ def test_manifest_refusals(tmp_path, hr):
     assert [name for name, _ in preflight(path, 4).aside] == ["gone"]
     with pytest.raises(ValueError, match="found no such file"):
         names(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("file,sha256\na.png,\nb.png\n", "line 3: expected 2 values.*got 1: b.png"),  # a TypeError before
+        ("file,sha256\na.png,,x\n", "line 2: expected 2 values.*got 3"),
+        ("file,sha256\n,abc\n", "line 2: expected the name of a file, got ''"),
+        ("file\n\n\na.png,b\n", "line 4: expected 1 values"),
+        ("file\tsha256\na.png\t\n", "column 'file', got"),
+        ("file;sha256\na.png;\n", "column 'file', got"),
+        ("file,file\na.png,b.png\n", "different names"),
+        ("", "column 'file', got"),
+        ("\n\n", "column 'file', got"),
+        ("file\n\n,,\n", "no rows"),
+        ('file\n"a.png\n', "a table in UTF-8"),
+        ('file\n"a".png\n', "a table in UTF-8"),
+        ("file\na.png\nA.jpg\n", "each stem once, got a.png, A.jpg"),
+        ("file\ncaf\u00e9.png\ncafe\u0301.jpg\n", "each stem once"),
+        ("file\na.png\0\n", "the name of a file|a table in UTF-8"),
+    ],
+)
+def test_a_broken_manifest_names_its_line(hr, content, message):
+    (hr / "x.csv").write_text(content, encoding="utf-8", newline="")
+    with pytest.raises(ValueError, match=message) as caught:
+        names(hr / "x.csv")
+    assert str(hr / "x.csv") in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_manifest_of_any_program_reads(hr, encoding, end):
+    """Byte order mark, line ends, blank lines, quotes, blanks around names of columns, empty columns at the end."""
+    picture(hr / "0001.png", seed=5)
+    picture(hr / "one, two.png", seed=6)
+    lines = ["file, group ,sha256,", '"0001.png",7,,', "", ",,,", '"one, two.png",lake, ,', "a.png,007,,"]
+    (hr / "x.csv").write_bytes((end.join(lines) + end).encode(encoding))
+    assert names(hr / "x.csv") == ["0001", "one, two", "a"]
+    assert groups(hr / "x.csv", ["0001", "one, two", "a"]) == {"0001": "7", "one, two": "lake", "a": "007"}
+    assert load(hr / "x.csv", "0001").shape == (1, 3, 32, 32)
+    assert preflight(hr / "x.csv", 4).names == ["0001", "one, two", "a"]
+
+
+def test_a_manifest_in_another_encoding_is_refused(hr):
+    for encoding in ("utf-16", "latin-1"):
+        (hr / "x.csv").write_bytes("file\ncaf\u00e9.png\n".encode(encoding))
+        with pytest.raises(ValueError, match="x.csv: expected a table in UTF-8"):
+            names(hr / "x.csv")
+
+
+@pytest.mark.parametrize("form, other", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_mean_the_same_however_their_accents_are_written(tmp_path, form, other):
+    """The disk, a manifest and the caller may each write them in another way."""
+    stem, asked = (unicodedata.normalize(which, "caf\u00e9") for which in (form, other))
+    picture(tmp_path / "x" / f"{stem}.png")
+    (tmp_path / "x" / "m.csv").write_text(f"file,group\n{asked}.png,lake\n", encoding="utf-8")
+    for dataset in (tmp_path / "x", tmp_path / "x" / "m.csv"):
+        assert names(dataset) == ["caf\u00e9"] and preflight(dataset, 4).names == ["caf\u00e9"]
+        assert torch.equal(load(dataset, asked), load(dataset, stem))
+        assert list(groups(dataset, [asked])) == list(groups(dataset, [stem])) == ["caf\u00e9"]
 
 
 def test_load_crops_and_names_what_exists(hr):

@@ -338,6 +338,21 @@ def test_b18_animated_or_multi_page(tmp_path):
         assert "3 frames or pages" in problem(tmp_path / name)
 
 
+def test_b18_of_a_phones_several_pictures_the_main_one_is_taken(tmp_path):
+    frames = [Image.fromarray(RAMP), Image.fromarray(RAMP[::-1, :16].copy())]
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    frames[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=frames[1:], quality=100, exif=exif)
+    frames[0].save(tmp_path / "b.jpg", quality=100, exif=exif)
+    picture = read_picture(tmp_path / "a.jpg")
+    assert picture.problem == "" and picture.format == "MPO"
+    assert torch.equal(picture.image, read_rgb(tmp_path / "b.jpg"))
+    assert picture.notes == ("turned upright (EXIF orientation 3)", "the main one of several pictures in an MPO")
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[:200])
+    assert "cannot be decoded" in problem(tmp_path / "cut.jpg")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no links and pipes")
 def test_b27_unreadable(tmp_path, monkeypatch):
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")

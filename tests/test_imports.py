@@ -33,6 +33,8 @@ FLOORS = {  # room (folder or file of `helpers`) -> floor; a room imports rooms 
     "weights": 2,
     "networks": 1,
     "images": 1,
+    "colour": 1,
+    "listing": 1,
     "runtime": 1,
     "files": 1,
 }

@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 import time
+import unicodedata
 from pathlib import Path
 from types import ModuleType
 
@@ -14,11 +15,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from helpers import colour, datasets, runs
 from helpers.downscalers import DOWNSCALERS, bicubic
 from helpers.downscalers.filters import box
 from helpers.images import from_uint8
-from helpers.runs import adapters
-from helpers.runs.adapters import check_downscaler, check_folder, resolve
+from helpers.runs import adapters, cell
+from helpers.runs.adapters import check_downscaler, check_folder, check_pair, resolve
+from tests.test_colour import profile
+from tests.test_datasets_checks import photograph
 
 TOOL = """
 import pathlib, sys, time
@@ -35,6 +39,11 @@ elif behaviour == "code":
     sys.exit(3)
 elif behaviour == "says":
     print("words on stdout")
+elif behaviour == "linear":
+    from PIL import PngImagePlugin
+    info = PngImagePlugin.PngInfo()
+    info.add(b"gAMA", (100000).to_bytes(4, "big"))
+    small.save(target, pnginfo=info)
 elif behaviour == "jpeg":
     small.save(target, format="JPEG", quality=95)
 elif behaviour == "size":
@@ -650,3 +659,74 @@ def test_grey_palette_and_turned_lr_files(folder):
 def test_b01_empty_folder(tmp_path):
     with pytest.raises(ValueError, match="found no picture"):
         resolve(f"folder: {tmp_path}")
+
+
+# --- an LR folder beside whole HR images --------------------------------------------------------
+
+
+def photographs(folder, side=127):
+    for seed in range(2):
+        image = Image.fromarray(photograph(side, side + 3, seed))
+        for sub, one in (
+            ("hr", image),
+            ("all", image.resize(((side + 3) // 4, side // 4), Image.BICUBIC)),
+            ("crop", image.crop((0, 0, (side + 3) // 4 * 4, side // 4 * 4)).resize(((side + 3) // 4, side // 4))),
+        ):
+            (folder / sub).mkdir(exist_ok=True)
+            one.save(folder / sub / f"{seed}\u00e9.png")
+
+
+def test_an_lr_folder_of_whole_pictures_stops_a_run_and_a_single_pair(tmp_path):
+    """Sides of 127 and 130 pixels at x4: HR counts as cropped, LR covers all of it."""
+    photographs(tmp_path)
+    made = resolve(f"folder: {tmp_path / 'crop'}")
+    names = datasets.names(tmp_path / "hr")
+    check_pair(made, tmp_path / "hr", names[0], 4)
+    check_pair(bicubic, tmp_path / "hr", names[0], 4)  # no folder
+    with pytest.raises(ValueError, match="0.*made of all 127x130, so that its content lies elsewhere"):
+        check_pair(resolve(f"folder: {tmp_path / 'all'}"), tmp_path / "hr", names[0], 4)
+    for folder, taken in (("crop", True), ("all", False)):
+        experiment = runs.Experiment(
+            dataset=str(tmp_path / "hr"), images=[unicodedata.normalize("NFD", name) for name in names], scale=4,
+            downscalers=[f"folder: {tmp_path / folder}"], upscaler="embedded_flow", distortion="mse", device="cpu",
+            n_samples=1,
+        )  # fmt: skip
+        assert experiment.images == names  # composed
+        if taken:
+            assert len(runs.run(experiment, tmp_path / "rows", progress=False)) == 2
+        else:
+            with pytest.raises(ValueError, match="made of all 127x130"):
+                cell.pair(experiment, names[0], experiment.downscalers[0])
+            with pytest.raises(RuntimeError, match="made of all 127x130"):
+                runs.run(experiment, tmp_path / "rows", progress=False)
+
+
+def test_names_as_macos_writes_them_pair_in_a_run(tmp_path):
+    """LR names decomposed, HR names composed, only some of the images asked for."""
+    photographs(tmp_path)
+    for file in (tmp_path / "crop").iterdir():
+        file.rename(file.with_name(unicodedata.normalize("NFD", file.name)))
+    experiment = runs.Experiment(
+        dataset=str(tmp_path / "hr"), images=["0\u00e9"], scale=4, downscalers=[f"folder: {tmp_path / 'crop'}"],
+        upscaler="embedded_flow", distortion="mse", device="cpu",
+    )  # fmt: skip
+    assert cell.facts(experiment)["device"] == "cpu"
+    assert cell.pair(experiment, "0\u00e9", experiment.downscalers[0])[1].shape == (1, 3, 31, 32)
+    f = resolve(f"folder: {tmp_path / 'crop'}", names=["0e\u0301", "1\u00e9"])
+    assert torch.equal(f(picture(1, 124, 128), 4, name="0e\u0301"), f(picture(1, 124, 128), 4, name="0\u00e9"))
+
+
+def test_another_colour_space_stops_at_every_door_of_a_run(tmp_path, tool):
+    """Adobe RGB against sRGB; of a command, whose input is sRGB, any other space."""
+    photographs(tmp_path)
+    adobe = profile("a profile", colour.ADOBE[:3], 563 / 256)
+    for file in (tmp_path / "crop").iterdir():
+        Image.open(file).save(file, icc_profile=adobe)
+    made, names = resolve(f"folder: {tmp_path / 'crop'}"), datasets.names(tmp_path / "hr")
+    with pytest.raises(ValueError, match="expected one colour profile, got 'sRGB' for HR, 'a profile' for LR"):
+        check_pair(made, tmp_path / "hr", names[0], 4)
+    for file in (tmp_path / "hr").iterdir():
+        Image.open(file).save(file, icc_profile=adobe)
+    check_pair(made, tmp_path / "hr", names[0], 4)
+    with pytest.raises(ValueError, match="expected an LR image in sRGB.* got colour profile 'PNG gamma 1'"):
+        resolve(tool("linear"))(picture(), 4)

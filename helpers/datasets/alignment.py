@@ -24,16 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from helpers import files
-from helpers.images import (
-    SUFFIXES,
-    check_images,
-    from_uint8,
-    list_folder,
-    list_pictures,
-    read_picture,
-    to_uint8,
-    write_rgb,
-)
+from helpers.images import check_images, from_uint8, read_picture, to_uint8, write_rgb
+from helpers.listing import SUFFIXES, composed, list_folder, list_pictures
 
 SIDE = 1024  # of an FFHQ image: every face is cut at this size, then reduced
 MINIMUM = 8  # least side of the square in the photograph, in pixels; below it the recipe's borders vanish
@@ -200,7 +192,7 @@ def align_folder(source: str | Path, target: str | Path, side: int = SIDE, *, cr
     if old := list_folder(target)[0]:
         raise ValueError(f"{target}: expected a folder without images, got {len(old)}, such as {old[0].name}")
     rows = []
-    for path in sorted(Path(source).iterdir()):
+    for path in sorted(Path(source).iterdir(), key=lambda entry: composed(entry.name)):
         if not path.name.startswith("."):
             rows += _align_file(path, target, side, crop, reading)
     table = pd.DataFrame(rows, columns=["file", "face", "quad", "score", "note"]).astype({"face": "Int64"})

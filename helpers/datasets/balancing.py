@@ -177,14 +177,22 @@ def write_manifest(chosen: pd.DataFrame, path: str | Path) -> Path:
 
     Returns:
         `path`. The weight of an image is n / (G n_g), G groups that have images: mean 1, and every group counts alike.
+
+    Raises:
+        ValueError: an id without a `path` is a number: a table that was read without its zeros names other files.
     """
     path = Path(path)
     sizes = chosen.group.astype(str).map(chosen.group.astype(str).value_counts())
     table = chosen[labels_of(chosen)].assign(weight=len(chosen) / (chosen.group.nunique() * sizes))
     if "path" in chosen:
-        names = [os.path.relpath(file, path.parent) for file in chosen.path]
+        names = [Path(os.path.relpath(file, path.parent)).as_posix() for file in chosen.path]
         hashes = [sha256_of(file) for file in chosen.path]
     else:
+        if numbers := [name for name in chosen.id if not isinstance(name, str)]:
+            hint = "pandas.read_csv(..., dtype={'id': str}) keeps the zeros in front"
+            raise ValueError(
+                f"id: expected text, the name of a file, got {len(numbers)} such as {numbers[0]!r}; {hint}"
+            )
         names, hashes = [f"{name}.png" for name in chosen.id], ""
     table.insert(0, "file", names)
     table.insert(1, "sha256", hashes)

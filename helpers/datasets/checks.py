@@ -5,7 +5,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
+from helpers.colour import alike
 from helpers.datasets.sources import list_images, look, names, shorten
+from helpers.downscalers.pairs import made_from_whole
 from helpers.images import LOSSLESS, Picture
 
 
@@ -61,8 +63,11 @@ def preflight(
         lr = look(lr_folder, name, lr_files[name], size, **reading) if name in lr_files else None
         problems, stops = _size_problems(hr, scale, minimum_side, minimum_lr_side)
         if lr is not None:
-            more, more_stops = _pair_problems(hr, lr, scale, scales, allow_lossy_lr)
-            problems, stops = problems + more, stops + more_stops
+            problems += [f"LR: {lr.problem}"] * (lr.image is None)
+            wrong, unsure = pair_problems(hr, lr, scale, scales=scales, allow_lossy_lr=allow_lossy_lr)
+            stops += wrong
+            for note in unsure:
+                notes[note].append(name)
         if strict:
             problems, stops = [], stops + problems
         stop += [f"{name}: {reason}" for reason in stops]
@@ -122,27 +127,63 @@ def _size_problems(hr: Picture, scale: int, minimum_side: int, minimum_lr_side: 
     return [f"{height}x{width} is too small at scale {scale}: expected sides of {needed}"], []
 
 
-def _pair_problems(hr: Picture, lr: Picture, scale: int, scales, allow_lossy_lr: bool) -> tuple[list, list]:
-    """As `_size_problems`, for a ready LR image."""
+def pair_problems(
+    hr: Picture,
+    lr: Picture,
+    scale: int,
+    *,
+    scales: tuple[int, ...] | None = None,
+    allow_lossy_lr: bool = False,
+) -> tuple[list[str], list[str]]:
+    """Say why a ready LR image is none of this HR image cropped at the bottom and right to a multiple of `scale`.
+
+    Args:
+        hr, lr: as `images.read_picture` finds them, `hr` whole; of one that cannot be used, nothing is said here.
+        scale, scales, allow_lossy_lr: as in `preflight`.
+
+    Returns:
+        What stops a run: a lossy file, another colour space, another size, or an LR image of floor(H / s) pixels
+        that covers the whole HR image and not its crop (see `downscalers.pairs.made_from_whole`), so that its content
+        lies elsewhere; and notes of what cannot be told.
+    """
     if lr.image is None:
-        return [f"LR: {lr.problem}"], []
-    stops = []
+        return [], []
+    stops, notes = [], []
     if lr.format not in ("", *LOSSLESS) and not allow_lossy_lr:
         stops.append(
             f"expected a lossless LR file ({', '.join(LOSSLESS)}), got {lr.format}, whose loss would be part of the "
             "score; write it as PNG if that is meant"
         )
     if hr.image is not None:
-        if lr.profile != hr.profile:
-            stops.append(f"expected one colour profile, got {hr.profile!r} for HR, {lr.profile!r} for LR")
+        if not alike(hr.profile, hr.look, lr.profile, lr.look):
+            stops.append(
+                f"expected one colour profile, got {hr.profile or 'sRGB'!r} for HR, {lr.profile or 'sRGB'!r} for LR; "
+                "convert both to sRGB, or write into one what the other says if its pixels are meant so"
+            )
         (height, width), (rows, columns) = hr.image.shape[-2:], lr.image.shape[-2:]
-        if (rows, columns) != (height // scale, width // scale):
+        cropped = f"{height - height % scale}x{width - width % scale}"
+        way = f"make it of that crop, helpers.images.crop_to_multiple(hr, {scale})"
+        if (rows, columns) == (height // scale, width // scale):
+            whole = made_from_whole(hr.image, lr.image, scale) if height % scale or width % scale else False
+            if whole is None:
+                notes.append("too little detail to tell whether LR was made of the whole HR image or of the crop")
+            if whole:
+                stops.append(
+                    f"expected an LR image of the {cropped} HR pixels at the top left, a multiple of {scale}, got "
+                    f"{rows}x{columns} made of all {height}x{width}, so that its content lies elsewhere; {way}"
+                )
+        else:
             known = f"; scales with an upscaler: {', '.join(map(str, scales))}" if scales else ""
             stops.append(
                 f"expected an LR image of {height // scale}x{width // scale} for scale {scale}, got "
                 f"{rows}x{columns}, a ratio of {height / rows:.3g} by {width / columns:.3g}{known}"
+                + (
+                    f"; HR is {height}x{width} and counts as cropped to {cropped}: {way}"
+                    if cropped != f"{height}x{width}"
+                    else ""
+                )
             )
-    return [], stops
+    return stops, notes
 
 
 def _unpaired(hr: dict, lr: dict, *, extra: bool) -> list[str]:

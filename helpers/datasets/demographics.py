@@ -12,7 +12,7 @@ import torch
 from helpers import weights
 from helpers.datasets.balancing import LEVELS
 from helpers.files import packaged
-from helpers.images import list_folder
+from helpers.listing import list_folder
 from helpers.runtime import seeded
 
 COUNTS = packaged("manifests") / "ffhq_age_gender.csv"

@@ -1,18 +1,21 @@
 """Read X, the set of HR images, from the library, generated faces, a folder or a manifest."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from torch import Tensor
 
 from helpers.datasets import generated, photographs
 from helpers.files import cache_by_stat
-from helpers.images import SUFFIXES, Picture, crop_to_multiple, list_pictures, read_picture, same_stems, stem_of
+from helpers.images import Picture, crop_to_multiple, read_picture
+from helpers.listing import SUFFIXES, composed, list_pictures, on_disk, same_stems, stem_of
 
 
 def names(dataset: str | Path, n_images: int | None = None, *, size: int = 256) -> list[str]:
-    """List the images of a data set in a fixed order: the library's, the manifest's, or sorted stems.
+    """List the images of a data set in a fixed order, the same on every system.
+
+    It is the library's, the manifest's, or that of a folder's stems by code points (see `listing`).
 
     Args:
         dataset: "library"; "generated" or "portrait" (see `generated`); a folder of images; or a manifest (see
@@ -34,7 +37,7 @@ def load(dataset: str | Path, name: str, *, size: int = 256, multiple_of: int = 
 
     Args:
         dataset, size: as in `names`.
-        name: one of `names(dataset)`.
+        name: one of `names(dataset)`, its accents composed or not.
         multiple_of: cropped at the bottom and right to this multiple (the scale of the run).
         reading: options of `images.read_picture`.
 
@@ -44,7 +47,7 @@ def load(dataset: str | Path, name: str, *, size: int = 256, multiple_of: int = 
     Raises:
         ValueError: no such image, its file is refused, or it differs from the manifest's hash.
     """
-    files = list_images(dataset, size)[0]
+    name, files = composed(name), list_images(dataset, size)[0]
     if name not in files:
         raise ValueError(f"{dataset}: expected the name of one of its {len(files)} images, got {name!r}")
     picture = look(dataset, name, files[name], size, **reading)
@@ -67,7 +70,7 @@ def groups(dataset: str | Path, names: Iterable[str], *, size: int = 256) -> dic
     Raises:
         ValueError: a name that the data set does not have.
     """
-    names, files = list(names), list_images(dataset, size)[0]
+    names, files = list(map(composed, names)), list_images(dataset, size)[0]
     if unknown := [name for name in names if name not in files]:
         raise ValueError(f"{dataset}: expected names of its {len(files)} images, got {shorten(unknown)}")
     if str(dataset) == "library":
@@ -83,25 +86,47 @@ def read_manifest(path: str | Path) -> dict[str, dict[str, str]]:
 
     Args:
         path: CSV with a column `file` (relative to the manifest), mostly `sha256`, sometimes `group` (see `groups`),
-            and any labels.
+            and any labels; commas between them, UTF-8, names with commas in quotes. Blank lines are passed over.
 
     Returns:
         File stem -> its row, in the order of the file.
 
     Raises:
-        ValueError: no such file, no column `file`, or a stem twice.
+        ValueError: no such file, no column `file`, a line with too few or too many values (its number is in the
+            message) or without a file, or a stem twice.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: expected a manifest, found no such file")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows or "file" not in rows[0]:
-        raise ValueError(f"{path}: expected rows with a column 'file', got {list(rows[0]) if rows else 'no rows'}")
-    found = {stem_of(row["file"]): row for row in rows}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(_rows(path, csv.reader(stream, strict=True)))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected a table in UTF-8 with commas between its columns, got: {error}") from error
+    if not rows:
+        raise ValueError(f"{path}: expected rows with a column 'file', got no rows")
     if twice := same_stems([row["file"] for row in rows]):
         raise ValueError(f"{path}: expected each stem once, got {'; '.join(twice)}")
-    return found
+    return {stem_of(row["file"]): row for row in rows}
+
+
+def _rows(path: Path, reader) -> Iterator[dict[str, str]]:
+    """The lines of a manifest as dicts, every value text as it stands there."""
+    columns = [name.strip() for name in next(reader, [])]
+    while columns and not columns[-1]:
+        columns.pop()  # what a spreadsheet leaves at the end of each line
+    if "file" not in columns or len(set(columns)) < len(columns):
+        raise ValueError(f"{path}: expected a first line of different names with a column 'file', got {columns}")
+    for values in reader:
+        if not any(value.strip() for value in values):
+            continue
+        if len(values) < len(columns) or any(values[len(columns) :]):
+            got = f"{len(values)}: {shorten(values)}"
+            raise ValueError(f"{path}, line {reader.line_num}: expected {len(columns)} values, {columns}, got {got}")
+        row = dict(zip(columns, values, strict=False))
+        if not stem_of(row["file"]) or "\0" in row["file"]:
+            raise ValueError(f"{path}, line {reader.line_num}: expected the name of a file, got {row['file']!r}")
+        yield row | ({"sha256": row["sha256"].strip()} if "sha256" in row else {})
 
 
 def list_images(dataset: str | Path, size: int = 256) -> tuple[dict[str, tuple[Path | None, str]], tuple[str, ...]]:
@@ -158,7 +183,7 @@ MADE = {  # data sets without files of their own: name -> names of the images, b
 def _listed(path: Path) -> tuple[dict[str, tuple[Path, str]], tuple[str, ...]]:
     if path.suffix.lower() == ".csv":
         rows = read_manifest(path)
-        return {name: (path.parent / row["file"], row.get("sha256") or "") for name, row in rows.items()}, ()
+        return {name: (on_disk(path.parent / row["file"]), row.get("sha256", "")) for name, row in rows.items()}, ()
     if not path.is_dir():
         kinds = " ".join(SUFFIXES)
         raise ValueError(f"{path}: expected a folder of images ({kinds}) or a .csv manifest, found no such folder")

@@ -19,14 +19,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from helpers.datasets import sources
+from helpers.datasets.checks import pair_problems
 from helpers.downscalers import DOWNSCALERS
-from helpers.images import LOSSLESS, list_folder, quantize, read_picture, same_stems, stem_of, write_rgb
+from helpers.images import LOSSLESS, quantize, read_picture, write_rgb
+from helpers.listing import composed, list_folder, same_stems, stem_of
 from helpers.measure import Checked, check_downscaler
 from helpers.runs import user_files
 from helpers.runs.user_files import forget
 from helpers.runtime import on_cpu
 
-__all__ = ["Checked", "check_downscaler", "check_folder", "forget", "resolve"]
+__all__ = ["Checked", "check_downscaler", "check_folder", "check_pair", "forget", "resolve"]
 
 
 def resolve(
@@ -153,7 +156,7 @@ def _run(words: list[str], image: Tensor, scale: int, timeout: float, allow_loss
                 f"command {shlex.join(argv)}: expected exit code 0 and an LR image, got {problem}; "
                 f"its last words: {tail[-1000:]}"
             )
-        return _read_lr(Path(values["output"]), size, allow_lossy)
+        return _read_lr(Path(values["output"]), size, allow_lossy, srgb=True)
 
 
 def _kill(process: subprocess.Popen) -> None:
@@ -190,7 +193,7 @@ def check_folder(
         ValueError: lists each stem that is missing, extra or there twice (a.png and a.jpg, or A.png), and
             each file that is no 8-bit lossless picture of the right size.
     """
-    files, names = _pictures(Path(folder)), list(names)
+    files, names = _pictures(Path(folder)), list(map(composed, names))
     stems = {stem_of(file): file for file in files}
     problems = [f"no file for {name!r}" for name in names if name not in stems]
     problems += [f"no HR image for {stems[stem].name!r}" for stem in stems if stem not in set(names)]
@@ -225,23 +228,44 @@ def _folder(folder: Path, names: Iterable[str] | None, allow_lossy: bool) -> Cal
     def downscale(hr: Tensor, scale: int, *, name: str) -> Tensor:
         if len(hr) != 1:
             raise ValueError(f"folder {folder}: expected one image at a time, got {len(hr)}")
-        if len(found := files.get(name, [])) != 1:
+        if len(found := files.get(composed(name), [])) != 1:
             listed = ", ".join(file.name for file in found) or "none"
             raise ValueError(f"folder {folder}: expected one file for {name!r}, got {listed}")
         return _read_lr(found[0], (hr.shape[2] // scale, hr.shape[3] // scale), allow_lossy).to(hr)
 
-    downscale.needs_name = True
+    downscale.needs_name, downscale.files, downscale.allow_lossy = True, files, allow_lossy
     return downscale
 
 
-def _read_lr(path: Path, size: tuple[int, int] | None, allow_lossy: bool) -> Tensor:
-    """An LR image of 8-bit levels, (1, 3, h, w), exactly as the file has it."""
+def check_pair(downscale: Callable, dataset: str | Path, name: str, scale: int, *, size: int = 256) -> None:
+    """Hold the LR file of an image against the whole HR image, which the downscaler itself does not see.
+
+    Args:
+        downscale: as `resolve` returns it; all but a folder of LR images pass.
+        dataset, name, size: as in `datasets.load`.
+        scale: s.
+
+    Raises:
+        ValueError: what `datasets.checks.pair_problems` finds.
+    """
+    name = composed(name)
+    for file in getattr(downscale, "files", {}).get(name, []):
+        hr = sources.look(dataset, name, sources.list_images(dataset, size)[0][name], size)
+        found, _ = pair_problems(hr, read_picture(file), scale, allow_lossy_lr=downscale.allow_lossy)
+        if found:
+            raise ValueError(f"{file.name}: {'; '.join(found)}")
+
+
+def _read_lr(path: Path, size: tuple[int, int] | None, allow_lossy: bool, srgb: bool = False) -> Tensor:
+    """An LR image of 8-bit levels, (1, 3, h, w), exactly as the file has it; maybe only one that is meant as sRGB."""
     picture = read_picture(path)
     if picture.format not in ("", *LOSSLESS) and not allow_lossy:
         expected = f"a lossless file ({', '.join(LOSSLESS)}); written as PNG, its loss becomes part of the score"
         got = picture.format
     elif picture.image is None or not torch.equal(picture.image, quantize(picture.image)):
         expected, got = "an opaque image of 8-bit RGB or grey that can be decoded", picture.problem or "floats"
+    elif srgb and picture.profile:
+        expected, got = "an LR image in sRGB, as the HR image it was made of", f"colour profile {picture.profile!r}"
     elif size is not None and picture.image.shape[2:] != torch.Size(size):
         expected, got = "an LR image of {}x{}".format(*size), "{}x{}".format(*picture.image.shape[2:])
     else:

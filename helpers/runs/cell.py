@@ -18,6 +18,7 @@ from torch import Tensor
 from helpers import __version__, datasets, degradations, distortions, results, upscalers
 from helpers.downscalers import DOWNSCALERS
 from helpers.images import quantize, to_uint8
+from helpers.listing import stem_of
 from helpers.measure import Checked, check_downscaler, score_lr
 from helpers.runs import adapters
 from helpers.runs.experiment import Experiment, row_name
@@ -81,7 +82,7 @@ def pair(
         device.
 
     Raises:
-        ValueError: as `datasets.load`, `adapters.resolve` and `check_downscaler`.
+        ValueError: as `datasets.load`, `adapters.resolve`, `adapters.check_pair` and `check_downscaler`.
     """
     hr = load(experiment, image) if hr is None else hr
     return hr, quantize(_lr(experiment, image, hr, downscaler, degradation, level).lr)
@@ -140,8 +141,8 @@ def facts(experiment: Experiment) -> dict:
     for name, spec in experiment.specs.items():
         _resolve(spec, name)
         if spec.startswith("folder:"):  # LR images of this data set that are not asked for are no mistake
-            folder = Path(spec.removeprefix("folder:").strip()).expanduser()
-            others = {path.stem for path in folder.iterdir()} & set(known) - set(experiment.images)
+            entries = Path(spec.removeprefix("folder:").strip()).expanduser().iterdir()
+            others = set(map(stem_of, entries)) & set(known) - set(experiment.images)
             adapters.resolve(spec, names=[*experiment.images, *sorted(others)])
     return _load(experiment)[1]
 
@@ -281,8 +282,10 @@ def _lr(experiment, image, hr, downscaler, degradation, level, twice=False) -> C
     spec, device, hr = experiment.specs.get(downscaler, downscaler), hr.device, hr.cpu()
     if degradation and experiment.where == "before":
         hr = quantize(_degrade(experiment, image, hr, degradation, level))
+    function = _resolve(spec, row_name(spec))
+    adapters.check_pair(function, experiment.source, image, experiment.scale, size=experiment.size)
     checked = check_downscaler(
-        _resolve(spec, row_name(spec)), downscaler, hr, experiment.scale, image=image,
+        function, downscaler, hr, experiment.scale, image=image,
         twice=twice and spec not in DOWNSCALERS, overshoots=spec in DOWNSCALERS,
     )  # fmt: skip
     if degradation and experiment.where == "after":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from helpers import degradations, distortions, upscalers
 from helpers.downscalers import DOWNSCALERS
+from helpers.listing import composed
 from helpers.runtime import check_seed
 
 
@@ -56,6 +57,8 @@ class Experiment:
 
     def __post_init__(self):
         problems = []
+        if not isinstance(self.images, str):
+            object.__setattr__(self, "images", list(map(composed, self.images)))
         for name, check in (
             ("upscaler", lambda: upscalers.stages(self.upscaler, self.scale, self.heat)),
             ("distortion", lambda: self.metrics),
