@@ -140,3 +140,41 @@ def test_bicubic_float_trains():
 def test_bad_options(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+LINEAR = ["box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+
+def test_a_checkerboard_seen_from_afar_is_grey_188_and_not_128():
+    """Half of the light is 0.735 in sRGB (IEC 61966-2-1), level 187.5."""
+    board = (torch.arange(64)[:, None] + torch.arange(64)).remainder(2).float().expand(1, 3, 64, 64)
+    for filter in LINEAR:
+        for scale in (2, 4, 8):
+            middle = (Ellipsis, slice(8 // scale * 3, -8 // scale * 3), slice(8 // scale * 3, -8 // scale * 3))
+            light = DOWNSCALERS[f"{filter}_linear"](board, scale)[middle] * 255
+            assert (light - 187.516).abs().max() < (0.01 if filter == "box" else 1.5), filter
+            assert (DOWNSCALERS[filter](board, scale)[middle] * 255 - 127.5).abs().max() < 2
+    assert set(quantize(DOWNSCALERS["box_linear"](board, 4)).mul(255).round().unique().tolist()) == {188}
+
+
+@pytest.mark.parametrize("filter", LINEAR)
+def test_linear_light_is_decode_filter_encode(filter):
+    """Against the curve of IEC 61966-2-1 in NumPy and Pillow's own filter on floats; grey levels stay."""
+    hr = waves(1, 48, 72)
+    levels = pixels(hr) / 255
+    light = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4).astype(np.float32)
+    planes = [Image.fromarray(light[..., c]).resize((18, 12), Image.Resampling[filter.upper()]) for c in range(3)]
+    small = np.stack([np.asarray(plane, np.float64) for plane in planes], axis=-1)
+    expected = np.where(small <= 0.0031308, 12.92 * small, 1.055 * np.maximum(small, 0) ** (1 / 2.4) - 0.055)
+    np.testing.assert_allclose(pixels(DOWNSCALERS[f"{filter}_linear"](hr, 4)) / 255, expected, atol=2e-5)
+    ramp = (torch.arange(256) / 255).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
+    assert torch.equal(quantize(DOWNSCALERS[f"{filter}_linear"](ramp, 4)), quantize(ramp[..., :2, :2]))
+
+
+@pytest.mark.parametrize("filter", LINEAR)
+def test_gradients_through_linear_light_are_finite_on_black(filter):
+    hr = torch.zeros(1, 3, 16, 16)
+    hr[..., 5:9, 5:9] = 1
+    hr.requires_grad_()
+    DOWNSCALERS[f"{filter}_linear"](hr, 4).sum().backward()
+    assert hr.grad.isfinite().all() and hr.grad.abs().max() > 0

@@ -2,10 +2,12 @@
 
 import inspect
 import os
+import re
 import sys
 import tempfile
 import time
 import unicodedata
+import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +22,7 @@ from helpers.downscalers import DOWNSCALERS, bicubic
 from helpers.downscalers.filters import box
 from helpers.images import from_uint8
 from helpers.runs import adapters, cell
-from helpers.runs.adapters import check_downscaler, check_folder, check_pair, resolve
+from helpers.runs.adapters import card_of, check_downscaler, check_folder, check_pair, resolve
 from tests.test_colour import profile
 from tests.test_datasets_checks import photograph
 
@@ -730,3 +732,43 @@ def test_another_colour_space_stops_at_every_door_of_a_run(tmp_path, tool):
     check_pair(made, tmp_path / "hr", names[0], 4)
     with pytest.raises(ValueError, match="expected an LR image in sRGB.* got colour profile 'PNG gamma 1'"):
         resolve(tool("linear"))(picture(), 4)
+
+
+def test_the_card_of_a_folder_and_of_a_function(tmp_path):
+    photographs(tmp_path)
+    names = datasets.names(tmp_path / "hr")
+    card = card_of(resolve(f"folder: {tmp_path / 'crop'}"), tmp_path / "hr", names, 4)
+    assert card.kernel.startswith("cubic a = -0.5, antialiased") and card.warnings == ()
+    assert card_of(box, tmp_path / "hr", names, 4).kernel.startswith("box")
+    for file in (tmp_path / "hr").iterdir():  # LR images of 20x20 pixels tell nothing
+        Image.open(file).crop((0, 0, 80, 80)).save(file)
+        Image.open(file).resize((20, 20)).save(tmp_path / "crop" / file.name)
+    assert card_of(resolve(f"folder: {tmp_path / 'crop'}"), tmp_path / "hr", names, 4) is None
+
+
+def test_a_run_warns_of_what_looks_like_a_mistake(tmp_path):
+    """Of a function and of a folder of the user; not of ours, and not where all rows are there."""
+    photographs(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "from helpers.downscalers import bicubic\n"
+        "def mirrored(hr, scale):\n    return bicubic(hr, scale).flip(3)\n"
+        "def fair(hr, scale):\n    return bicubic(hr, scale)\n"
+    )
+    for file in (tmp_path / "crop").iterdir():
+        Image.fromarray(np.asarray(Image.open(file))[..., ::-1].copy()).save(file)
+    experiment = runs.Experiment(
+        dataset=str(tmp_path / "hr"), images=datasets.names(tmp_path / "hr"), scale=4, n_samples=1, device="cpu",
+        downscalers=["nearest", f"{tmp_path / 'mine.py'}:mirrored", f"{tmp_path / 'mine.py'}:fair",
+                     ("theirs", f"folder: {tmp_path / 'crop'}")],
+        upscaler="embedded_flow", distortion="mse",
+    )  # fmt: skip
+    with pytest.warns(UserWarning) as said:
+        runs.run(experiment, tmp_path / "rows", progress=False)
+    texts = [re.sub("@.*?'", "'", str(each.message)) for each in said]
+    assert texts == [
+        "downscaler 'mirrored': the LR image is flipped left to right",
+        "downscaler 'theirs': the channels come in the order BGR, as OpenCV has them",
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        runs.run(experiment, tmp_path / "rows", progress=False)

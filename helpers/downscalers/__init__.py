@@ -26,6 +26,11 @@ DOWNSCALERS: dict[str, Callable[..., Tensor]] = {
     "torch_bicubic": filters.torch_bicubic,
     "torch_bilinear": filters.torch_bilinear,
     "nearest_topleft": filters.nearest_topleft,
+    "box_linear": filters.box_linear,
+    "bilinear_linear": filters.bilinear_linear,
+    "hamming_linear": filters.hamming_linear,
+    "bicubic_linear": filters.bicubic_linear,
+    "lanczos_linear": filters.lanczos_linear,
 }
 for _downscale in DOWNSCALERS.values():
     _downscale.device = True  # takes images on any device, see `runtime.on_cpu`

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from helpers.colour import to_linear, to_srgb
 from helpers.images import check_hr
 
 PRECISION = 22  # bits of Pillow's integer filter weights for 8-bit images
@@ -269,6 +270,35 @@ def matlab_bicubic(hr: Tensor, scale: int, *, rounded: bool = True) -> Tensor:
 def matlab_bilinear(hr: Tensor, scale: int, *, rounded: bool = True) -> Tensor:
     """MATLAB's imresize(hr, 1 / s, "bilinear"). See `matlab_bicubic` for Args, Returns, Raises."""
     return _shrink(hr, scale, "bilinear", convention="matlab", rounded=rounded)
+
+
+def _in_linear_light(filter: str) -> Callable[[Tensor, int], Tensor]:
+    def downscale(hr: Tensor, scale: int) -> Tensor:
+        check_hr(hr, scale)
+        size = (hr.shape[2] // scale, hr.shape[3] // scale)
+        return to_srgb(resize(to_linear(hr), size, filter, rounded=False))
+
+    downscale.__name__ = downscale.__qualname__ = f"{filter}_linear"
+    downscale.__doc__ = f"""Pillow's {filter.upper()} on light: sRGB decoded, filtered in real numbers, encoded again.
+
+    Light adds up and sRGB values do not: a checkerboard of black and white seen from afar is grey 188, not 128.
+
+    Args:
+        hr: HR images in sRGB, [0, 1], shape (N, 3, H, W), H and W multiples of `scale`.
+        scale: scaling factor s, at least 1.
+
+    Returns:
+        LR images in sRGB, shape (N, 3, H / s, W / s), not rounded; over- and undershoot may leave [0, 1].
+
+    Raises:
+        ValueError: `hr` or `scale` is not as described.
+    """
+    return downscale
+
+
+box_linear, bilinear_linear, hamming_linear, bicubic_linear, lanczos_linear = map(
+    _in_linear_light, ("box", "bilinear", "hamming", "bicubic", "lanczos")
+)
 
 
 def torch_bicubic(hr: Tensor, scale: int) -> Tensor:

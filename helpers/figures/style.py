@@ -24,9 +24,12 @@ _NAMES = [
 COLOURS = dict(zip(_NAMES, sns.color_palette("colorblind").as_hex(), strict=True))
 MARKERS = dict(zip(COLOURS, "osD^vP<X>d", strict=True))
 _KIN = {  # another convention of a downscaler: its colour, a marker of its own
-    "bicubic": {"bicubic_float": "p", "matlab_bicubic": "h", "torch_bicubic": "8"},
-    "bilinear": {"matlab_bilinear": "h", "torch_bilinear": "8"},
+    "bicubic": {"bicubic_float": "p", "matlab_bicubic": "h", "torch_bicubic": "8", "bicubic_linear": "*"},
+    "bilinear": {"matlab_bilinear": "h", "torch_bilinear": "8", "bilinear_linear": "*"},
     "nearest": {"nearest_topleft": "8"},
+    "box": {"box_linear": "*"},
+    "hamming": {"hamming_linear": "*"},
+    "lanczos": {"lanczos_linear": "*"},
 }
 for _plain, _markers in _KIN.items():
     COLOURS |= dict.fromkeys(_markers, COLOURS[_plain])

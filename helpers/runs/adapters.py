@@ -13,7 +13,7 @@ import signal
 import string
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from helpers.datasets import sources
 from helpers.datasets.checks import pair_problems
-from helpers.downscalers import DOWNSCALERS
+from helpers.downscalers import DOWNSCALERS, form
 from helpers.images import LOSSLESS, quantize, read_picture, write_rgb
 from helpers.listing import composed, list_folder, same_stems, stem_of
 from helpers.measure import Checked, check_downscaler
@@ -29,7 +29,7 @@ from helpers.runs import user_files
 from helpers.runs.user_files import forget
 from helpers.runtime import on_cpu
 
-__all__ = ["Checked", "check_downscaler", "check_folder", "check_pair", "forget", "resolve"]
+__all__ = ["Checked", "card_of", "check_downscaler", "check_folder", "check_pair", "forget", "resolve"]
 
 
 def resolve(
@@ -254,6 +254,31 @@ def check_pair(downscale: Callable, dataset: str | Path, name: str, scale: int, 
         found, _ = pair_problems(hr, read_picture(file), scale, allow_lossy_lr=downscale.allow_lossy)
         if found:
             raise ValueError(f"{file.name}: {'; '.join(found)}")
+
+
+def card_of(
+    downscale: Callable, dataset: str | Path, names: Sequence[str], scale: int, *, size: int = 256
+) -> form.Card | None:
+    """Tell what a downscaler is: of a folder from its first images, of all others from a test chart.
+
+    Args:
+        downscale: as `resolve` returns it.
+        dataset, size: as in `datasets.load`.
+        names: images of the data set that a folder has.
+        scale: s.
+
+    Returns:
+        The card; None where the images of a folder are too small or too flat to tell.
+
+    Raises:
+        ValueError: as `downscalers.form.card` and `card_of_pairs`.
+    """
+    if not getattr(downscale, "needs_name", False):
+        return form.card(downscale, scale)
+    hrs = {name: sources.load(dataset, name, size=size, multiple_of=scale) for name in names[: form.PICTURES]}
+    pairs = [(hr, downscale(hr, scale, name=name)) for name, hr in hrs.items()]
+    pairs = [(hr, lr) for hr, lr in pairs if min(lr.shape[2:]) >= form.LEAST and hr.std() > form.FLAT]
+    return form.card_of_pairs(pairs, scale) if pairs else None
 
 
 def _read_lr(path: Path, size: tuple[int, int] | None, allow_lossy: bool, srgb: bool = False) -> Tensor:

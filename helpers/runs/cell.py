@@ -7,7 +7,7 @@ downscalers share its latents; it may run anywhere and more than once, with the 
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -145,6 +145,25 @@ def facts(experiment: Experiment) -> dict:
             others = set(map(stem_of, entries)) & set(known) - set(experiment.images)
             adapters.resolve(spec, names=[*experiment.images, *sorted(others)])
     return _load(experiment)[1]
+
+
+def remarks(experiment: Experiment, names: Collection[str]) -> list[str]:
+    """What looks like a mistake in downscalers of the user, one sentence each (see `downscalers.form`).
+
+    Args:
+        experiment: names data set, images and downscalers.
+        names: of downscalers in the rows; those of the library are passed over.
+    """
+    found = []
+    for name, spec in experiment.specs.items():
+        if name in names and spec not in DOWNSCALERS:
+            where = experiment.source, experiment.images, experiment.scale
+            try:
+                card = adapters.card_of(_resolve(spec, name), *where, size=experiment.size)
+                found += [f"downscaler {name!r}: {warning}" for warning in (card.warnings if card else ())]
+            except Exception as error:  # it may be made for other pictures than a test chart; those will tell
+                found.append(f"downscaler {name!r} could not be looked at: {type(error).__name__}: {error}")
+    return found
 
 
 @torch.no_grad()

@@ -188,6 +188,9 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
                 )
         if len(todo.stale):
             warnings.warn(f"{rows_dir}: {words.say_stale(todo.stale)}; they are computed anew", stacklevel=4)
+        asked = experiment, {key[2] for keys in todo.tasks.values() for key in keys} - set(how["trust"])
+        for remark in client.submit(cell.remarks, *asked, pure=False).result() if client else cell.remarks(*asked):
+            warnings.warn(remark, stacklevel=4)
         tasks = {
             image: (
                 replace(experiment, images=[image]),
