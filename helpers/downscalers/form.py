@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.fft import dctn
 from torch import Tensor
 
 from helpers.colour import to_linear
@@ -322,6 +321,8 @@ def _border(hr: Tensor, lr: Tensor, scale: int, kernel) -> str:
 
 def _jpeg(images: list[Tensor]) -> list[str]:
     """Say so where DCT coefficients of blocks of 8x8 are zero more often than those of blocks 4 pixels away."""
+    from scipy.fft import dctn  # a second; `python -m helpers.paper` lists what is missing without it
+
     zeros, n, v = np.zeros(2), 0, np.arange(8)
     high = v[:, None] + v >= 3
     for lr in images:
