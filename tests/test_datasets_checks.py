@@ -178,6 +178,18 @@ def test_lr_made_of_the_whole_picture_is_refused_and_of_the_crop_taken(tmp_path,
     assert pairs.made_from_whole(hr, lr, scale) is True
 
 
+@pytest.mark.parametrize("height, width", [(29, 30), (33, 34), (66, 67)])
+@pytest.mark.parametrize("filter", [Image.BICUBIC, Image.BOX, Image.LANCZOS])
+def test_lr_of_a_small_whole_picture_is_known_where_a_plain_filter_made_it(height, width, filter):
+    levels = np.random.default_rng(height).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    whole = Image.fromarray(levels).resize((width, height), Image.BICUBIC)
+    cropped = whole.crop((0, 0, width // 4 * 4, height // 4 * 4))
+    hr = images.from_uint8(torch.from_numpy(np.asarray(whole).copy())).permute(2, 0, 1)[None]
+    for image, expected in ((whole, True), (cropped, False)):
+        lr = np.asarray(image.resize((width // 4, height // 4), filter)).copy()
+        assert pairs.made_from_whole(hr, images.from_uint8(torch.from_numpy(lr)).permute(2, 0, 1)[None], 4) is expected
+
+
 def test_lr_of_a_rounded_up_size_is_refused_with_both_sizes(tmp_path):
     """As MATLAB's imresize(hr, 1 / s) makes it of a whole picture."""
     whole = Image.fromarray(photograph(35, 34))

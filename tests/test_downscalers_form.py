@@ -153,6 +153,7 @@ MISTAKES = {
     "BGR": (lambda hr, s: bicubic(hr, s).flip(1), "the order BGR, as OpenCV"),
     "GBR": (lambda hr, s: bicubic(hr, s)[:, [1, 2, 0]], "the order GBR"),
     "grey": (grey, "the LR image is grey"),
+    "negative": (lambda hr, s: 1 - bicubic(hr, s), "a negative: bright where the HR image is dark"),
     "limited": (lambda hr, s: quantize((bicubic(hr, s) * 219 + 16) / 255), r"as in video \(16 to 235"),
     "wide": (lambda hr, s: quantize((bicubic(hr, s) * 255 - 16) / 219), "as if 16 to 235 were black to white"),
     "brighter": (lambda hr, s: quantize(bicubic(hr, s) + 0.05), "levels are scaled: gain 1.0"),

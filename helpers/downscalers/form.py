@@ -164,6 +164,7 @@ def _describe(pairs, scale: int, parts, on_chart: bool = False) -> Card:
         raise ValueError("expected an LR image of the shape of HR, got one with height and width exchanged")
     if follows < 0.4:
         said = f"the LR image hardly follows the HR image: correlation {follows:.2f} with block means"
+        said = "the LR image is a negative: bright where the HR image is dark" if follows < -0.6 else said
         return Card("none", math.nan, False, (0.0, 0.0), (0.0, 0.0), "", (), (), "", "", "", (said,))
     pairs = [(hr, TURNS[turned](lr)) for hr, lr in pairs]
     channels = _channels(pairs, scale)
@@ -227,7 +228,7 @@ def _turned(pairs, scale: int) -> tuple[str, float]:
             fits = back.shape == grey.shape and min(back.std(), grey.std()) > 1e-4
             scores[name] += np.corrcoef(back.ravel(), grey.ravel())[0, 1] / len(pairs) if fits else 0.0
     best = max(scores, key=scores.get)
-    best = best if scores[best] > max(0.6, scores[""] + 0.1) else ""
+    best = best if scores[best] > max(0.6, abs(scores[""]) + 0.1) else ""
     return best, scores[best]
 
 

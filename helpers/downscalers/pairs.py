@@ -78,9 +78,12 @@ def made_from_whole(hr: Tensor, lr: Tensor, scale: int) -> bool | None:
         None where the pictures cannot tell: too small, too flat, or unlike each other.
     """
     height, width = size = lr.shape[2:]
+    crop, votes = hr[..., : height * scale, : width * scale], []
+    of_crop, of_whole = (min((f(x, size) - lr).square().mean().item() for f in _PLAIN) for x in (crop, hr))
+    if min(of_crop, of_whole) < min((2 / 255) ** 2, max(of_crop, of_whole) / 10):
+        return of_whole < of_crop  # a plain filter made it
     if min(size) < 8:
         return None
-    crop, votes = hr[..., : height * scale, : width * scale], []
     plain = resize(crop, size, "bicubic", rounded=False)
     for side, fit in zip(hr.shape[2:], drift(lr, plain), strict=True):
         if expected := side % scale / scale:
@@ -89,7 +92,6 @@ def made_from_whole(hr: Tensor, lr: Tensor, scale: int) -> bool | None:
                 votes.append(part > 0.5)
     if len(set(votes)) != 1:
         return None
-    of_crop, of_whole = (min((f(x, size) - lr).square().mean().item() for f in _PLAIN) for x in (crop, hr))
     return votes[0] if votes[0] == (of_whole < of_crop) else None  # aliases may drift; both have to agree
 
 

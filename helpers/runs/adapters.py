@@ -13,6 +13,7 @@ import signal
 import string
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -240,6 +241,8 @@ def _folder(folder: Path, names: Iterable[str] | None, allow_lossy: bool) -> Cal
 def check_pair(downscale: Callable, dataset: str | Path, name: str, scale: int, *, size: int = 256) -> None:
     """Hold the LR file of an image against the whole HR image, which the downscaler itself does not see.
 
+    Warns of what cannot be told.
+
     Args:
         downscale: as `resolve` returns it; all but a folder of LR images pass.
         dataset, name, size: as in `datasets.load`.
@@ -251,7 +254,9 @@ def check_pair(downscale: Callable, dataset: str | Path, name: str, scale: int, 
     name = composed(name)
     for file in getattr(downscale, "files", {}).get(name, []):
         hr = sources.look(dataset, name, sources.list_images(dataset, size)[0][name], size)
-        found, _ = pair_problems(hr, read_picture(file), scale, allow_lossy_lr=downscale.allow_lossy)
+        found, notes = pair_problems(hr, read_picture(file), scale, allow_lossy_lr=downscale.allow_lossy)
+        for note in notes:
+            warnings.warn(f"LR files in {file.parent}: {note}, in one image or more", stacklevel=2)
         if found:
             raise ValueError(f"{file.name}: {'; '.join(found)}")
 
