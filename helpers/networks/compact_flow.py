@@ -14,11 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 GAIN = 8.0  # the residual x - mean has a standard deviation of about 1 / GAIN
+EDGE = 1 / 64  # images with their dequantization noise lie within [-EDGE, 1 + EDGE]
 
 
 def bounded(raw: Tensor, limit: float) -> Tensor:
     """Log-scale in (-limit, limit), the identity near 0."""
     return limit * torch.tanh(raw.to(torch.promote_types(raw.dtype, torch.float32)) / limit)
+
+
+def into_range(x: Tensor, margin: float) -> Tensor:
+    """Press what lies beyond [-EDGE, 1 + EDGE] into [-margin, 1 + margin], smoothly and invertibly; keep the rest."""
+    room = margin - EDGE
+    beyond = (x - 0.5).abs() - 0.5 - EDGE
+    pressed = 0.5 + EDGE + room * -torch.expm1(-beyond.clamp(min=0) / room)
+    return torch.where(beyond > 0, 0.5 + torch.sign(x - 0.5) * pressed, x)
 
 
 class ZeroConv(nn.Conv2d):
@@ -84,11 +93,13 @@ class Mix(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Inverse of `encode`; the matrix is inverted in float64, once per state of the weights."""
         state = (self.weight._version, self.logs._version, self.weight.data_ptr(), self.weight.dtype)
-        if self._inverse[0] != state or torch.is_grad_enabled():
+        kept, inverse = self._inverse
+        if kept != state or torch.is_grad_enabled():
             inverse = torch.linalg.inv((self.weight * self.logs.exp()).cpu().double())  # MPS has no float64
-            self._inverse = (state, inverse.to(self.weight)[:, :, None, None])
+            inverse = inverse.to(self.weight)[:, :, None, None]
+            self._inverse = (None, None) if torch.is_grad_enabled() else (state, inverse)
         with torch.autocast(z.device.type, enabled=False):
-            return F.conv2d(z, self._inverse[1], -self.bias)
+            return F.conv2d(z.to(inverse), inverse, -self.bias)
 
 
 class Step(nn.Module):
@@ -174,14 +185,17 @@ class CompactFlow(nn.Module):
         hidden: width of the coupling nets of each level.
         clamp: bound on the log-scale of each injector and coupling; splits get twice that.
         noise: width of the uniform noise that dequantizes the training images.
+        margin: samples are pressed into [-margin, 1 + margin], see `into_range`; 0 leaves them as they are.
 
     Raises:
         ValueError: `scale` is no power of two, or `steps` and `hidden` do not name log2(s) levels.
     """
 
-    CONFIG = ("scale", "width", "blocks", "head", "steps", "hidden", "clamp", "noise")
+    CONFIG = ("scale", "width", "blocks", "head", "steps", "hidden", "clamp", "noise", "margin")
 
-    def __init__(self, *, scale=4, width=64, blocks=8, head=48, steps=(8, 8), hidden=(64, 64), clamp=0.8, noise=1 / 64):
+    def __init__(
+        self, *, scale=4, width=64, blocks=8, head=48, steps=(8, 8), hidden=(64, 64), clamp=0.8, noise=1 / 64, margin=0
+    ):
         super().__init__()
         levels = scale.bit_length() - 1
         if scale < 2 or scale != 2**levels or len(steps) != levels or len(hidden) != levels:
@@ -190,9 +204,9 @@ class CompactFlow(nn.Module):
             )
         self.config = {
             "scale": scale, "width": width, "blocks": blocks, "head": head,
-            "steps": list(steps), "hidden": list(hidden), "clamp": clamp, "noise": noise,
+            "steps": list(steps), "hidden": list(hidden), "clamp": clamp, "noise": noise, "margin": margin,
         }  # fmt: skip
-        self.scale, self.clamp, self.noise = scale, clamp, noise
+        self.scale, self.clamp, self.noise, self.margin = scale, clamp, noise, margin
         self.encoder = Encoder(scale, width, blocks, head)
         self.levels, self.transitions, self.splits = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         channels = 3
@@ -228,7 +242,10 @@ class CompactFlow(nn.Module):
             Latents as `latent_shapes`; the negative log-likelihood in bits per dimension, (N,): -log2 p(hr | lr) /
             (3 H W) - log2(noise), the density on the scale of the noise; and the log-determinant in nats, (N,).
         """
-        features, mean = self.encoder(lr)
+        return self.likelihood(hr, *self.encoder(lr))
+
+    def likelihood(self, hr: Tensor, features: list[Tensor], mean: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """`encode` from what the encoder returned for the LR images."""
         z, latents = GAIN * (hr - mean), []
         dims = hr[0].numel()
         logdet = torch.full((len(hr),), dims * math.log(GAIN), dtype=hr.dtype, device=hr.device)
@@ -251,7 +268,7 @@ class CompactFlow(nn.Module):
 
     def sample(self, lr: Tensor, latents: list[Tensor]) -> Tensor:
         """The SR images of `decode` without the log-determinant, whose 18 `slogdet` at x4 no sample needs."""
-        return self._decode(lr, latents, False)[0]
+        return self.draw(*self.encoder(lr), latents, wanted=False)[0]
 
     def decode(self, lr: Tensor, latents: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Latents to images: the encoder and all that depends on LR alone is computed once for all samples.
@@ -261,12 +278,15 @@ class CompactFlow(nn.Module):
             latents: as `latent_shapes`, each (Q, c, h', w').
 
         Returns:
-            SR images, not clipped, (Q, 3, s h, s w), and the log-determinant of this direction in nats, (Q,).
+            SR images, not clipped, (Q, 3, s h, s w), and the log-determinant of this direction in nats, (Q,), that of
+            `into_range` left out: it is the identity on images, so `encode` inverts `decode` there.
         """
-        return self._decode(lr, latents, True)
+        return self.draw(*self.encoder(lr), latents)
 
-    def _decode(self, lr: Tensor, latents: list[Tensor], wanted: bool) -> tuple[Tensor, Tensor]:
-        features, mean = self.encoder(lr)
+    def draw(
+        self, features: list[Tensor], mean: Tensor, latents: list[Tensor], wanted: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """`decode` from what the encoder returned for the LR images; the log-determinant only if it is wanted."""
         z = latents[-1]
         logdet = z.new_full((len(z),), -mean[0].numel() * math.log(GAIN))
         for level in reversed(range(len(self.levels))):
@@ -280,4 +300,5 @@ class CompactFlow(nn.Module):
                 logdet = logdet + change
             logdet = logdet - (self.transitions[level].logdet(z[0, 0].numel()) if wanted else 0.0)
             z = F.pixel_shuffle(self.transitions[level].decode(z), 2)
-        return mean + z / GAIN, logdet
+        sr = mean + z / GAIN
+        return (into_range(sr, self.margin) if self.margin else sr), logdet

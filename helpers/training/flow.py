@@ -12,6 +12,7 @@ from torch import Tensor
 from helpers.downscalers import DOWNSCALERS, lanczos
 from helpers.images import crop_to_multiple, from_uint8, to_uint8
 from helpers.networks.compact_flow import CompactFlow
+from helpers.training.energy import Energy
 from helpers.training.loop import follow, learning_rate, train
 
 Pair = tuple[Tensor, Tensor]  # HR and LR levels of one photograph, uint8, (3, H, W) and (3, H / s, W / s)
@@ -107,6 +108,7 @@ def train_flow(
     validation: tuple[Tensor, Tensor],
     checkpoint: str | Path,
     *,
+    energy: Energy | None = None,
     mean_iterations: int = 2000,
     iterations: int = 20000,
     batch: int = 8,
@@ -127,6 +129,7 @@ def train_flow(
         pairs: training photographs.
         validation: HR and LR crops never trained on, (N, 3, ., .) in [0, 1].
         checkpoint, every, seconds, progress: file and pace of `loop.train`; it validates every so many iterations.
+        energy: a score of draws added to the likelihood; it is also the criterion then.
         mean_iterations: L1 iterations of encoder and mean image before the flow.
         iterations: iterations of the flow.
         batch, crop: patches and their HR side.
@@ -136,7 +139,7 @@ def train_flow(
         bfloat16: run convolutions of the nets in bfloat16; likelihood and 1x1 maps stay float32.
 
     Returns:
-        The averaged network with the lowest validation bits per dimension so far, in eval mode.
+        The averaged network with the lowest validation bits per dimension (with `energy`, score) so far, in eval mode.
 
     Raises:
         FloatingPointError: the loss is not finite.
@@ -162,8 +165,10 @@ def train_flow(
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             if warming:
                 loss = F.l1_loss(network.encoder(lr)[1].float(), hr)
-            else:
+            elif energy is None:
                 loss = network.encode(dequantize(hr, network.noise, generator), lr)[1].mean()
+            else:
+                loss = energy.loss(network, dequantize(hr, network.noise, generator), hr, lr, generator)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -178,7 +183,10 @@ def train_flow(
         bits = math.nan
         if done > mean_iterations:
             bits = bits_per_dimension(average, *(v.to(device) for v in validation))
-        return {"validation": bits}, bits
+        if energy is None:
+            return {"validation": bits}, bits
+        score = energy.validate(average, *(v.to(device) for v in validation))
+        return {"validation": bits} | score, sum(score.values())
 
     state = {"network": network, "optimizer": optimizer, "generator": generator, "average": average}
     best = train(
