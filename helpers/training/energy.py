@@ -2,7 +2,7 @@
 
 The likelihood punishes a flow that misses a photograph, and hardly one that draws what no photograph shows: speckle.
 The energy score E d(x^, x) - 1/2 E d(x^, x^') (Gneiting and Raftery 2007, Sec. 4.3) is least where draws x^ are
-distributed as x, for a distance d of negative type; here the Euclidean distance of normalised features at each position.
+distributed as x, for a distance d of negative type; here the Euclidean distance of unit features at each position.
 """
 
 from collections.abc import Callable
