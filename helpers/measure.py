@@ -122,25 +122,32 @@ def _check_lr(lr: object, hr: Tensor, scale: int | None, who: str) -> None:
 
 
 def _form(images: Tensor, like: Tensor) -> str:
-    """Guess in which form images are that should be like others of another size: nearest in mean and deviation."""
+    """Guess in which form images are that should be like others of another size, "" where they are in [0, 1].
+
+    An image of another form lies, pixel by pixel, near what that form makes of `like`. A wild draw of a flow lies about
+    `like` itself, however far; nearer to another form it is only by chance, and never by half of the way there. Levels
+    betray themselves also where nothing is alike: many are above 2, next to none below -1; a wild draw goes both ways.
+    """
     low, high = (value.item() for value in images.aminmax())
+    levels = "; it looks like 0..255: divide 8-bit levels by 255"
     forms = (  # that they may be, and factor and offset that lead back to [0, 1]
-        ("", True, 1, 0),
-        ("; it looks like 0..255: divide 8-bit levels by 255", low > -64 and 8 < high < 320, 1 / 255, 0),
+        (levels, low > -64 and 2 < high < 320, 1 / 255, 0),
         ("; it looks like [-1, 1]: return (x + 1) / 2", -1.3 < low < -0.05 and high < 1.3, 0.5, 0.5),
         ("; it looks like [-0.5, 0.5]: return x + 0.5", -0.7 < low < -0.05 and high < 0.7, 1, 0.5),
         ("; it looks like ImageNet's normalisation: return x * std + mean", -3 < low < -0.3 and high < 3, 0.226, 0.449),
     )
+    above, below = (far.float().mean() for far in (images > 2, images < -1))
+    if high < 320 and above > 0.25 and below < above / 50:
+        return levels
     size = min(images.shape[2], like.shape[2]), min(images.shape[3], like.shape[3])
     images, like = (F.adaptive_avg_pool2d(each.float(), size) for each in (images, like))
-    mean, deviation = images.mean().item(), images.std(correction=0).item()
-    to_mean, to_deviation = like.mean().item(), like.std(correction=0).item()
-    gaps = {
-        form: abs(mean * factor + offset - to_mean) + abs(deviation * factor - to_deviation)
-        for form, possible, factor, offset in forms
-        if possible
-    }
-    return min(gaps, key=gaps.get)
+    far, gaps = (images - like).abs().mean(), {}
+    for form, possible, factor, offset in forms:
+        expected = (like - offset) / factor
+        gap = (images - expected).abs().mean()
+        if possible and gap < far - (expected - like).abs().mean() / 2:
+            gaps[form] = gap.item()
+    return min(gaps, key=gaps.get, default="")
 
 
 @torch.no_grad()  # not inference_mode: optimizing downscalers and PULSE need enable_grad inside
@@ -336,9 +343,7 @@ def _check_sr(sr: object, lr: Tensor, shape: tuple, name: str) -> tuple[Tensor, 
         refuse(f"SR images on {lr.device}, where the LR image is", sr.device)
     sr = sr.detach()
     finite = sr.isfinite().flatten(1).all(1)
-    if len(seen := sr[finite].float()):  # a wild draw is scored, another form of images is not
-        levels, signed = (seen > 2).float().mean() > 0.5, (seen < 0).float().mean() > 0.05
-        if (levels or signed) and (form := _form(seen, lr)):
-            low, high = (value.item() for value in seen.aminmax())
-            refuse("values in [0, 1]", f"[{low:g}, {high:g}]{form},")
+    if len(seen := sr[finite].float()) and (form := _form(seen, lr)):
+        low, high = (value.item() for value in seen.aminmax())
+        refuse("values in [0, 1]", f"[{low:g}, {high:g}]{form},")
     return sr, finite

@@ -6,8 +6,10 @@ import torch
 
 from helpers import distortions
 from helpers.downscalers import DOWNSCALERS
+from helpers.images import quantize
 from helpers.measure import check_downscaler, ida_rd, score_image
 from helpers.runtime import seeded
+from helpers.upscalers import UPSCALERS
 
 
 def halve(hr):
@@ -261,7 +263,14 @@ SR = {
     "a list": (lambda sr: list(sr), "expected a torch.Tensor, got list"),
     "uint8": (lambda sr: (sr.clamp(0, 1) * 255).byte(), "8-bit levels divided by 255, got torch.uint8"),
     "0..255": (lambda sr: sr * 255, "looks like 0..255"),
+    "0..255 and one wild draw": (lambda sr: torch.cat([sr[:4] * 255, sr[4:] * -40]), "looks like 0..255"),
+    "dark 0..255": (lambda sr: sr.clamp(0, 1) * 255, "looks like 0..255", 0.03),
+    "0..255 of another picture": (lambda sr: (sr.clamp(0, 1) * 255).flip(2, 3), "looks like 0..255"),
+    "flat 0..255": (lambda sr: sr * 255, "looks like 0..255", 0.5, 0),
     "[-1, 1]": (lambda sr: sr * 2 - 1, r"looks like \[-1, 1\]: return \(x \+ 1\) / 2"),
+    "bright [-1, 1]": (lambda sr: sr.clamp(0, 1) * 2 - 1, r"looks like \[-1, 1\]", 0.85, 0.3),
+    "[-0.5, 0.5]": (lambda sr: sr - 0.5, r"looks like \[-0.5, 0.5\]: return x \+ 0.5"),
+    "normalised": (lambda sr: (sr - 0.449) / 0.226, "looks like ImageNet's normalisation"),
     "meta": (lambda sr: sr.to("meta"), "SR images on cpu, where the LR image is, got meta"),
     "one for all": (lambda sr: sr[:1], "one SR image a generator, got"),
 }
@@ -269,7 +278,9 @@ SR = {
 
 @pytest.mark.parametrize("case", SR)
 def test_what_are_no_sr_images_is_refused(case, hr):
-    f, message = SR[case]
+    f, message, *darker = SR[case]
+    if darker:  # mean, and contrast
+        hr = darker[0] + (darker[1] if darker[1:] else darker[0]) * (hr - 0.5)
     with pytest.raises(ValueError, match=f"upscaler: .*{message}.* from 'mine'"):
 
         def mine(lr, generators):
@@ -287,6 +298,36 @@ def test_unstable_and_dark_sr_images_are_scored(hr):
     assert score_image(black, halve, noisy, mse).isfinite().all()  # half of the values below 0
     rounded = score_image(hr, halve, lambda lr, g: noisy(lr, g).half(), mse)
     assert torch.allclose(rounded, score_image(hr, halve, noisy, mse), rtol=0.02)
+
+
+def wild():
+    """LR images on which the embedded flow draws values far from [0, 1]: grain and checkers of single pixels."""
+    grid = torch.arange(16)
+    checkers = ((grid[:, None] + grid) % 2).float()
+    yield "noise", torch.rand(1, 3, 16, 16, generator=seeded("wild"))
+    yield "coin tosses", torch.rand(1, 3, 16, 16, generator=seeded("wild")).round()
+    yield "checkers", checkers.expand(1, 3, 16, 16)
+    yield "coloured checkers", torch.stack([checkers, 1 - checkers, checkers])[None]
+
+
+@pytest.mark.parametrize("what, lr", wild(), ids=[what for what, _ in wild()])
+@pytest.mark.parametrize("heat", [0.0, 1.0])
+def test_wild_draws_of_a_known_flow_are_scored(what, lr, heat):
+    upscale = UPSCALERS["embedded_flow"](scale=4, heat=heat)
+    drawn = []
+
+    def flow(lr, generators):
+        drawn.append(upscale(lr, generators))
+        return drawn[-1]
+
+    hr = lr.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    nearest = partial(DOWNSCALERS["nearest"], scale=4)
+    values = score_image(hr, nearest, flow, mse, n_samples=2, key=(0, "a"))
+    assert drawn[0].abs().max() > 5 and torch.equal(values, mse(quantize(drawn[0]), hr).double())
+    score, distortions = ida_rd([("a", hr)], nearest, flow, mse, n_samples=2)
+    assert torch.equal(distortions[0], values) and score == pytest.approx(values.mean().item())
+    with pytest.raises(ValueError, match="looks like 0..255"):
+        score_image(hr, nearest, lambda lr, g: upscale(lr, g).clamp(0, 1) * 255, mse, n_samples=2)
 
 
 @pytest.mark.parametrize("name", ["bicubic_float", "l0"])

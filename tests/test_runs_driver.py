@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from helpers import datasets, distortions, results
 from helpers.runs import Experiment, cell, driver
+from helpers.runtime import seeded
 from tests.fakes import experiment, fakes_fixture, images_fixture, published, run, workers  # noqa: F401
 
 
@@ -52,6 +54,21 @@ def test_rows_are_the_same_bytes_on_workers_as_in_a_driver_of_two_threads(tmp_pa
         torch.set_num_threads(1)
     run(one, tmp_path / "workers", client)
     assert published(tmp_path / "serial") == published(tmp_path / "workers")
+
+
+def test_an_image_on_which_a_known_flow_draws_wild_values_is_not_set_aside(tmp_path):
+    folder = tmp_path / "wild"
+    folder.mkdir()
+    grain = torch.randint(256, (12, 12, 3), generator=seeded("wild"), dtype=torch.uint8)
+    checkers = ((torch.arange(12)[:, None] + torch.arange(12)) % 2 * 255).byte()[..., None].expand(12, 12, 3)
+    for name, levels in (("checkers", checkers), ("grain", grain), ("plain", torch.full_like(grain, 128))):
+        levels = levels.repeat_interleave(4, 0).repeat_interleave(4, 1)
+        Image.fromarray(levels.numpy()).save(folder / f"{name}.png")
+    names = ["checkers", "grain", "plain"]
+    one = Experiment(str(folder), names, ["nearest"], 4, "embedded_flow", n_samples=2, distortion="mse")
+    rows = run(one, tmp_path / "rows")
+    assert rows.image.tolist() == sorted(2 * names) and results.aside(tmp_path / "rows").empty
+    assert rows.value[:4].min() > 0.1 > rows.value[4:].max()
 
 
 def test_f17_nan_draws_are_rows_and_are_not_drawn_again(fakes, images, tmp_path):

@@ -118,11 +118,12 @@ def draw(
     Raises:
         ValueError: as `pair` and `upscalers.build`.
     """
-    upscale = _load(experiment)[0]
-    if upscalers.is_search(experiment.upscaler):
-        upscale = partial(upscale, downscale=_f_ds(experiment, image, downscaler, degradation, level))
+    upscale, starts = _load(experiment)[0], [seeded(experiment.seed, image, q) for q in range(experiment.n_samples)]
     lr = pair(experiment, image, downscaler, degradation, level)[1]
-    return quantize(upscale(lr, [seeded(experiment.seed, image, q) for q in range(experiment.n_samples)]))
+    if upscalers.is_search(experiment.upscaler):  # one by one, as in `score`
+        f_ds = _f_ds(experiment, image, downscaler, degradation, level)
+        return quantize(torch.cat([upscale(lr, [start], downscale=f_ds) for start in starts]))
+    return quantize(upscale(lr, starts))
 
 
 def facts(experiment: Experiment) -> dict:
@@ -184,7 +185,7 @@ def score(
         experiment: as for `run`; its list of images is not looked at.
         image: name of the image.
         keys: of the rows, all of this image, as `Experiment.keys` gives them.
-        batch: samples drawn together; halved where memory runs out.
+        batch: samples drawn together; halved where memory runs out; a search takes one by one.
         twice: call the user's own downscalers again and compare.
         strict: raise the error of a cell.
         run: as in `begin`.
@@ -199,6 +200,7 @@ def score(
     hr, metrics = load(experiment, image), experiment.metrics
     bases, plain = {metric.removesuffix(distortions.OF_MEAN) for metric in metrics} - set(distortions.OF_LR), {}
     searches, answers = upscalers.is_search(experiment.upscaler), []  # residual and converged of each sample
+    batch = 1 if searches else batch  # it amplifies rounding, which companions change
 
     def note(result) -> None:
         answers.extend(zip(result.residual.tolist(), result.converged.float().tolist(), strict=True))

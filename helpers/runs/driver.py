@@ -131,7 +131,8 @@ def run(
         client: None computes here, one image after the other; a `dask.distributed.Client` sends the images to its
             cluster, as `local` and `slurm` make them.
         progress: show a bar.
-        batch: samples drawn together; halved where memory runs out.
+        batch: samples drawn together; halved where memory runs out. A search takes its samples one by one, so that a
+            row depends on its key alone, not on how many others are asked for.
         mixed: names among `results.ONE_OF` in which rows there may differ from new ones.
         retry_aside: try again what was set aside.
         strict: raise the error of an image instead of setting it aside.

@@ -152,7 +152,7 @@ def seen_as(
         f_us: names and heats of upscalers; one draw each.
         table: labels of all faces of the data set, which the readouts are fitted to.
         rows_dir: folder of rows; without AlexNet they must be there.
-        batch: images upscaled together.
+        batch: images upscaled together; one by one by a search, whose answers depend on their companions.
 
     Returns:
         Rows as `results.read` has them: distortion "seen_as race=White" and so on, value 1 or 0; upscaler "none" is the
@@ -183,7 +183,8 @@ def seen_as(
         sr = hr
         if name != "none":
             upscale = upscalers.build(name, scale=plain.scale, heat=heat, device=plain.device)
-            parts = [range(first, min(first + batch, len(images))) for first in range(0, len(images), batch)]
+            step = 1 if upscalers.is_search(name) else batch
+            parts = [range(first, min(first + step, len(images))) for first in range(0, len(images), step)]
             starts = [[seeded(plain.seed, images[k], 0) for k in part] for part in parts]
             sr = torch.cat([quantize(upscale(lr[list(p)], s)) for p, s in zip(parts, starts, strict=True)])
         found = fitted.read(images, kid.features(sr.cpu()))

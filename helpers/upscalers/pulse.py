@@ -9,7 +9,8 @@ sample carries its residual and whether it converged.
 Rounding grows on the way. Of 48 draws of the embedded generator (x8, `PRESETS["pulse"]`, one CPU thread), taken eight
 at a time instead of one by one, D changed after 10 steps by up to 1 %; after 100 by 0.05 to 0.2 % in the median, by 2
 to 4 % in every tenth draw, by up to 16 % in the worst (lpips_embedded; mse 13 %, 1-ssim 7 %), and the mean of the eight
-of an image by up to 4 %. All are answers of one search; the same bytes come from the same batch on one kind of machine.
+of an image by up to 4 %. All are answers of one search; the same bytes come from the same batch on one kind of machine,
+so `runs` takes samples one by one.
 """
 
 import inspect
