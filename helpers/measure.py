@@ -5,7 +5,7 @@ it works on copies.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from helpers.images import check_hr, check_images, quantize
-from helpers.runtime import check_seed, on_cpu, seeded, without_autocast
+from helpers.runtime import check_seed, full_precision, on_cpu, seeded
 
 HALF_A_LEVEL = 0.5 / 255  # further outside [0, 1] a value is clipped; nearer it is rounded to 0 or 255 anyway
 WARN, STOP = 0.01, 0.2  # shares of clipped values, for `check_downscaler`
@@ -68,7 +68,7 @@ def check_downscaler(
 
     @torch.no_grad()
     def call() -> object:
-        with without_autocast(hr.device):
+        with full_precision(hr.device):
             return f(hr.clone(), *arguments, **options)
 
     lr = call()
@@ -184,6 +184,13 @@ def score_image(
         ValueError: `hr` is no such image, `n_samples` is below 1, `key` is no key; f_ds, f_us or D returns what it
             should not, or more of D is better. The message says what to do.
     """
+    distortions, checked = _score(hr, downscale, upscale, distortion, n_samples, key, batch)
+    if checked.remark:
+        warnings.warn(checked.remark, stacklevel=3)  # beyond the decorator
+    return distortions
+
+
+def _score(hr, downscale, upscale, distortion, n_samples, key, batch) -> tuple[Tensor, Checked]:
     hr = _one_image(hr, n_samples, batch, key)
     for name, each in {"downscale": downscale, "upscale": upscale, **_named(distortion)}.items():
         if not callable(each):
@@ -191,10 +198,8 @@ def score_image(
     for name, each in _named(distortion).items():
         _check_distortion(each, name, hr)
     checked = check_downscaler(downscale, _name_of(downscale), hr, image=_image_of(key))
-    if checked.remark:
-        warnings.warn(checked.remark, stacklevel=3)  # beyond the decorator
     lr = quantize(checked.lr)  # what an 8-bit file would keep
-    return score_lr(hr, lr, upscale, distortion, n_samples=n_samples, key=key, batch=batch)
+    return score_lr(hr, lr, upscale, distortion, n_samples=n_samples, key=key, batch=batch), checked
 
 
 @torch.no_grad()
@@ -236,6 +241,7 @@ def score_lr(
     return distortions if isinstance(distortion, Mapping) else distortions[:, 0]
 
 
+@torch.no_grad()
 def ida_rd(
     images: Iterable[tuple[str, Tensor]],
     downscale: Callable[[Tensor], Tensor],
@@ -259,15 +265,28 @@ def ida_rd(
     Raises:
         ValueError: as `score_image`; no image was given, or one name twice; `seed` is no seed.
     """
-    rows = {}
+    rows, clipped = {}, []
     for name, hr in images:
         if name in rows:
             raise ValueError(f"images: expected each name once, got {name!r} twice; its draws would be the same")
-        rows[name] = score_image(hr, downscale, upscale, distortion, n_samples=n_samples, key=(check_seed(seed), name))
+        rows[name], checked = _score(hr, downscale, upscale, distortion, n_samples, (check_seed(seed), name), 8)
+        clipped += [(checked.clipped, checked.remark)] if checked.remark else []
     if not rows:
         raise ValueError("expected at least one image, got none")
+    if clipped:
+        warnings.warn(worst_of(clipped), stacklevel=3)  # beyond the decorator
     distortions = torch.stack(list(rows.values()))
     return distortions.nanmean(1).nanmean().item(), distortions
+
+
+def worst_of(clipped: Sequence[tuple[float, str]]) -> str:
+    """One line on a downscaler that clips more than 1 % on some images: on how many, and what it does on the worst.
+
+    Args:
+        clipped: share and remark of each such image, as in `Checked`; at least one.
+    """
+    remark = max(clipped, key=lambda each: each[0])[1]
+    return f"{remark} (so on {len(clipped)} images; this one is the worst)" if len(clipped) > 1 else remark
 
 
 def _one_image(hr: Tensor, n_samples: int, batch: int, key: tuple) -> Tensor:
@@ -313,8 +332,9 @@ def _check_distortion(distortion: Callable, name: str, hr: Tensor) -> None:
 
 
 def _distances(distortion: Callable, name: str, sr: Tensor, hr: Tensor) -> Tensor:
-    """D of each sample, float64 on the CPU; D works on copies."""
-    values = distortion(sr.clone(), hr.clone())
+    """D of each sample, computed without autocast or TF32, float64 on the CPU; D works on copies."""
+    with full_precision(hr.device):
+        values = distortion(sr.clone(), hr.clone())
     got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
     if got != (len(sr),):
         help = "values.flatten()" if isinstance(values, Tensor) and values.numel() == len(sr) else "reduction='none'"

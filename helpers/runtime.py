@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -54,11 +54,36 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
-    """Compute in the precision of the tensors on `device`, also where the caller has switched autocast on."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return contextlib.nullcontext()
+@contextlib.contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Compute in the precision of the tensors on `device`, whatever the caller has switched on.
+
+    Autocast is off, and float32 is multiplied and convolved as float32, not as TF32 (10 bits of mantissa) or bfloat16;
+    afterwards all is as it was.
+    """
+    cuda, cudnn, mkldnn = torch.backends.cuda.matmul, torch.backends.cudnn, torch.backends.mkldnn
+    parts = (cuda, *(getattr(of, name, None) for of in (cudnn, mkldnn) for name in ("conv", "rnn", "matmul")))
+    newer = [(part, part.fp32_precision) for part in parts if hasattr(part, "fp32_precision")]  # from torch 2.9 on
+    matmul, tf32 = None, None
+    with contextlib.suppress(RuntimeError):  # set under its newer name, the older cannot be read
+        matmul = torch.get_float32_matmul_precision()
+    with contextlib.suppress(RuntimeError):
+        tf32 = cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    cudnn.allow_tf32 = False
+    for part, _ in newer:
+        part.fp32_precision = "ieee"
+    known = torch.amp.is_autocast_available(device.type)
+    try:
+        with torch.autocast(device.type, enabled=False) if known else contextlib.nullcontext():
+            yield
+    finally:
+        if matmul is not None:
+            torch.set_float32_matmul_precision(matmul)
+        if tf32 is not None:
+            cudnn.allow_tf32 = tf32
+        for part, before in newer:
+            part.fp32_precision = before
 
 
 def on_cpu(function: Callable) -> Callable:
@@ -72,7 +97,7 @@ def on_cpu(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def call(images: torch.Tensor, *args, **options) -> object:
-        with without_autocast(torch.device("cpu")):
+        with full_precision(torch.device("cpu")):
             out = function(images.cpu(), *args, **options)
         return out.to(images.device) if isinstance(out, torch.Tensor) and out.device.type == "cpu" else out
 

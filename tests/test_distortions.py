@@ -3,6 +3,7 @@
 import csv
 import json
 import time
+from operator import attrgetter
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image, ImageEnhance
+from torch.overrides import TorchFunctionMode
 from torchvision import models
 
 from helpers import distortions, files
@@ -24,7 +26,7 @@ from helpers.distortions import (
     perceptual,
 )
 from helpers.downscalers.filters import matlab_bicubic
-from helpers.runtime import seeded
+from helpers.runtime import full_precision, seeded
 from helpers.weights import store
 
 ALL = list(DISTORTIONS)
@@ -120,6 +122,74 @@ def test_half_precision_and_autocast_change_no_distance(name, dtype, untrained):
     if name in DISTORTIONS:
         assert torch.equal(DISTORTIONS[name](low[2], low[0]), DISTORTIONS[name](sr, hr))
         assert torch.equal(DISTORTIONS[name](low[2], hr), DISTORTIONS[name](sr, hr))
+
+
+def precisions():
+    """What torch would multiply and convolve float32 with, on CUDA and on the CPU; "?" where it does not say."""
+    backends, found = torch.backends, [torch.get_float32_matmul_precision]
+    found += [lambda: backends.cuda.matmul.allow_tf32, lambda: backends.cudnn.allow_tf32]
+    for part in ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv"):
+        found.append(lambda part=part: attrgetter(f"{part}.fp32_precision")(backends))
+    said = []
+    for each in found:
+        try:
+            said.append(each())
+        except (RuntimeError, AttributeError):  # set under its other name; an older torch
+            said.append("?")
+    return said
+
+
+def switch_on(how):
+    if how == "allow_tf32":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    elif how == "medium":
+        torch.set_float32_matmul_precision("medium")
+    else:
+        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "tf32"
+
+
+@pytest.fixture(params=["allow_tf32", "medium", "fp32_precision"])
+def fast(request):
+    """float32 is not what is computed with, as many notebooks on GPUs have it."""
+    if request.param == "fp32_precision" and not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        pytest.skip("torch before 2.9")
+    with full_precision(torch.device("cpu")):  # which puts everything back
+        switch_on(request.param)
+        yield precisions()
+
+
+class Listener(TorchFunctionMode):
+    """Notes what precision torch has whenever something is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.heard = {}
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        if name in ("conv2d", "matmul", "__matmul__", "linear", "einsum", "bmm", "mean", "square", "pow"):
+            self.heard.setdefault(str(precisions()), set()).add(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", [*DISTORTIONS, "lr_mse", "consistency_mse", "1-ssim_of_mean"])
+def test_tf32_is_off_while_a_distance_is_computed_and_then_as_it_was(name, untrained, fast):
+    side = 164 if "ms_ssim" in name else 64
+    hr, sr = waves(1, side), waves(2, side, 5)
+    lr = matlab_bicubic(hr, 4)
+    with full_precision(torch.device("cpu")):
+        off = precisions()
+    assert off != fast and {True, "tf32", "bf16", "high", "medium"}.isdisjoint(off)
+    with Listener() as listener:
+        against(name, hr, lr)(sr)
+    assert list(listener.heard) == [str(off)] and precisions() == fast
+    if name in DISTORTIONS:
+        with Listener() as listener:
+            DISTORTIONS[name](sr, hr)
+        assert list(listener.heard) == [str(off)] and precisions() == fast
+        with pytest.raises(ValueError):
+            DISTORTIONS[name](sr, hr[..., 1:])
+        assert precisions() == fast
 
 
 # ---- values

@@ -1,3 +1,4 @@
+import re
 import warnings
 from functools import partial
 
@@ -219,6 +220,15 @@ def test_clipping_is_silent_then_warned_of_then_refused():
         with pytest.warns(UserWarning, match=rf"'mine', image 'lake': .* {share:.1%} of the values .* 1.1\]"):
             score_image(hr, overshooting(share), noisy, mse, key=(0, "lake"))
         assert check_downscaler(overshooting(share), "f", hr).clipped == pytest.approx(share, abs=1 / 1200)
+    images = [(f"{k}", hr * (1 - k / 9)) for k in range(5)]
+    shares = {hr.sum().item(): share for (_, hr), share in zip(images, (0, 0.02, 0.1, 0.01, 0.05), strict=True)}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        ida_rd(images, lambda x: overshooting(shares[x.sum().item()])(x), noisy, mse, n_samples=1)
+    assert len(said) == 1 and said[0].filename == __file__
+    assert re.search(
+        r"image '2': .* 10\.0% of the values .*\(so on 3 images; this one is the worst\)$", str(said[0].message)
+    )
     for door in (through_runs, through_measure, through_ida_rd):
         with pytest.raises(ValueError, match=r"20\.1% of the values outside"):
             door(overshooting(0.201), hr)

@@ -1,5 +1,6 @@
 """Rows of one image: the LR image, the draws and the distortion that they come from; searches; own downscalers."""
 
+import warnings
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -131,6 +132,31 @@ def test_b30_b33_bad_callables_are_named_and_luck_is_remarked(fakes, images, tmp
         str(remark.message).partition(": two calls differ on ")[::2] for remark in said if "calls" in str(remark)
     ] == [(f"downscaler {lucky!r} is not deterministic", image) for image in ("00", "01")]
     assert str(said[0].message).startswith(f"downscaler {lucky!r}: the LR image hardly follows the HR image")
+
+
+def test_clipping_is_said_in_one_line_for_each_downscaler(fakes, images, tmp_path):
+    code = tmp_path / "mine.py"
+    code.write_text(
+        "def fair(hr, scale):\n    return hr[..., ::scale, ::scale]\n"
+        "def some(hr, scale):\n    lr = fair(hr, scale).clone()\n    lr[0, 0, 0, :int(hr.mean() * 8)] = 1.5\n"
+        "    return lr\n"
+        "def much(hr, scale):\n    lr = fair(hr, scale).clone()\n    lr[0, 0, 0] = -hr.mean()\n    return lr\n"
+    )
+    own = [(name, f"{code}:{name}") for name in ("fair", "some", "much")]
+    levels = [("", None), ("noise", 0.1)]
+    one = experiment(images, downscalers=[*own, "bicubic_float"], degradations=levels)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        rows = run(one, tmp_path / "rows")
+    shares = (
+        rows[rows.clipped > 0.01].groupby(["downscaler", "image"]).clipped.max().drop("bicubic_float", errors="ignore")
+    )
+    texts = [str(each.message) for each in said if "of the values outside" in str(each.message)]
+    for text, name in zip(texts, ("some", "much"), strict=True):
+        own = shares[name]
+        assert text.startswith(f"downscaler '{name}', image '{own.idxmax()}': expected values in [0, 1]")
+        assert f"got {own.max():.1%} of the values outside" in text
+        assert text.endswith(f"(so on {len(own)} images; this one is the worst)") and len(own) > 1
 
 
 def test_b25_folder_of_lr_images_pairs_by_stem_or_stops_with_the_stems(fakes, images, tmp_path):

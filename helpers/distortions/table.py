@@ -22,7 +22,7 @@ from helpers import __version__, files, results, weights
 from helpers.distortions import perceptual
 from helpers.downscalers.filters import matlab_bicubic
 from helpers.images import check_images
-from helpers.runtime import without_autocast
+from helpers.runtime import full_precision
 
 # Smallest height and width in pixels; below it an error, not a number. LPIPS and our network of its form: AlexNet's
 # pooling runs out of pixels; SSIM: its window; MS-SSIM: that window on the fifth scale; DISTS: 2x2 features in the
@@ -40,13 +40,13 @@ _SIDES = {
 
 
 def _in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Call a function of images in float32, or float64 if they are, with autocast off."""
+    """Call a function of images in float32, or float64 if they are, with autocast and TF32 off."""
 
     @functools.wraps(function)
     def call(*images: Tensor) -> Tensor:
         low = (torch.float16, torch.bfloat16)
         images = [image.float() if getattr(image, "dtype", None) in low else image for image in images]
-        with without_autocast(getattr(images[0], "device", torch.device("cpu"))):
+        with full_precision(getattr(images[0], "device", torch.device("cpu"))):
             return function(*images)
 
     return call

@@ -7,7 +7,7 @@ downscalers share its latents; it may run anywhere and more than once, with the 
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +33,7 @@ class Scored(NamedTuple):
     rows: list[dict]  # as `results.append` takes them
     remarks: list[str]  # to be shown to the user
     failed: list[dict]  # downscaler, degradation, level, hr, lr and reason of each cell without rows
+    clipped: Mapping[str, tuple[float, str]] = {}  # downscaler -> share and remark, where more than 1 % are
 
 
 @contextlib.contextmanager
@@ -220,7 +221,7 @@ def score(
         named = dict(zip(results.KEY, key, strict=True))
         cells.setdefault((named["downscaler"], named["degradation"], named["level"]), []).append(named)
     what = f"{image} ({hr.shape[2]}x{hr.shape[3]}, x{experiment.scale})"
-    rows, remarks, failed = [], [], []
+    rows, remarks, failed, clipped = [], [], [], {}
 
     def compute(cell: tuple, wanted: list[dict], seen: dict) -> list[dict]:
         nonlocal batch
@@ -229,7 +230,7 @@ def score(
         if checked.deterministic is False:
             remarks.append(f"downscaler {cell[0]!r} is not deterministic: two calls differ on {image}")
         if checked.remark:
-            remarks.append(checked.remark)
+            clipped[cell[0]] = max(clipped.get(cell[0], (0.0, "")), (checked.clipped, checked.remark))
         lr = quantize(checked.lr)
         seen["lr"] = hash_of(lr)
         once = partial(distort, lr, _f_ds(experiment, image, *cell))
@@ -259,7 +260,7 @@ def score(
                 continue
             of_cell = dict(zip(("downscaler", "degradation", "level"), cell, strict=True))
             failed.append(of_cell | seen | {"hr": hash_of(hr), "reason": f"{type(error).__name__}: {error}"})
-    return Scored(rows, remarks, failed)
+    return Scored(rows, remarks, failed, clipped)
 
 
 def may_pass(error: BaseException) -> bool:

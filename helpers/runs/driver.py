@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from helpers import files, results
+from helpers import files, measure, results
 from helpers.runs import cell, checks, cluster, words
 from helpers.runs.experiment import Experiment
 from helpers.runtime import pick_device, tqdm
@@ -205,14 +205,18 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
             for image, keys in list(todo.tasks.items())[: limit and limit + checks.IN_A_ROW]
         }
         outcomes = cluster.compute(cell.score, tasks, client, deadline)
-        total = len({*todo.rows.image, *todo.tasks})
+        total, clipped = len({*todo.rows.image, *todo.tasks}), defaultdict(list)
         try:
             with _bar(progress, total, total - len(todo.tasks)) as bar, contextlib.closing(outcomes):
-                failed = _write(experiment, rows_dir, _counted(outcomes, bar), tasks, facts, write, total, limit, how)
+                counted = _counted(outcomes, bar, clipped)
+                failed = _write(experiment, rows_dir, counted, tasks, facts, write, total, limit, how)
         except (KeyboardInterrupt, SystemExit) as stop:
             rows = _now(experiment, rows_dir, todo)  # perhaps even of the last image
             left = {key[1] for key in results.missing(itertools.chain(*todo.tasks.values()), rows)}
             raise type(stop)(f"{total - len(left)} of {total} images done; run again to go on") from None
+        finally:
+            for of_one in clipped.values():
+                warnings.warn(measure.worst_of(of_one), stacklevel=3)
     rows, gone = _now(experiment, rows_dir, todo), {*todo.aside, *failed}
     rows = rows[
         [words.cell_of(each) not in gone for each in rows[list(results.CELL)].itertuples(index=False, name=None)]
@@ -227,10 +231,13 @@ def _now(experiment: Experiment, rows_dir, todo: checks.Todo) -> pd.DataFrame:
     return rows[~rows.checksum.isin(todo.stale.checksum)]
 
 
-def _counted(outcomes: Iterator, bar: tqdm) -> Iterator:
-    for outcome in outcomes:
+def _counted(outcomes: Iterator, bar: tqdm, clipped: dict[str, list[tuple[float, str]]]) -> Iterator:
+    """Move the bar, and note under each downscaler the images on which more than 1 % of its values are clipped."""
+    for image, outcome in outcomes:
         bar.update()
-        yield outcome
+        for name, found in outcome.clipped.items() if isinstance(outcome, cell.Scored) else ():
+            clipped[name].append(found)
+        yield image, outcome
 
 
 def _write(experiment, rows_dir, outcomes, tasks, facts, write, total, limit, how) -> set[tuple]:
@@ -254,9 +261,10 @@ def _write(experiment, rows_dir, outcomes, tasks, facts, write, total, limit, ho
 
     for image, outcome in outcomes:
         cells, strict = asked.pop(image), tasks[image][5]
-        if strict and isinstance(outcome, Exception):
-            raise outcome
-        made, remarks, gone = outcome if isinstance(outcome, cell.Scored) else _nothing(experiment, cells, outcome, how)
+        failure = outcome if isinstance(outcome, Exception) else None
+        if strict and failure:
+            raise failure
+        made, remarks, gone, _ = _nothing(experiment, cells, failure, how) if failure else outcome
         bad = {(each.pop("downscaler"), each.pop("degradation"), each.pop("level")): each for each in gone}
         there = {words.cell_of([row[name] for name in results.CELL]) for row in made}
         for each, keys in cells.items():
@@ -265,9 +273,8 @@ def _write(experiment, rows_dir, outcomes, tasks, facts, write, total, limit, ho
         if bad and not made:
             in_a_row.append(image)
             if len(in_a_row) == min(checks.IN_A_ROW, total):
-                cause = outcome if isinstance(outcome, Exception) else None
                 last = list(bad.values())[-1]["reason"].partition(": ")[2]
-                raise RuntimeError(f"{', '.join(in_a_row)} all failed, the last: {last}") from cause
+                raise RuntimeError(f"{', '.join(in_a_row)} all failed, the last: {last}") from failure
         if not made:
             continue
         _check(image, pd.DataFrame(made), facts, how["mixed"])
