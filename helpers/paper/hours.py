@@ -8,10 +8,12 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from helpers import datasets, distortions, results, runs, upscalers
 from helpers.paper import notebooks, profiles
+from helpers.runs import checks
 from helpers.runtime import pick_device, seeded
 
 SECONDS = 10  # of calibration
@@ -21,18 +23,25 @@ def draws_left(wanted: Sequence[runs.Experiment], rows_dir: str | Path) -> list[
     """Count for each experiment its draws without a row, and all; a draw shared by several counts for the first.
 
     The keys of one image are held against the number of images that have a row of them, so a million rows are counted
-    in seconds. A draw is there if it has a row of the first metric; images that were set aside count as left.
+    in seconds. A draw is there if it has a row of the first metric; images that were set aside count as left. A row of
+    other weights or of another metric, or from before rows had hashes, is stale and counts as left; whether its pixels
+    have changed is not looked at, which would downscale all images again, as `runs.plan` and the run itself do.
 
     Args:
         wanted: as `notebooks.experiments` returns them.
         rows_dir: folder of rows, perhaps not there yet.
     """
-    images, keys = {}, []
+    images, keys, weights, metric = {}, [], {}, {}
     for each in wanted:
         one = runs.keys(replace(each, images=each.images[:1], distortion=each.distortion[:1]))
         images[one[0][0]] = set(each.images)
         keys.append([(dataset, *rest) for dataset, _, *rest in one])
+        now = checks.made_by(each)
+        weights[each.upscaler, each.scale], metric = now["weights"], metric | now["metric"]
     rows = results.read(rows_dir, mixed=tuple(results.ONE_OF))
+    made_by = [weights.get(of, "") for of in zip(rows.upscaler, rows.scale, strict=True)]
+    same = [now in (None, was) for now, was in zip(made_by, rows.weights, strict=True)]  # None: not here to tell
+    rows = rows[pd.Series(same, rows.index, dtype=bool) & (rows.metric == rows.distortion.map(metric)) & (rows.hr != "")]
     there = Counter(
         (dataset, *(None if part != part else part for part in rest))  # NaN: no level
         for dataset, image, *rest in rows[list(results.KEY)].itertuples(index=False, name=None)
@@ -158,6 +167,10 @@ def estimate(chosen: dict[str, dict]) -> list[str]:
         hours = f"{_hours(seconds[notebook])} of one process" if left else "nothing to draw"
         workers = f", {n} share them" if left and (n := chosen[notebook]["workers"]) > 1 else ""
         lines.append(f"{notebook}: {left} of {total} draws left, {hours}{workers}")
+    if any(left < total for own in counts.values() for left, total in own):
+        lines += [
+            "(rows that are there count as done; whether their pictures have changed, a notebook looks when it runs)"
+        ]
     if todo:
         lines += [
             f"(timed on {pick_device(todo[0][1].device)} at {side}x{side} pixels or more, then in proportion:",
