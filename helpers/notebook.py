@@ -3,8 +3,10 @@
 Here, unlike elsewhere in `helpers`, functions print: their lines stand below the cell that calls them.
 """
 
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,7 @@ __all__ = [
 STARTED = time.perf_counter()  # notebooks import this module first
 LEFT_OUT = "set_aside.txt"  # a line beside the rows that names what was set aside, while there is any
 _aside: dict[str, str] = {}  # image -> why `images` set it aside
+_in_runs: dict[str, str] = {}  # folder of rows -> what its run set aside, in words
 DRAW = [*results.KEY[:-1], "weights", "hr", "lr", "version"]  # what a draw is: a row's key but D, and what it saw
 
 
@@ -80,6 +83,7 @@ def images(
     for line in dict.fromkeys(sum(lines, [])):
         print(line)
     _aside.update({name: why for each in checked for name, why in each.aside})
+    _below_tables()
     names = [name for name in checked[0].names if all(name in each.names for each in checked)]
     if not names:
         raise ValueError(f"{dataset}: expected an image with an LR image in every folder, found none")
@@ -89,16 +93,18 @@ def images(
 def left_out(experiments: runs.Experiment | Sequence[runs.Experiment], results_dir: str) -> str:
     """Name what no table of a run has: images that `images` set aside, and what the run itself set aside; print it.
 
+    From here on the words stand below every table that the notebook shows, `this_run` at its end among them.
+
     Args:
-        experiments: of the run.
+        experiments: of the run; an empty list in a notebook without one.
         results_dir: its folder of rows; the words are left there too, as `LEFT_OUT`, for the last line of a command.
 
     Returns:
         A sentence to put behind a caption, with a blank before it; "" where nothing was set aside.
     """
-    before = "; ".join(f"{name} ({why})" for name, why in _aside.items())
-    words = [f"set aside before the run: {before}" * bool(before), runs.left_out(experiments, results_dir)]
-    said = "; ".join(filter(None, words))
+    _in_runs[results_dir] = runs.left_out(experiments, results_dir)
+    said = "; ".join(filter(None, [_before(), _in_runs[results_dir]]))
+    _below_tables()
     path = Path(results_dir, LEFT_OUT)
     if said:
         print(said)
@@ -107,6 +113,29 @@ def left_out(experiments: runs.Experiment | Sequence[runs.Experiment], results_d
     else:
         path.unlink(missing_ok=True)
     return f" {said[:1].upper()}{said[1:]}." if said else ""
+
+
+def _before() -> str:
+    """What `images` set aside, in words."""
+    named = "; ".join(f"{name} ({why})" for name, why in _aside.items())
+    return f"set aside before the run: {named}" * bool(named)
+
+
+def _below_tables() -> None:
+    """Let a notebook show below every table what was set aside; outside of a notebook there is nothing to do."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is None:
+        return
+    said = "; ".join(filter(None, dict.fromkeys([_before(), *_in_runs.values()])))
+    said = f"{said[:1].upper()}{said[1:]}."
+    html, plain = (shell.display_formatter.formatters[kind] for kind in ("text/html", "text/plain"))
+    for kind in (pd.DataFrame, pd.Series):
+        html.pop(kind, None)
+        plain.pop(kind, None)
+        if len(said) > 1:
+            plain.for_type(kind, lambda table, printer, cycle: printer.text(f"{table!r}\n{said}"))
+    if len(said) > 1:
+        html.for_type(pd.DataFrame, lambda table: f"{table._repr_html_() or ''}<p>{escape(said)}</p>")
 
 
 def published(path: str, rows: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
+from helpers import datasets
 from helpers.downscalers import DOWNSCALERS
 from helpers.images import write_rgb
 from tests import notebook
@@ -23,7 +24,11 @@ def test_every_downscaler_has_its_sentence():
 def test_tables_and_figures(tmp_path):
     own = tmp_path / "mine.py"
     own.write_text("import torch.nn.functional as F\n\ndef mean(hr, scale):\n    return F.avg_pool2d(hr, scale)\n")
-    done = notebook.run(NAME, tmp_path, TINY, downscaler=f"{own}:mean")
+    folder = tmp_path / "set"
+    for name in datasets.names("library", 2, size=192):
+        write_rgb(datasets.load("library", name, size=192), folder / f"{name}.png")
+    (folder / "zero.png").write_bytes(b"")
+    done = notebook.run(NAME, tmp_path, TINY, downscaler=f"{own}:mean", dataset=str(folder), n_images=3)
     names = ["nearest", "bicubic", "dpid", "mean"]
     table = pd.read_csv(tmp_path / "rows" / "downscalers.csv")
     assert list(table.downscaler) == names and list(table.linear) == ["yes", "yes", "no", "yes"]
@@ -43,7 +48,13 @@ def test_tables_and_figures(tmp_path):
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
         f"02_{name}.{kind}" for name in wanted for kind in ("pdf", "png")
     }
-    text = notebook.printed(done)
+    text, words = notebook.printed(done), "et aside before the run: zero (empty file (zero bytes))"
+    outputs = [out.get("data", {}) for cell in done.cells for out in cell.get("outputs", ())]
+    shown = [data["text/html"] for data in outputs if "<table" in data.get("text/html", "")]
+    assert len(shown) >= 5 and all(f"<p>S{words}.</p>" in each for each in shown)
+    for table in ("downscalers.tex", "parity.tex"):
+        assert f"S{words}." in (tmp_path / "rows" / table).read_text()
+    assert (tmp_path / "rows" / "set_aside.txt").read_text() == f"s{words}\n"
     assert "0 of 6912 bytes differ" in text and "0 images and 0 downscalers have a published score" in text
 
 

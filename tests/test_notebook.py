@@ -1,9 +1,12 @@
 """What notebooks share: the check of their parameters, D, images, published rows, photographs, the record of a run."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
+from IPython.core.formatters import DisplayFormatter
 
 from helpers import distortions, notebook, results
 from helpers.images import write_rgb
@@ -285,6 +288,37 @@ def test_every_folder_of_lr_images_is_decoded_and_images_without_one_are_left_ou
     (tmp_path / "two" / "c.png").unlink()
     with pytest.raises(ValueError, match="no LR image for 1: c"):
         notebook.images(str(tmp_path / "hr"), 4, own=own)
+
+
+def test_what_was_set_aside_stands_below_every_table_that_is_shown(tmp_path, capsys, monkeypatch):
+    shell = SimpleNamespace(display_formatter=DisplayFormatter())
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    monkeypatch.setattr(notebook, "_aside", {})
+    monkeypatch.setattr(notebook, "_in_runs", {})
+    monkeypatch.setattr(notebook.runs, "left_out", lambda experiments, folder: experiments)
+    table, empty = pd.DataFrame({"mean": [0.25]}, index=["bicubic"]), pd.DataFrame()
+
+    def shown(what):
+        return shell.display_formatter.format(what)[0]
+
+    plain = [shown(table), shown(table["mean"]), shown(empty), shown(3)]
+    assert notebook.left_out("", str(tmp_path)) == ""
+    assert [shown(table), shown(table["mean"]), shown(empty), shown(3)] == plain
+    write_rgb(torch.full((1, 3, 8, 8), 0.5), tmp_path / "a.png")
+    (tmp_path / "b & c.png").write_bytes(b"")
+    assert notebook.images(str(tmp_path), 2) == ["a"]
+    words = "Set aside before the run: b & c (empty file (zero bytes))"
+    notebook.left_out("set aside, 1 of 2 images: a for mine (dark)", str(tmp_path / "one"))
+    notebook.left_out("set aside, 1 of 9 images: z for mine (dim)", str(tmp_path / "two"))
+    words += "; set aside, 1 of 2 images: a for mine (dark); set aside, 1 of 9 images: z for mine (dim)."
+    assert shown(table)["text/plain"] == plain[0]["text/plain"] + "\n" + words
+    assert shown(table)["text/html"] == plain[0]["text/html"] + f"<p>{words.replace('&', '&amp;')}</p>"
+    assert shown(table["mean"])["text/plain"].endswith("\n" + words) and shown(empty)["text/plain"].endswith(words)
+    assert shown(3) == plain[3] and words in shown(notebook.this_run())["text/html"].replace("&amp;", "&")
+    notebook._aside.clear()
+    for folder in ("one", "two"):
+        notebook.left_out("", str(tmp_path / folder))
+    assert shown(table) == plain[0]
 
 
 def test_what_was_set_aside_before_and_in_the_run_is_named_and_left_beside_the_rows(tmp_path, capsys, monkeypatch):

@@ -57,6 +57,17 @@ def test_one_cell_of_parameters_each_with_a_comment_and_the_check_after_it(name)
     assert not later & set(defaults)  # so that a reader may run the check again
 
 
+@pytest.mark.parametrize("name", [name for name in ALL if any("notebook.images(" in cell for cell in sources(name))])
+def test_what_was_set_aside_is_named_after_every_run_and_before_the_tables_of_the_others(name):
+    cells = [cell for cell in sources(name) if not cell.startswith("from helpers import notebook")]
+    runs = [cell for cell in cells if "runs.run(" in cell]
+    for cell in runs or ["".join(cells)]:
+        assert cell.count("notebook.left_out(") == 1 >= cell.count("runs.run(")
+    for cell in cells:
+        if "caption=" in cell:
+            assert "set_aside" in cell
+
+
 def assigned(node: ast.AST) -> Iterator[str]:
     """The names that a cell assigns, outside functions and comprehensions."""
     inner = (ast.FunctionDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)

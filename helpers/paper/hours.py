@@ -41,7 +41,9 @@ def draws_left(wanted: Sequence[runs.Experiment], rows_dir: str | Path) -> list[
     rows = results.read(rows_dir, mixed=tuple(results.ONE_OF))
     made_by = [weights.get(of, "") for of in zip(rows.upscaler, rows.scale, strict=True)]
     same = [now in (None, was) for now, was in zip(made_by, rows.weights, strict=True)]  # None: not here to tell
-    rows = rows[pd.Series(same, rows.index, dtype=bool) & (rows.metric == rows.distortion.map(metric)) & (rows.hr != "")]
+    rows = rows[
+        pd.Series(same, rows.index, dtype=bool) & (rows.metric == rows.distortion.map(metric)) & (rows.hr != "")
+    ]
     there = Counter(
         (dataset, *(None if part != part else part for part in rest))  # NaN: no level
         for dataset, image, *rest in rows[list(results.KEY)].itertuples(index=False, name=None)
