@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, wraps
 from pathlib import Path
 from stat import S_ISREG
@@ -25,7 +25,9 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+FULL = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG")}  # errors of a disk without room
 _threads = threading.Lock()
+KEPT = "What was there is kept"
 _held: set[Path] = set()  # folders locked by this process
 
 
@@ -113,14 +115,39 @@ def is_own(found: os.stat_result) -> bool:
     return S_ISREG(found.st_mode) and found.st_nlink <= 1
 
 
-def replace(path: str | Path, data: bytes) -> None:
-    """Write `data` to `path`, on the disk before an older file is replaced in one step.
+def replace(path: str | Path, data: bytes | str) -> None:
+    """Write `data`, text as UTF-8, to `path`, on the disk before an older file is replaced in one step.
 
     Raises:
         OSError: the disk is full; the folder and the bytes are named, and an older file is left as it was.
     """
-    with replacing(path) as part, open(part, "xb", buffering=0) as file:
-        append(file, data)
+    replace_all({path: data.encode() if isinstance(data, str) else data})
+
+
+def replace_all(contents: Mapping[str | Path, bytes]) -> None:
+    """`replace` several files, none before all are on the disk."""
+    with contextlib.ExitStack() as stack:
+        for path, data in contents.items():
+            try:
+                part = stack.enter_context(replacing(path))
+                with open(part, "xb", buffering=0) as file:
+                    append(file, data)
+            except OSError as error:
+                raise error if KEPT in str(error) else _unwritten(error, len(data), Path(path).parent) from error
+
+
+def reserve(path: Path) -> None:
+    """Claim the room that a file will fill, if the system can: a page of memory that finds none ends the process.
+
+    Raises:
+        OSError: there is not enough; the folder and the bytes are named.
+    """
+    with open(path, "r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            getattr(os, "posix_fallocate", lambda *given: None)(file.fileno(), 0, size)
+        except OSError as error:
+            raise _unwritten(error, size, path.parent) from error
 
 
 def append(file: io.FileIO, data: bytes) -> None:
@@ -139,8 +166,12 @@ def append(file: io.FileIO, data: bytes) -> None:
             file.truncate(size)
         if not isinstance(error, OSError):
             raise
-        message = f"could not write {len(data)} bytes to {Path(str(file.name)).parent}: {error.strerror}"
-        raise OSError(error.errno, f"{message}. What was there is kept: make room and run again") from error
+        raise _unwritten(error, len(data), Path(str(file.name)).parent) from error
+
+
+def _unwritten(error: OSError, size: int, folder: Path) -> OSError:
+    said = f"could not write {size} bytes to {folder}: {error.strerror}. {KEPT}"
+    return OSError(error.errno, f"{said}: make room and run again" if error.errno in FULL else said)
 
 
 def lock(file: io.IOBase, *, wait: bool) -> bool:
@@ -183,11 +214,7 @@ def alone(path: Path) -> Iterator[None]:
         while True:
             with open_own(path) as file:
                 lock(file, wait=True)
-                try:
-                    ours = os.path.samestat(os.fstat(file.fileno()), os.lstat(path))
-                except FileNotFoundError:
-                    ours = False
-                if not ours:  # whoever had it before has removed it, and a third may hold a new one
+                if not is_at(file, path):  # whoever had it before has removed it, and a third may hold a new one
                     continue
                 try:
                     yield
@@ -198,17 +225,44 @@ def alone(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
+def only_writer(folder: Path) -> Iterator[Callable[[], None]]:
     """Lock a folder by its file `local.lock`, in which the holder signs; the system frees the lock when he dies.
 
+    Yields:
+        A function that makes sure that the lock still holds; it takes it anew where somebody has removed the file.
+
     Raises:
-        ValueError: somebody else holds it, or a run on another machine left its name in the file.
+        ValueError: somebody else holds it, or a run on another machine left its name in the file; at once, or later
+            from the function.
     """
-    path, host = folder / "local.lock", socket.gethostname()
+    path = folder / "local.lock"
     if path in _held:  # the system's locks are between processes only
         raise ValueError(f"{folder}: this process is already writing here")
-    with open(path, "a+b", buffering=0) as file:
-        free = lock(file, wait=False)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(_sign(path))
+
+        def hold() -> None:
+            nonlocal file
+            if not is_at(file, path):
+                file = stack.enter_context(_sign(path))
+
+        _held.add(path)
+        try:
+            yield hold
+        finally:
+            _held.remove(path)
+            file.truncate(0)
+
+
+def _sign(path: Path) -> io.FileIO:
+    """Open a lock file, lock it, and write into it who holds it."""
+    folder, host = path.parent, socket.gethostname()
+    with contextlib.ExitStack() as stack:
+        while True:
+            file = stack.enter_context(open(path, "a+b", buffering=0))
+            free = lock(file, wait=False)
+            if is_at(file, path) or not free:
+                break
         file.seek(0)
         owner = file.read().decode()
         if not free:
@@ -219,16 +273,20 @@ def only_writer(folder: Path) -> Iterator[None]:
                 f"on every network file system; if that run is over, delete {path} and run again"
             )
         if owner:
-            warnings.warn(f"{folder}: {owner} was killed; the rows it finished are kept", stacklevel=5)
+            warnings.warn(f"{folder}: {owner} was killed; the rows it finished are kept", stacklevel=7)
         file.truncate(0)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         append(file, f"process {os.getpid()} on {host} since {now}".encode())
-        _held.add(path)
-        try:
-            yield
-        finally:
-            _held.remove(path)
-            file.truncate(0)
+        stack.pop_all()
+        return file
+
+
+def is_at(file: io.IOBase, path: Path) -> bool:
+    """Whether an open file is the one that its path leads to; not so once somebody has removed or replaced that."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def sha256_of(path: str | Path) -> str:

@@ -11,6 +11,7 @@ import gzip
 import io
 import math
 import os
+import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -83,26 +84,36 @@ def writer(rows_dir: str | Path) -> Iterator[Callable[[Iterable[dict]], None]]:
         rows_dir: folder of rows; made if it is not there.
 
     Raises:
-        ValueError: the folder cannot be written, another run holds it, or its rows have other columns.
+        ValueError: the folder cannot be written, another run holds it, or its rows have other columns; later: somebody
+            else has removed or changed `local.csv`, or removed `local.lock` and holds it now.
         OSError: as `append`.
     """
     folder = files.check_output(rows_dir)
     path = folder / "local.csv"
-    with files.only_writer(folder), contextlib.ExitStack() as stack:
-        there = _lines(path)  # refuses rows with other columns
-        if path.exists() and not path.read_bytes().startswith(
-            f"{_HEADER}\n".encode()
-        ):  # an older layout: write it anew
+    with files.only_writer(folder) as hold, contextlib.ExitStack() as stack:
+        there, header = _lines(path), f"{_HEADER}\n".encode()  # refuses rows with other columns
+        if path.exists() and not path.read_bytes().startswith(header):  # an older layout, or Windows' line ends
             files.replace(path, _bytes("".join([f"{_HEADER}\n", *(_line(line[:-1]) for line in there)])))
         file = stack.enter_context(open(path, "ab", buffering=0))
-        file.truncate(path.read_bytes().rfind(b"\n") + 1)
+        size = file.truncate(path.read_bytes().rfind(b"\n") + 1)
+
+        def check() -> None:
+            if not files.is_at(file, path) or os.fstat(file.fileno()).st_size != size:
+                raise ValueError(
+                    f"{path}: expected the file as this run left it, found it removed, replaced or changed by "
+                    "somebody else; what is missing there now is computed by the next run"
+                )
+            hold()
 
         def write(rows: Iterable[dict]) -> None:
+            nonlocal size
             data = "".join(_line(_fields(row)) for row in rows)
-            start = "" if os.fstat(file.fileno()).st_size else f"{_HEADER}\n"
-            files.append(file, _bytes(start + data))
+            check()
+            files.append(file, _bytes(data) if size else header + _bytes(data))
+            size = os.fstat(file.fileno()).st_size
 
         yield write
+        check()
 
 
 def read(rows_dir: str | Path, *, keys: Iterable[Sequence] | None = None, mixed: Sequence[str] = ()) -> pd.DataFrame:
@@ -329,6 +340,7 @@ def _lines(path: Path, layouts: Sequence[str] = (_HEADER, _OLDER)) -> list[list[
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path}: damaged ({error}); fetch it again, or delete it") from error
+    data = re.sub(rb"\r+\n", b"\n", data) if b"\r" in data else data  # Windows and git write it so; no field has one
     first, *lines = data.split(b"\n")[:-1] or [layouts[0].encode()]  # what follows the last newline is torn
     if path.name != "local.csv":  # written in one step: nothing is torn
         lines += list(filter(None, data.split(b"\n")[-1:]))
@@ -380,4 +392,4 @@ def _load(rows_dir: Path) -> dict[tuple[str, ...], list[str]]:
 
 
 def _is_older_aside(path: Path) -> bool:
-    return path.exists() and path.read_bytes().startswith(f"{_OLDER_ASIDE}\n".encode())
+    return path.exists() and path.read_bytes().partition(b"\n")[0].rstrip(b"\r") == _OLDER_ASIDE.encode()

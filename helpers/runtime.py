@@ -5,7 +5,9 @@ import functools
 import hashlib
 import os
 import platform
+import signal
 import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -20,6 +22,22 @@ from helpers import __version__
 with warnings.catch_warnings():  # a notebook without ipywidgets draws its bar as text: no reason to warn the reader
     warnings.filterwarnings("ignore", "IProgress not found")
     from tqdm.auto import tqdm  # noqa: F401
+
+
+class Stopped(SystemExit):
+    """A signal asked this process to end; what a reader's code raises by `sys.exit` is another thing."""
+
+    def __init__(self, number: int, message: str = ""):
+        super().__init__(message or f"stopped by {signal.Signals(number).name}; run again to go on")
+        self.number = number
+
+    def end(self) -> SystemExit:
+        """Say why, and return what ends Python with the code that shells give to the signal, 128 and its number."""
+        with contextlib.suppress(OSError):  # of a terminal that is gone; Python says nothing beside a number
+            sys.stderr.write(f"{self}\n")
+        ended = SystemExit(str(self))
+        ended.code = 128 + self.number
+        return ended
 
 
 WORKER = "IDA_RD_WORKER"  # in the environment of a worker of `runs.local`: its number, from 0

@@ -3,7 +3,9 @@
 import os
 import random
 import re
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -14,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers import results
+from helpers import files, results
 from helpers.runs import cell, cluster, driver
 from tests.fakes import CONTEXT, experiment, fakes_fixture, published, register, run, workers, write_images  # noqa: F401
 
@@ -90,21 +92,52 @@ def test_f01_killed_three_times_and_resumed_gives_the_bytes_of_an_unbroken_run(f
     assert n_lines(tmp_path / "rows") == 1 + len(unbroken)  # nothing was computed twice
 
 
-@pytest.mark.parametrize("number, name", [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "SystemExit")])
-@pytest.mark.parametrize("n_workers", [0, 2], ids=["serial", "workers"])
-def test_f02_stopped_run_says_how_far_it_got(fakes, tmp_path, number, name, n_workers):
+@pytest.mark.parametrize(
+    "number, name, code, n_workers",
+    [("SIGINT", "KeyboardInterrupt", 1, 0), ("SIGINT", "KeyboardInterrupt", 1, 2), ("SIGTERM", "SystemExit", 143, 0),
+     ("SIGTERM", "SystemExit", 143, 2), ("SIGHUP", "SystemExit", 129, 0), ("SIGHUP", "SystemExit", 129, 2)],
+)  # fmt: skip
+def test_f02_stopped_run_says_how_far_it_got(fakes, tmp_path, number, name, code, n_workers):
     one = experiment(write_images(tmp_path / "images", 24), upscaler="fake_slow")
     process = started(one, tmp_path / "rows", n_workers)
     wait_for(lambda: n_lines(tmp_path / "rows") > 1)
     send = os.killpg if number == "SIGINT" else os.kill  # a terminal and Jupyter interrupt the workers too
     send(process.pid, getattr(signal, number))
     process.join(120)
-    assert process.exitcode not in (0, None)
+    assert process.exitcode == code
     done = (n_lines(tmp_path / "rows") - 1) // 6
     said = (tmp_path / "rows.txt").read_text()
     assert 0 < done < 24 and said == f"{name}: {done} of 24 images done; run again to go on"
     assert (tmp_path / "rows" / "local.lock").read_text() == ""  # it signed off
     assert len(run(one, tmp_path / "rows")) == 24 * 6
+
+
+def test_a_script_that_is_hung_up_says_so_once_and_ends_with_the_code_of_the_signal(fakes, tmp_path):
+    folder = write_images(tmp_path / "images", 24)
+    script = (
+        f"from tests.fakes import *\nregister({str(fakes)!r})\none = experiment({folder!r}, upscaler='fake_slow')\n"
+    )
+    script += f"driver.run(one, {str(tmp_path / 'rows')!r}, progress=False)"
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: n_lines(tmp_path / "rows") > 1)
+    process.send_signal(signal.SIGHUP)
+    said = process.communicate(timeout=60)[1]
+    assert re.fullmatch(r"\d+ of 24 images done; run again to go on\n", said) and process.returncode == 129
+
+
+def drive_under_nohup(one, rows_dir, folder):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    drive(one, rows_dir, folder, 0, None)
+
+
+def test_closing_the_terminal_of_a_run_under_nohup_does_not_stop_it(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 12), upscaler="fake_slow")
+    process = CONTEXT.Process(target=drive_under_nohup, args=(one, tmp_path / "rows", os.environ["FAKES"]))
+    process.start()
+    wait_for(lambda: n_lines(tmp_path / "rows") > 1)
+    os.kill(process.pid, signal.SIGHUP)
+    process.join(120)
+    assert process.exitcode == 0 and len(results.read(tmp_path / "rows")) == 12 * 6
 
 
 def test_f02_interrupt_of_an_image_leaves_the_finished_ones(fakes, tmp_path):
@@ -163,6 +196,58 @@ def test_f05_full_disk_leaves_the_older_published_file(fakes, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["rows.csv.gz"]  # no half file is left
 
 
+# ---- files that go while a run writes
+
+
+def empty(rows_dir):
+    os.truncate(rows_dir / "local.csv", 0)
+
+
+def exchange(rows_dir):
+    shutil.copy(rows_dir / "local.csv", rows_dir / "other")
+    (rows_dir / "other").replace(rows_dir / "local.csv")
+
+
+CHANGES = {
+    "folder removed": shutil.rmtree,
+    "folder moved": lambda rows_dir: rows_dir.rename(rows_dir.with_name("moved")),
+    "folder another": lambda rows_dir: (rows_dir.rename(rows_dir.with_name("moved")), rows_dir.mkdir()),
+    "file removed": lambda rows_dir: (rows_dir / "local.csv").unlink(),
+    "file replaced": exchange,
+    "file emptied": empty,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_rows_that_go_while_a_run_writes_stop_it_and_the_next_one_has_them_all(fakes, tmp_path, change):
+    one = experiment(write_images(tmp_path / "images", 24), upscaler="fake_slow")
+    process = started(one, tmp_path / "rows")
+    wait_for(lambda: n_lines(tmp_path / "rows") > 1)
+    change(tmp_path / "rows")
+    process.join(120)
+    assert process.exitcode == 1
+    said = (tmp_path / "rows.txt").read_text()
+    assert said.startswith(
+        f"ValueError: {tmp_path / 'rows' / 'local.csv'}: expected the file as this run left it, found"
+    )
+    run(one, tmp_path / "rows")
+    run(one, tmp_path / "unbroken")
+    assert published(tmp_path / "rows") == published(tmp_path / "unbroken")
+
+
+def test_published_rows_that_go_while_a_run_computes_are_missed(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 6), upscaler="fake_slow")
+    run(replace(one, images=one.images[:3]), tmp_path / "before")
+    (tmp_path / "rows").mkdir()
+    results.publish(tmp_path / "before", tmp_path / "rows" / "before.csv.gz")
+    process = started(one, tmp_path / "rows")
+    wait_for(lambda: n_lines(tmp_path / "rows") > 1)
+    (tmp_path / "rows" / "before.csv.gz").unlink()
+    process.join(120)
+    assert process.exitcode == 1
+    assert "expected 18 rows from before and 18 new ones, found 18" in (tmp_path / "rows.txt").read_text()
+
+
 # ---- two writers
 
 
@@ -198,6 +283,52 @@ def test_f06_lock_of_another_machine_is_explained(fakes, tmp_path):
         run(one, tmp_path / "rows")
     lock.unlink()
     assert len(run(one, tmp_path / "rows")) == 12
+
+
+def test_lock_that_is_removed_is_taken_anew(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 24), upscaler="fake_slow")
+    process = started(one, tmp_path / "rows")
+    wait_for(lambda: n_lines(tmp_path / "rows") > 1)
+    lock, before = tmp_path / "rows" / "local.lock", n_lines(tmp_path / "rows")
+    lock.unlink()
+    wait_for(lambda: lock.exists() and lock.stat().st_size)
+    with pytest.raises(ValueError, match=rf"process {process.pid} on .* is writing here"):
+        run(one, tmp_path / "rows")
+    process.join(120)
+    assert process.exitcode == 0 and n_lines(tmp_path / "rows") == 1 + 24 * 6 > before
+    assert lock.read_text() == ""
+
+
+def test_of_two_writers_after_the_lock_was_removed_the_first_stops_and_no_row_is_lost(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 24), upscaler="fake_slow")
+    process = started(one, tmp_path / "rows")
+    wait_for(lambda: n_lines(tmp_path / "rows") > 1)
+    (tmp_path / "rows" / "local.lock").unlink()
+    second = started(one, tmp_path / "rows")
+    for each in (process, second):
+        each.join(120)
+    assert sorted([process.exitcode, second.exitcode]) == [0, 1]  # whichever came first to the new file
+    said = (tmp_path / "rows.txt").read_text()
+    assert re.search(r"process \d+ on .* is writing here|expected the file as this run left it", said)
+    run(one, tmp_path / "rows")
+    run(one, tmp_path / "unbroken")
+    assert published(tmp_path / "rows") == published(tmp_path / "unbroken")
+
+
+def test_lock_that_is_removed_while_a_writer_comes_is_looked_for_again(tmp_path, monkeypatch):
+    """The file goes between opening and locking it: a lock on it would keep nobody out."""
+    path, locked, plain = tmp_path / "local.lock", [], files.lock
+
+    def late(file, *, wait):
+        if not locked:
+            path.unlink()
+        locked.append(file)
+        return plain(file, wait=wait)
+
+    monkeypatch.setattr(files, "lock", late)
+    with results.writer(tmp_path) as write:
+        assert len(locked) == 2 and files.is_at(locked[1], path)
+        write([])
 
 
 # ---- the workers

@@ -1,5 +1,6 @@
 import gzip
 import math
+import warnings
 import zlib
 
 import numpy as np
@@ -147,6 +148,42 @@ def test_f05_damaged_published_file_is_refused_by_name(tmp_path):
     (tmp_path / "rows.csv.gz").write_bytes(bytes(data[:30]))
     with pytest.raises(ValueError, match=r"rows\.csv\.gz: damaged"):
         results.read(tmp_path)
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b"\r\r\n"], ids=["once", "twice"])
+def test_rows_with_the_line_ends_of_windows_are_read_and_new_ones_are_added(tmp_path, end):
+    rows = [row("na,me\r", q) for q in range(3)]
+    results.append(rows, tmp_path)
+    path = tmp_path / "local.csv"
+    whole = path.read_bytes()
+    windows = whole.replace(b"\n", end)
+    path.write_bytes(windows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert results.read(tmp_path).value.tolist() == [each["value"] for each in rows]
+        results.append([row(sample=3)], tmp_path)
+    assert path.read_bytes().startswith(whole) and b"\r" not in path.read_bytes()
+    assert results.read(tmp_path)["sample"].tolist() == [3, 0, 1, 2]
+    half = whole.partition(b"\n")[0] + b"\n" + windows.partition(b"\n")[2]  # rows alone, as a merge leaves them
+    for data, there in ((windows[:-1], 2), (windows[: -len(end)], 2), (half, 3)):
+        path.write_bytes(data)
+        assert len(results.read(tmp_path)) == there
+    path.write_bytes(windows.replace(rows[1]["dataset"].encode() + b",", b"y,", 1))
+    with pytest.warns(UserWarning, match=r"local\.csv: 1 damaged lines \(2\)"):
+        assert results.read(tmp_path)["sample"].tolist() == [1, 2]
+    path.write_bytes(layout(OLDER, [row(sample=q) for q in range(3)]).replace(b"\n", end))
+    assert len(results.read(tmp_path)) == 3
+
+
+def test_what_was_set_aside_is_read_with_the_line_ends_of_windows(tmp_path):
+    results.set_aside(tmp_path, [cell_aside(image="a"), cell_aside(image="b")])
+    path = tmp_path / "aside.csv"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert results.aside(tmp_path).image.tolist() == ["a", "b"]
+        results.set_aside(tmp_path, [cell_aside(image="c")])
+        assert results.aside(tmp_path).image.tolist() == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("change", [lambda c: c[1:], lambda c: [*c, "gpu"], lambda c: ["dataset", "face", *c[2:]]])

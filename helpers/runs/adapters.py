@@ -14,7 +14,7 @@ import string
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -28,7 +28,7 @@ from helpers.listing import composed, list_folder, same_stems, stem_of
 from helpers.measure import Checked, check_downscaler
 from helpers.runs import user_files
 from helpers.runs.user_files import forget
-from helpers.runtime import on_cpu
+from helpers.runtime import Stopped, on_cpu
 
 __all__ = ["Checked", "card_of", "check_downscaler", "check_folder", "check_pair", "forget", "resolve"]
 
@@ -82,16 +82,29 @@ def _function(spec: str) -> Callable[..., Tensor]:
     if path is not None and not path.is_file():
         raise ValueError(f"downscaler {spec!r}: expected a Python file, found none at {path}")
     try:
-        module = None if path else importlib.import_module(where)
+        with _staying(spec):
+            module = user_files.load(path) if path else importlib.import_module(where)
     except ImportError as error:
+        if path:
+            raise
         raise ValueError(f"downscaler {spec!r}: expected a module {where!r}, got: {error}") from error
-    module = module or user_files.load(path)
     if not callable(function := getattr(module, attribute, None)):
         own = [name for name, _ in inspect.getmembers(module, inspect.isfunction) if name[0] != "_"]
         found = ", ".join(name for name in own if getattr(module, name).__module__ == module.__name__) or "none"
         raise ValueError(f"downscaler {spec!r}: expected a function {attribute!r}, found {found}")
     function = _takes_hr_and_scale(function, spec)
-    return on_cpu(user_files.inside(path.parent, function) if path else function)
+    return on_cpu(_staying(spec)(user_files.inside(path.parent, function) if path else function))
+
+
+@contextlib.contextmanager
+def _staying(spec: str) -> Iterator[None]:
+    """Turn what a reader's code raises to end the process, such as `sys.exit()`, into an error of its own."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, Stopped):
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"downscaler {spec!r} raised {type(error).__name__}: {error}") from error
 
 
 def _takes_hr_and_scale(function: Callable, spec: str) -> Callable[..., Tensor]:
@@ -148,7 +161,7 @@ def _run(words: list[str], image: Tensor, scale: int, timeout: float, allow_loss
                 problem = f"no end after {timeout:g} s"
             finally:
                 if process.poll() is None:
-                    _kill(process)
+                    kill(process)
         if not problem and not Path(values["output"]).is_file():
             problem = "no file {output}"
         if problem:
@@ -160,10 +173,11 @@ def _run(words: list[str], image: Tensor, scale: int, timeout: float, allow_loss
         return _read_lr(Path(values["output"]), size, allow_lossy, srgb=True)
 
 
-def _kill(process: subprocess.Popen) -> None:
+def kill(process: subprocess.Popen) -> None:
+    """End a process that has a session of its own, with all that it started there."""
     if os.name == "posix":
         with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
-            os.killpg(process.pid, signal.SIGKILL)  # with all that it started
+            os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()
     process.wait()

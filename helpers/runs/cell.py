@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +20,11 @@ from helpers.downscalers import DOWNSCALERS
 from helpers.images import quantize, to_uint8
 from helpers.listing import stem_of
 from helpers.measure import Checked, check_downscaler, score_lr
-from helpers.runs import adapters
-from helpers.runs.experiment import Experiment, row_name
+from helpers.runs import adapters, apart
+from helpers.runs.experiment import Experiment
 from helpers.runtime import pick_device, seeded
 
+UNKNOWN = "?"  # in place of a hash in `results.aside`: nobody knows, or it does not matter
 _run = [""]  # the run for which the reader's own downscalers were loaded
 
 
@@ -51,8 +52,7 @@ def begin(run: str) -> None:
     """Load the reader's own downscalers anew, once for each name of a run: files that they read may have changed."""
     if run != _run[0]:
         _run[0] = run
-        _resolve.cache_clear()
-        adapters.forget()
+        apart.begin()
 
 
 def load(experiment: Experiment, image: str) -> Tensor:
@@ -140,8 +140,8 @@ def facts(experiment: Experiment) -> dict:
         listed = ", ".join(unknown)
         where = f"{experiment.source} ({experiment.dataset_name})"
         raise ValueError(f"images: expected names among the {len(known)} of {where}, got {listed}")
-    for name, spec in experiment.specs.items():
-        _resolve(spec, name)
+    for spec in experiment.specs.values():
+        apart.resolve(spec)
         if spec.startswith("folder:"):  # LR images of this data set that are not asked for are no mistake
             entries = Path(spec.removeprefix("folder:").strip()).expanduser().iterdir()
             others = set(map(stem_of, entries)) & set(known) - set(experiment.images)
@@ -161,7 +161,8 @@ def remarks(experiment: Experiment, names: Collection[str]) -> list[str]:
         if name in names and spec not in DOWNSCALERS:
             where = experiment.source, experiment.images, experiment.scale
             try:
-                card = adapters.card_of(_resolve(spec, name), *where, size=experiment.size)
+                with apart.at_work(spec):
+                    card = adapters.card_of(apart.resolve(spec), *where, size=experiment.size)
                 found += [f"downscaler {name!r}: {warning}" for warning in (card.warnings if card else ())]
             except Exception as error:  # it may be made for other pictures than a test chart; those will tell
                 found.append(f"downscaler {name!r} could not be looked at: {type(error).__name__}: {error}")
@@ -259,7 +260,9 @@ def score(
                 waiting.append(cell)
                 continue
             of_cell = dict(zip(("downscaler", "degradation", "level"), cell, strict=True))
-            failed.append(of_cell | seen | {"hr": hash_of(hr), "reason": f"{type(error).__name__}: {error}"})
+            lost = isinstance(error, apart.Lost)  # not to be asked again
+            reason = f"{'RuntimeError' if lost else type(error).__name__}: {error}"
+            failed.append(of_cell | ({"lr": UNKNOWN} if lost else seen) | {"hr": hash_of(hr), "reason": reason})
     return Scored(rows, remarks, failed, clipped)
 
 
@@ -304,12 +307,13 @@ def _lr(experiment, image, hr, downscaler, degradation, level, twice=False) -> C
     spec, device, hr = experiment.specs.get(downscaler, downscaler), hr.device, hr.cpu()
     if degradation and experiment.where == "before":
         hr = quantize(_degrade(experiment, image, hr, degradation, level))
-    function = _resolve(spec, row_name(spec))
+    function = apart.resolve(spec)
     adapters.check_pair(function, experiment.source, image, experiment.scale, size=experiment.size)
-    checked = check_downscaler(
-        function, downscaler, hr, experiment.scale, image=image,
-        twice=twice and spec not in DOWNSCALERS, overshoots=spec in DOWNSCALERS,
-    )  # fmt: skip
+    with apart.at_work(spec, image):
+        checked = check_downscaler(
+            function, downscaler, hr, experiment.scale, image=image,
+            twice=twice and spec not in DOWNSCALERS, overshoots=spec in DOWNSCALERS,
+        )  # fmt: skip
     if degradation and experiment.where == "after":
         checked = checked._replace(lr=_degrade(experiment, image, quantize(checked.lr), degradation, level))
     return checked._replace(lr=checked.lr.to(device))
@@ -325,7 +329,7 @@ def _degrade(experiment, image, images, degradation, level) -> Tensor:
 def _f_ds(experiment, image, downscaler, degradation, level) -> Callable[[Tensor, int], Tensor]:
     """Return f_ds of Eq. 4 for one cell: it downscales a batch of samples to 8-bit levels, and gradients pass."""
     spec = experiment.specs.get(downscaler, downscaler)
-    function = _resolve(spec, row_name(spec))
+    function = apart.resolve(spec)
 
     def as_a_file(lr: Tensor) -> Tensor:
         return quantize(lr.detach()) + (lr - lr.detach())  # plus zero
@@ -358,8 +362,3 @@ def _in_batches(distort: Callable, n_samples: int, batch: int, what: str, remark
         remarks.append(f"{what}: out of memory, went on with {batch} samples at a time")
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-@cache
-def _resolve(spec: str, name: str) -> Callable:  # the name changes with the code
-    return adapters.resolve(spec)

@@ -23,13 +23,13 @@ from helpers import __version__, datasets, distortions, results, upscalers
 from helpers.datasets.sources import list_images
 from helpers.downscalers import DOWNSCALERS
 from helpers.runs import cell, cluster, words
+from helpers.runs.cell import UNKNOWN
 from helpers.runs.experiment import Experiment
 
 if TYPE_CHECKING:
     from distributed import Client
 
 IN_A_ROW = 3  # images that fail one after the other: what is tried on them is broken, not the images
-UNKNOWN = "?"  # in place of a hash in `results.aside`: nobody knows, or it does not matter
 _hashes: dict[tuple, str] = {}  # of HR images by path and date of the file, of LR images of our own f_ds by HR image
 
 
@@ -72,10 +72,9 @@ def todo(
         return Todo(rows, rows.iloc[:0].assign(why=""), {}, [])
     cells = list(map(words.cell_of, rows[list(results.CELL)].itertuples(index=False, name=None)))
     noted = {} if retry_aside else _noted(experiment, rows_dir)
-    looked = [each for each, hr in zip(cells, rows.hr, strict=True) if hr] + [
-        each for each, entries in noted.items() if any(entry["lr"] != UNKNOWN for entry in entries.values())
-    ]
-    _look(experiment, dict.fromkeys([*looked, *noted]), client, trust, seen, run)
+    lost = {each for each, entries in noted.items() if all(entry["lr"] == UNKNOWN for entry in entries.values())}
+    looked = [each for each, hr in zip(cells, rows.hr, strict=True) if hr]
+    _look(experiment, dict.fromkeys([*looked, *noted]), client, trust, seen, run, lost.difference(looked))
     now = None
     if len(rows) or noted:
         now = client.submit(made_by, experiment, pure=False).result() if client else made_by(experiment)
@@ -235,13 +234,16 @@ def _place(experiment: Experiment, each: tuple) -> tuple:
     return *how, experiment.specs.get(name, name), damage
 
 
-def _look(experiment, cells, client, trust, seen, run) -> None:
-    """Put hashes of HR and LR image of each cell into `seen`, or why there are none: pairs of texts, one empty."""
+def _look(experiment, cells, client, trust, seen, run, lost=()) -> None:
+    """Put hashes of HR and LR image of each cell into `seen`, or why there are none: pairs of texts, one empty.
+
+    The downscalers of the cells in `lost` are not called, which may cost this process.
+    """
     tasks, streak = {}, Counter()
     for each in cells:
         image, name, _, degradation, level = each[1:6]
         place = _place(experiment, each)
-        if name not in trust and place not in seen:
+        if name not in trust and each not in lost and place not in seen:
             tasks.setdefault(image, {})[name, degradation, level] = place
         elif place[:5] not in seen:
             tasks.setdefault(image, {})

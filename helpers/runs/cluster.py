@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from helpers.runs import cell
+from helpers.runs.apart import Lost
 from helpers.runtime import WORKER
 
 if TYPE_CHECKING:  # importing it takes half a second, which only those pay who use it
@@ -25,10 +26,6 @@ if TYPE_CHECKING:  # importing it takes half a second, which only those pay who 
 
 HANGS = 3  # times that a task may pass its deadline
 DEATHS = 2  # workers that a task may lose in company of others, and again when it is alone
-
-
-class Lost(RuntimeError):
-    """A task that costs its worker, time and again: nobody knows more of it."""
 
 
 @contextlib.contextmanager

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from helpers import files, measure, results
-from helpers.runs import cell, checks, cluster, words
+from helpers.runs import apart, cell, checks, cluster, words
 from helpers.runs.experiment import Experiment
-from helpers.runtime import pick_device, tqdm
+from helpers.runtime import Stopped, pick_device, tqdm
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -58,8 +58,12 @@ def plan(
     """
     experiments = [experiment] if isinstance(experiment, Experiment) else list(experiment)
     checks.check_names(experiments, trust)
+    with apart.watching(() if client else experiments, rows_dir):
+        return _plan(experiments, rows_dir, client, calibrate, {"mixed": mixed, "retry_aside": retry_aside}, trust)
+
+
+def _plan(experiments, rows_dir, client, calibrate, how, trust) -> Plan:
     n_workers = max(1, sum(client.nthreads().values())) if client else 1
-    how = {"mixed": mixed, "retry_aside": retry_aside}
     redrawn = checks.redraws([each.keys() for each in experiments], rows_dir)
     wanted, todo, images, stale, seconds, seen = {}, {}, {}, {}, 0.0, {}
 
@@ -120,10 +124,12 @@ def run(
     Only this process writes, each image as soon as it is done; stop it at any time, call it again to go on. What fails
     for a downscaler on an image (under one degradation) gets a second try after an error of memory or of input and
     output, or where its worker dies; then it is set aside with its reason (`results.aside`, `left_out`), and the
-    other downscalers keep their rows. It is tried again once its HR pixels, its LR pixels, the weights or the version
-    have changed, or with `retry_aside`. A downscaler that fails on three images in a row is not tried on the others in
-    this run; where nothing at all works on three images in a row, the run stops. Rows are computed with one thread
-    each, so that they are the same bytes on any number of workers.
+    other downscalers keep their rows. Without workers a reader's function that ends or hangs this process does so once:
+    the next call sees it, gives it a process of its own, and sets aside what ends or hangs that one. What failed is
+    tried again once its HR pixels, its LR pixels, the weights or the version have changed, or with `retry_aside`. A
+    downscaler that fails on three images in a row is not tried on the others in this run; where nothing at all works on
+    three images in a row, the run stops. Rows are computed with one thread each, so that they are the same bytes on any
+    number of workers.
 
     Args:
         experiment: what is computed; of several, one after the other, the rows are returned together, each once.
@@ -137,7 +143,8 @@ def run(
         retry_aside: try again what was set aside.
         strict: raise the error of an image instead of setting it aside.
         deadline: seconds after which the worker of an image is restarted; None is ten times the median image, at
-            least a minute. Only with a client.
+            least a minute. Without a client: keep readers' functions in a process of their own from the start, and
+            end a call that takes longer.
         limit: stop after this many images.
         trust: downscalers, as rows name them, whose LR images are not made again to be compared, because that takes
             longer than the upscaling; their rows say "trusted" in the column `lr`.
@@ -149,7 +156,8 @@ def run(
         ValueError: the folder cannot be used, rows would mix, one name stands for two things, or what is asked for does
             not exist.
         RuntimeError: nothing worked on three images in a row, or on any: the set-up is at fault.
-        KeyboardInterrupt, SystemExit: it was stopped (the latter by SIGTERM); finished images are written.
+        KeyboardInterrupt, SystemExit: it was stopped (the latter by SIGTERM or SIGHUP, its code 128 and the number of
+            the signal); finished images are written.
     """
     experiments = [experiment] if isinstance(experiment, Experiment) else list(experiment)
     checks.check_names(experiments, trust)
@@ -157,9 +165,12 @@ def run(
         warnings.warn(words.say_redrawn(redrawn, rows_dir), stacklevel=2)
     how = {"mixed": mixed, "retry_aside": retry_aside, "run": secrets.token_hex(4), "seen": {}, "redrawn": redrawn}
     parts = []
-    for each in experiments:
-        own = how | {"trust": set(trust) & set(each.specs)}
-        parts.append(_run(each, rows_dir, client, progress, own, batch, strict, deadline, limit))
+    with apart.watching(() if client else experiments, rows_dir, deadline) as forget:
+        for each in experiments:
+            own = how | {"trust": set(trust) & set(each.specs)}
+            parts.append(_run(each, rows_dir, client, progress, own, batch, strict, deadline, limit))
+        if not limit:
+            forget()
     if len(parts) == 1:
         return parts[0]
     rows = pd.concat(parts, ignore_index=True).drop_duplicates(list(results.KEY), ignore_index=True)
@@ -177,7 +188,7 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
     if client is None:
         pick_device(experiment.device)
     files.check_output(rows_dir, experiment.source)
-    with results.writer(rows_dir) as write, _sigterm_raises(), cell.one_thread():
+    with results.writer(rows_dir) as write, _signals_raise(), cell.one_thread():
         todo = checks.todo(experiment, rows_dir, client, **how)  # again: now nobody else writes
         facts = client.submit(cell.facts, experiment, pure=False).result() if client else cell.facts(experiment)
         for column in {"version", "device"} - set(mixed):
@@ -202,22 +213,30 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
                 strict,
                 how["run"],
             )
-            for image, keys in list(todo.tasks.items())[: limit and limit + checks.IN_A_ROW]
+            for image, keys in sorted(todo.tasks.items(), key=lambda each: each[0] in apart.suspects())[
+                : limit and limit + checks.IN_A_ROW
+            ]
         }
-        outcomes = cluster.compute(cell.score, tasks, client, deadline)
+        outcomes, made = cluster.compute(cell.score, tasks, client, deadline), set()
         total, clipped = len({*todo.rows.image, *todo.tasks}), defaultdict(list)
         try:
             with _bar(progress, total, total - len(todo.tasks)) as bar, contextlib.closing(outcomes):
                 counted = _counted(outcomes, bar, clipped)
-                failed = _write(experiment, rows_dir, counted, tasks, facts, write, total, limit, how)
+                failed = _write(experiment, rows_dir, counted, tasks, facts, write, total, limit, how, made)
         except (KeyboardInterrupt, SystemExit) as stop:
-            rows = _now(experiment, rows_dir, todo)  # perhaps even of the last image
+            rows = _now(experiment, rows_dir, todo, made)  # perhaps even of the last image
             left = {key[1] for key in results.missing(itertools.chain(*todo.tasks.values()), rows)}
-            raise type(stop)(f"{total - len(left)} of {total} images done; run again to go on") from None
+            said = f"{total - len(left)} of {total} images done; run again to go on"
+            raise Stopped(stop.number, said) if isinstance(stop, Stopped) else type(stop)(said) from None
         finally:
             for of_one in clipped.values():
                 warnings.warn(measure.worst_of(of_one), stacklevel=3)
-    rows, gone = _now(experiment, rows_dir, todo), {*todo.aside, *failed}
+    rows, gone = _now(experiment, rows_dir, todo, made), {*todo.aside, *failed}
+    if len(rows) < len(todo.rows) + len(made):
+        raise ValueError(
+            f"{rows_dir}: expected {len(todo.rows)} rows from before and {len(made)} new ones, found {len(rows)}: "
+            "somebody has removed or changed files there; run again to compute what is missing"
+        )
     rows = rows[
         [words.cell_of(each) not in gone for each in rows[list(results.CELL)].itertuples(index=False, name=None)]
     ]
@@ -225,10 +244,17 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
     return checks.mark(rows, how["trust"]).reset_index(drop=True)
 
 
-def _now(experiment: Experiment, rows_dir, todo: checks.Todo) -> pd.DataFrame:
-    """The rows of an experiment after new ones were written: all but the stale ones."""
+def _now(experiment: Experiment, rows_dir, todo: checks.Todo, made: set[tuple]) -> pd.DataFrame:
+    """The rows of an experiment after those of `made` were written: all but the stale ones."""
     rows = results.read(rows_dir, keys=experiment.keys(), mixed=tuple(results.ONE_OF))
-    return rows[~rows.checksum.isin(todo.stale.checksum)]
+    stale = rows.checksum.isin(todo.stale.checksum)
+    kept = [_plain(key) in made for key in rows[stale][list(results.KEY)].itertuples(index=False, name=None)]
+    return rows.drop(rows[stale][~pd.Series(kept, rows.index[stale], dtype=bool)].index)
+
+
+def _plain(key: Iterable) -> tuple:
+    """The key of a row that can be compared: no level as None."""
+    return tuple(None if value != value else value for value in key)
 
 
 def _counted(outcomes: Iterator, bar: tqdm, clipped: dict[str, list[tuple[float, str]]]) -> Iterator:
@@ -240,10 +266,11 @@ def _counted(outcomes: Iterator, bar: tqdm, clipped: dict[str, list[tuple[float,
         yield image, outcome
 
 
-def _write(experiment, rows_dir, outcomes, tasks, facts, write, total, limit, how) -> set[tuple]:
+def _write(experiment, rows_dir, outcomes, tasks, facts, write, total, limit, how, made) -> set[tuple]:
     """Bring every image to its end: its rows written, what failed set aside; returns the cells that failed.
 
-    Takes what a downscaler that fails on image after image has left to do out of `tasks`.
+    Adds the keys of the rows that it has written to `made`, and takes what a downscaler that fails on image after image
+    has left to do out of `tasks`.
     """
     asked = {image: _by_cell(task[2]) for image, task in tasks.items()}
     done, in_a_row, streak, news, failed = 0, [], defaultdict(list), {}, set()
@@ -264,21 +291,22 @@ def _write(experiment, rows_dir, outcomes, tasks, facts, write, total, limit, ho
         failure = outcome if isinstance(outcome, Exception) else None
         if strict and failure:
             raise failure
-        made, remarks, gone, _ = _nothing(experiment, cells, failure, how) if failure else outcome
+        new, remarks, gone, _ = _nothing(experiment, cells, failure, how) if failure else outcome
         bad = {(each.pop("downscaler"), each.pop("degradation"), each.pop("level")): each for each in gone}
-        there = {words.cell_of([row[name] for name in results.CELL]) for row in made}
+        there = {words.cell_of([row[name] for name in results.CELL]) for row in new}
         for each, keys in cells.items():
             if each in there or (each[2], each[4], each[5]) in bad:
                 note(keys, **({} if each in there else bad[each[2], each[4], each[5]]))
-        if bad and not made:
+        if bad and not new:
             in_a_row.append(image)
             if len(in_a_row) == min(checks.IN_A_ROW, total):
                 last = list(bad.values())[-1]["reason"].partition(": ")[2]
                 raise RuntimeError(f"{', '.join(in_a_row)} all failed, the last: {last}") from failure
-        if not made:
+        if not new:
             continue
-        _check(image, pd.DataFrame(made), facts, how["mixed"])
-        write([row | {"lr": row["lr"] + results.TRUSTED * (row["downscaler"] in how["trust"])} for row in made])
+        _check(image, pd.DataFrame(new), facts, how["mixed"])
+        write([row | {"lr": row["lr"] + results.TRUSTED * (row["downscaler"] in how["trust"])} for row in new])
+        made.update(_plain(row[name] for name in results.KEY) for row in new)
         done, in_a_row = done + 1, []
         for name in dict.fromkeys(each[2] for each in cells):
             reasons = [why["reason"] for each, why in bad.items() if each[0] == name]
@@ -345,21 +373,29 @@ def _about(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """SIGTERM, the warning before a walltime ends, becomes SystemExit while rows are written."""
+def _signals_raise() -> Iterator[None]:
+    """SIGTERM, the warning before a walltime ends, and SIGHUP, of a terminal that closes, raise `Stopped` here."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread hears signals
         return
 
     def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise SystemExit("stopped by SIGTERM; run again to go on")
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = [number for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)) if number]
+    before = {each: signal.getsignal(each) for each in numbers}
+    before = {each: handler for each, handler in before.items() if handler != signal.SIG_IGN}  # nohup asks for that
     try:
+        for each in before:
+            signal.signal(each, stop)
         yield
+    except Stopped as stopped:
+        raise stopped.end() from None
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for each, handler in before.items():
+            signal.signal(each, handler or signal.SIG_DFL)
 
 
 def _bar(progress: bool, total: int, done: int) -> tqdm:

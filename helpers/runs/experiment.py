@@ -150,10 +150,16 @@ class Experiment:
 
 def row_name(spec: str) -> str:
     """What rows call a downscaler: a user's function with the hash of its file, so that edited code makes new rows."""
-    where, _, function = spec.rpartition(":")
-    if not where or not function.isidentifier() or where.split(":")[0] in ("command", "folder"):
+    if not is_function(spec):
         return spec
+    where, _, function = spec.rpartition(":")
     return f"{function}@{_hash(where) if where.endswith('.py') else _module_hash(where)}"
+
+
+def is_function(spec: str) -> bool:
+    """Whether a downscaler is a reader's function, "module:function" or "file.py:function"."""
+    where, _, function = spec.rpartition(":")
+    return bool(where) and function.isidentifier() and where.split(":")[0] not in ("command", "folder")
 
 
 def _hash(path: str) -> str:
