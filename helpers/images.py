@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
 from helpers import colour
-from helpers.files import replacing
+from helpers.files import replace
 
 MAX_PIXELS = 89_478_485  # Pillow warns of a decompression bomb from here on
 ON_REQUEST = {"16-bit", "cmyk"}
@@ -198,8 +198,8 @@ def write_rgb(image: Tensor, path: str | Path) -> None:
     if image.ndim != 4 or image.shape[:2] != (1, 3) or Path(path).suffix.lower() != ".png":
         raise ValueError(f"expected one image (1, 3, H, W) and a .png, got {tuple(image.shape)} and {path}")
     levels = to_uint8(image)[0].permute(1, 2, 0).cpu().numpy()
-    with replacing(path) as part:
-        Image.fromarray(levels).save(part, format="PNG")
+    Image.fromarray(levels).save(png := BytesIO(), format="PNG")
+    replace(path, png.getvalue())
 
 
 def _decode(path: Path, content: bytes, max_pixels: int, allow: Collection[str], background) -> Picture:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
-from helpers import datasets, distortions, results, runs
+from helpers import datasets, distortions, files, results, runs
 from helpers.parameters import check, check_upscalers, literals, outputs, own, spelled, start_of
 from helpers.runtime import record
 
@@ -108,8 +108,7 @@ def left_out(experiments: runs.Experiment | Sequence[runs.Experiment], results_d
     path = Path(results_dir, LEFT_OUT)
     if said:
         print(said)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(said + "\n", encoding="utf-8")
+        files.replace(path, said + "\n")
     else:
         path.unlink(missing_ok=True)
     return f" {said[:1].upper()}{said[1:]}." if said else ""
@@ -199,6 +198,9 @@ def execute(path: Path, output: str | None, parameters: Mapping[str, object], **
     """
     import papermill  # a notebook itself does not need it
 
+    papermill.iorw.papermill_io.get_handler("local").write = lambda text, path: files.replace(
+        path, text
+    )  # whole or not
     return papermill.execute_notebook(
         str(path), output, dict(parameters), cwd=path.parent, kernel_name="python3", progress_bar=False,
         extra_arguments=["--log-level=ERROR"], **how,

@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
-from helpers import notebook, results
+from helpers import files, notebook, results
 
 PUBLISHED = Path("data/results")
 PLOT_COLOURS = 20_000  # a picture with more colours holds photographs
@@ -63,7 +63,7 @@ def shrink(data: dict) -> None:
 
 def in_place(path: Path) -> None:
     """Execute, clean and write back a notebook; publish the rows it left in results/<its name>."""
-    nbformat.write(stable(execute(path)), path)
+    files.replace(path, nbformat.writes(stable(execute(path))).rstrip("\n") + "\n")
     if (rows_dir := Path("results", path.stem)).joinpath("local.csv").exists():
         PUBLISHED.mkdir(exist_ok=True)
         results.publish(rows_dir, PUBLISHED / f"{path.stem}.csv.gz")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import results
+from helpers import files, results
 from helpers.stats import rankings
 
 ROOT = Path(__file__).parents[1]
@@ -141,4 +141,4 @@ def filled(path: str) -> str:
 
 if __name__ == "__main__":
     for file in BLOCKS:
-        (ROOT / file).write_text(filled(file))
+        files.replace(ROOT / file, filled(file))

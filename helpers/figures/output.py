@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +32,18 @@ def save(fig: Figure, name: str, figures_dir: str | Path = "../figures") -> tupl
 
     Raises:
         ValueError: `name` holds more than letters, digits, "_" and "-".
+        OSError: as `files.replace`.
     """
     if not re.fullmatch(r"[\w-]+", name):
         raise ValueError(f"expected a name of letters, digits, '_' and '-', got {name!r}")
-    folder = Path(figures_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    pdf, png = folder / f"{name}.pdf", folder / f"{name}.png"
-    with files.replacing(pdf) as new_pdf, files.replacing(png) as new_png:
-        with _own_pixels(fig):
-            fig.savefig(new_pdf, dpi=DPI, metadata=dict.fromkeys(["CreationDate", "Creator", "Producer"]))
-        fig.savefig(new_png, dpi=DPI, metadata={"Software": None})
+    pdf, png = (Path(figures_dir, f"{name}.{kind}") for kind in ("pdf", "png"))
+    contents = {pdf: BytesIO(), png: BytesIO()}
+    with _own_pixels(fig):
+        fig.savefig(
+            contents[pdf], format="pdf", dpi=DPI, metadata=dict.fromkeys(["CreationDate", "Creator", "Producer"])
+        )
+    fig.savefig(contents[png], format="png", dpi=DPI, metadata={"Software": None})
+    files.replace_all({path: content.getvalue() for path, content in contents.items()})
     return pdf, png
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import yaml
 
+from helpers import files
 from helpers.notebook import LEFT_OUT, check, execute
 from helpers.paper import profiles
 from helpers.paper.hours import estimate
@@ -194,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say([f"stopped; run again to go on, the rows are in {OUT}"])
         return 130
-    (OUT / "summary.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    files.replace(OUT / "summary.txt", "\n".join([*lines, ""]))
     _say([f"notebooks as executed, with the parameters used; rows, tables, figures and summary.txt: {OUT}"])
     states = set(outcomes.values())
     return 1 if FAILED in states else 0 if states == {WHOLE} else 3

@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Generator, Tensor, nn
 
 from helpers import files
@@ -95,8 +95,8 @@ def train(
 
 def _write(checkpoint: Path, state: dict, progress: dict) -> None:
     parts = {n: part.get_state() if isinstance(part, Generator) else part.state_dict() for n, part in state.items()}
-    with files.replacing(checkpoint) as part:
-        torch.save(parts | progress, part)
+    torch.save(parts | progress, whole := io.BytesIO())  # to a file on a full disk it raises no OSError
+    files.replace(checkpoint, whole.getvalue())
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(progress["curve"][0]))
     writer.writeheader()
@@ -131,5 +131,4 @@ def export(tensors: Mapping[str, Tensor], path: str | Path, *, dtype: torch.dtyp
     """
     kept = {name: value.detach().cpu() for name, value in tensors.items()}
     kept = {name: (v.to(dtype) if v.is_floating_point() else v).contiguous() for name, v in kept.items()}
-    with files.replacing(path) as part:
-        save_file(kept, str(part), metadata={name: str(value) for name, value in facts.items()})
+    files.replace(path, save(kept, metadata={name: str(value) for name, value in facts.items()}))

@@ -205,7 +205,9 @@ def make_groups(
         return _fill(np.empty(shape, np.uint8), photographs, side, key, batch)
     if not Path(path).exists():
         with files.replacing(path) as part:
-            _fill(np.lib.format.open_memmap(part, "w+", np.uint8, shape), photographs, side, key, batch).flush()
+            levels = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
+            files.reserve(part)
+            _fill(levels, photographs, side, key, batch).flush()
     levels = np.load(path, mmap_mode="r")
     if levels.shape != shape:
         raise ValueError(f"{path}: expected groups of shape {shape}, got {levels.shape}")

@@ -23,6 +23,10 @@ SILENCE = 60  # seconds without a byte after which a transfer counts as cut
 SLOWEST = 1 << 16  # bytes a second; a file has `SILENCE` and the time it takes at this speed, all tries together
 
 
+class Unwritten(OSError):
+    """The disk has no room: another address will not help."""
+
+
 class Cut(ValueError):
     """The transfer ended early; what arrived is kept."""
 
@@ -49,6 +53,7 @@ def download(
         TimeoutError: the server did not accept the connection in time.
         Cut: fewer bytes than `size`, or than announced; also at `until`.
         ValueError: a web page or too many bytes, which are removed; packed; another range than the one asked for.
+        Unwritten: the disk is full; what is there is kept.
         OSError: any other failure of the network or the disk.
     """
     knock(url, patience)
@@ -68,7 +73,13 @@ def download(
             start, total = _announced(answer, start, size)
             if not size and total and total > most:
                 raise ValueError(f"expected at most {most} bytes, got an answer of {total}")
-            broken = _copy(answer, part, start, total, size or most, label)
+            try:
+                broken = _copy(answer, part, start, total, size or most, label)
+            except OSError as error:  # of the disk
+                if error.errno not in files.FULL:
+                    raise
+                said = f"could not write to {part.parent}: {error.strerror}; make room there"
+                raise Unwritten(error.errno, said) from error
     got = part.stat().st_size
     if got > (size or most):
         part.unlink()

@@ -85,7 +85,7 @@ def problem(path: Path, entry: Entry) -> str | None:
         try:
             files.replace(note, found.encode())
         except OSError as error:
-            raise ValueError(f"{note}: expected a writable cache to record the hash of {path}") from error
+            raise ValueError(f"{note}: expected a writable cache to record the hash of {path}, got {error}") from error
     note = note if note.is_file() else beside
     if (recorded := _recorded(note)) == found:
         return None
@@ -244,6 +244,8 @@ def _download(entry: Entry, target: Path, patience: float, problems: list[str]) 
                 if wrong := problem(target, entry):  # somebody else wrote to it meanwhile
                     raise ValueError(wrong)
                 return True
+            except downloads.Unwritten:
+                raise
             except (OSError, ValueError) as error:  # URLError and HTTPError are OSErrors
                 problems.append(f"{url}: {error}")
                 if isinstance(error, downloads.Cut) and proven and part.stat().st_size > before:
