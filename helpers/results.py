@@ -1,8 +1,8 @@
 """Keep rows, one line a draw, in a folder that survives killed runs: append, read, check and publish them.
 
 A folder holds published files (`*.csv.gz`, sorted, never appended to), `local.csv` with the rows computed here since
-(one of an older layout is written anew before a row is added), `aside.csv` with the images left out and why, and
-`local.lock`, empty when nobody writes.
+(one of an older layout is written anew before a row is added), `aside.csv` with the images left out and why,
+`local.lock`, empty when nobody writes, and perhaps `at_work.*`, see `helpers.runs.apart`.
 """
 
 import contextlib

@@ -8,6 +8,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -38,6 +39,32 @@ class Stopped(SystemExit):
         ended = SystemExit(str(self))
         ended.code = 128 + self.number
         return ended
+
+
+@contextlib.contextmanager
+def signals_raise() -> Iterator[None]:
+    """SIGTERM, the warning before a walltime ends, and SIGHUP, of a terminal that closes, raise `Stopped` here."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears signals
+        return
+
+    def stop(number: int, frame: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(number)
+
+    numbers = [number for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)) if number]
+    before = {each: signal.getsignal(each) for each in numbers}
+    before = {each: handler for each, handler in before.items() if handler != signal.SIG_IGN}  # nohup asks for that
+    try:
+        for each in before:
+            signal.signal(each, stop)
+        yield
+    except Stopped as stopped:
+        raise stopped.end() from None
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler or signal.SIG_DFL)
 
 
 WORKER = "IDA_RD_WORKER"  # in the environment of a worker of `runs.local`: its number, from 0

@@ -4,9 +4,7 @@ import contextlib
 import itertools
 import math
 import secrets
-import signal
 import sys
-import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +17,7 @@ import pandas as pd
 from helpers import files, measure, results
 from helpers.runs import apart, cell, checks, cluster, words
 from helpers.runs.experiment import Experiment
-from helpers.runtime import Stopped, pick_device, tqdm
+from helpers.runtime import Stopped, pick_device, signals_raise, tqdm
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -188,7 +186,7 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
     if client is None:
         pick_device(experiment.device)
     files.check_output(rows_dir, experiment.source)
-    with results.writer(rows_dir) as write, _signals_raise(), cell.one_thread():
+    with results.writer(rows_dir) as write, signals_raise(), cell.one_thread():
         todo = checks.todo(experiment, rows_dir, client, **how)  # again: now nobody else writes
         facts = client.submit(cell.facts, experiment, pure=False).result() if client else cell.facts(experiment)
         for column in {"version", "device"} - set(mixed):
@@ -370,32 +368,6 @@ def _about(seconds: float) -> str:
         if seconds >= 1.5 * size:
             return f"about {seconds / size:.0f} {unit}"
     return f"about {math.ceil(seconds)} seconds"
-
-
-@contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
-    """SIGTERM, the warning before a walltime ends, and SIGHUP, of a terminal that closes, raise `Stopped` here."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread hears signals
-        return
-
-    def stop(number: int, frame: object) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        raise Stopped(number)
-
-    numbers = [number for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)) if number]
-    before = {each: signal.getsignal(each) for each in numbers}
-    before = {each: handler for each, handler in before.items() if handler != signal.SIG_IGN}  # nohup asks for that
-    try:
-        for each in before:
-            signal.signal(each, stop)
-        yield
-    except Stopped as stopped:
-        raise stopped.end() from None
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler or signal.SIG_DFL)
 
 
 def _bar(progress: bool, total: int, done: int) -> tqdm:
