@@ -49,7 +49,7 @@ def started(one, rows_dir, n_workers=0, limit=None):
     return process
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=180):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"

@@ -12,7 +12,7 @@ import pytest
 
 from helpers import results
 from helpers.runs import apart, driver
-from tests.fakes import CONTEXT, experiment, fakes_fixture, published, register, run, write_images  # noqa: F401
+from tests.fakes import CONTEXT, experiment, fakes_fixture, published, register, run, workers, write_images  # noqa: F401
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -95,6 +95,16 @@ def test_downscaler_that_ends_or_hangs_the_process_stops_no_rerun(fakes, tmp_pat
     assert driver.plan(one, rows_dir).images == [] and time.monotonic() - start < 60
     (tmp_path / "mine.py").write_text((tmp_path / "mine.py").read_text().replace("hr.max() == 0", "False"))
     assert len(run(one, rows_dir, retry_aside=True)) == 30 and results.aside(rows_dir).empty
+
+
+def test_exit_of_a_readers_function_costs_no_worker(fakes, tmp_path):
+    spec = write_downscaler(tmp_path, "sys.exit(3)")
+    one = experiment(write_images(tmp_path / "images", 4, black=[1]), downscalers=[("mine", spec)])
+    with workers() as client:
+        before = set(client.run(os.getpid).values())
+        assert len(run(one, tmp_path / "rows", client)) == 9
+        assert set(client.run(os.getpid).values()) == before
+    assert results.aside(tmp_path / "rows").reason.tolist() == [SAID["sys.exit"].format(spec)]
 
 
 def test_code_that_changes_is_tried_again(fakes, tmp_path):
