@@ -50,11 +50,11 @@ def test_the_search_stays_at_the_truth_when_it_starts_there():
 
 
 def test_searches_come_down_to_eps_and_answer_in_different_ways():
-    images = [(name, generated.known(name).image) for name in generated.generated()[:3]]
+    images = [(name, generated.known(name).image) for name in generated.generated()[:2]]
     table = cards.inversion(
         generators.embedded_generator(), [*images, ("portrait", generated.portrait())], 8, n_samples=2, steps=100
     )
-    assert list(table.image) == [*generated.generated()[:3], "portrait"]
+    assert list(table.image) == [*generated.generated()[:2], "portrait"]
     assert table.converged.mean() > 0.8 and table.residual.median() <= 2.1e-3
     assert table.spread.min() > 0.02
     assert (table.lr_psnr > 24).all()

@@ -5,7 +5,7 @@ open: whether it has every operation, how it rounds, memory, speed, and pickles 
 """
 
 import os
-from functools import partial
+from functools import cache, partial
 
 import dask
 import pytest
@@ -116,11 +116,16 @@ FLOWS = [("embedded_flow", 2), ("embedded_flow", 4), ("embedded_flow", 8), ("emb
 FLOWS += [("embedded_flow_x8+embedded_flow_x2", 16), ("srflow_df2k_4x", 4), ("srflow_df2k_4x+embedded_flow_x2", 8)]
 
 
-def draws(name, scale, device, where, **options):
-    lr = quantize(waves(1, 8, 8)).to(where)
+def draws(name, scale, device, where, side=8, **options):
+    lr = quantize(waves(1, side, side)).to(where)
     return upscalers.build(name, scale=scale, device=str(device))(
         lr, [seeded("devices", q) for q in range(2)], **options
     )
+
+
+@cache
+def draws_of_the_cpu(name, scale, side):
+    return draws(name, scale, "cpu", "cpu", side)
 
 
 @pytest.fixture(name="small_srflow")
@@ -134,9 +139,9 @@ def small_srflow_fixture(monkeypatch):
 
 @pytest.mark.parametrize(("name", "scale"), FLOWS)
 def test_flows_and_cascades_give_the_draws_of_the_cpu_where_the_lr_image_is(there, small_srflow, name, scale):
-    expected = draws(name, scale, "cpu", "cpu")
-    assert torch.equal(back(draws(name, scale, there, there)), expected)
-    here = draws(name, scale, there, "cpu")
+    expected = draws_of_the_cpu(name, scale, 4)
+    assert torch.equal(back(draws(name, scale, there, there, 4)), expected)
+    here = draws(name, scale, there, "cpu", 4)
     assert here.device.type == "cpu" and torch.equal(here, expected)
 
 
@@ -163,7 +168,7 @@ def test_every_upscaler_is_tried_here():
     assert {name for name in upscalers.UPSCALERS if not name.startswith("srflow")} <= tried
 
 
-@pytest.mark.parametrize("name", srflow.CONFIGURATIONS)
+@pytest.mark.parametrize("name", ["df2k_4x", "celeba_8x"])  # df2k_8x has the blocks of one and the taps of the other
 def test_srflow_in_full_size(name):
     with FakeTensorMode(), torch.no_grad(), torch.device("cuda"):  # nothing is computed
         network = srflow.build(name).eval()
@@ -218,7 +223,7 @@ def test_distortions(there, networks, name):
 
 @pytest.mark.parametrize("images_there", [True, False])
 def test_the_measure_takes_images_on_either_side_of_an_upscaler_on_a_device(there, images_there):
-    hr, where = quantize(waves(1, 64, 64)), there if images_there else "cpu"
+    hr, where = quantize(waves(1, 32, 32)), there if images_there else "cpu"
     scores = []
     for device, at in (("cpu", "cpu"), (there, where)):
         f_us = upscalers.build("embedded_flow", scale=4, device=str(device))
@@ -229,13 +234,13 @@ def test_the_measure_takes_images_on_either_side_of_an_upscaler_on_a_device(ther
 
 @pytest.mark.parametrize("upscaler", ["embedded_flow", "embedded_pulse(steps=2,f_ds=true)"])
 def test_runs_give_the_rows_of_the_cpu(there, tmp_path, upscaler):
-    folder = write_images(tmp_path / "images", 2, side=64)
+    folder = write_images(tmp_path / "images", 1, side=64)  # of the search
     how = {"upscaler": upscaler, "scale": 8, "n_samples": 2, "distortion": ["lpips_embedded", "mse"]}
     how |= {"downscalers": ["bicubic_float", "perceptual"], "degradations": [("", None), ("noise", 0.1)]}
     rows = {device: run(experiment(folder, device=device, **how), tmp_path / device) for device in ("cpu", there.type)}
     own = {"cpu": "cpu", "cuda": "Pretender 0", "mps": "mps"}
     for device, found in rows.items():
-        assert set(found.device) == {own[device]} and len(found) == 2 * 2 * 2 * 2 * 2
+        assert set(found.device) == {own[device]} and len(found) == 2 * 2 * 2 * 2
     same = [found.drop(columns=["device", "seconds", "checksum"]) for found in rows.values()]
     assert same[0].equals(same[1]) and same[0].value.notna().all()
 
@@ -330,11 +335,14 @@ def test_a_flow_is_trained(there, tmp_path):
     assert next(trained_one.parameters()).device == there
 
 
-@pytest.mark.parametrize("of", [test_nb_00, test_nb_08], ids=lambda of: of.NAME)
-def test_notebooks(there, tmp_path, of):
-    space, _ = up_to(of.NAME, "", tmp_path, of.TINY | {"device": "auto"})  # all cells
-    assert space["device"] == there.type
-    assert set(space["rows"].device) == {"Pretender 0" if there.type == "cuda" else "mps"}
+@pytest.mark.parametrize("of, kind", [(test_nb_00, "cuda"), (test_nb_00, "mps"), (test_nb_08, "mps")],
+                         ids=lambda each: getattr(each, "NAME", each))  # fmt: skip
+def test_notebooks(monkeypatch, tmp_path, of, kind):
+    """All cells of those that hand images to an upscaler themselves; "mps" refuses what "cuda" does, and float64."""
+    with pretend.pretend(monkeypatch, kind):
+        space, _ = up_to(of.NAME, "", tmp_path, of.TINY | {"device": "auto", "n_samples": 1})
+    assert space["device"] == kind
+    assert set(space["rows"].device) == {"Pretender 0" if kind == "cuda" else "mps"}
 
 
 # What a device is told, and which one it is
@@ -347,18 +355,18 @@ def test_published_draws_come_from_deterministic_kernels(cuda, monkeypatch):
 
 
 def test_workers_spread_over_the_gpus_and_rows_name_theirs(monkeypatch, tmp_path):
-    one = experiment(write_images(tmp_path / "images", 1, side=64), device="cuda", upscaler="embedded_flow")
+    one = experiment(write_images(tmp_path / "images", 1, side=32), device="cuda", upscaler="embedded_flow")
     with pretend.pretend(monkeypatch, "cuda", count=3):
         assert pick_device("auto") == torch.device("cuda")  # nobody's worker
         names = []
-        for number in range(5):
+        for number in range(4):
             monkeypatch.setenv(WORKER, str(number))
             assert pick_device("auto") == pick_device("cuda") == torch.device("cuda", number % 3)
             assert pick_device("cuda:1") == torch.device("cuda", 1) and pick_device("cpu").type == "cpu"
             cell._loaded.cache_clear()
             keys = one.keys()[:1]
             names.append(cell.score(one, "00", keys)[0][0]["device"])
-        assert names == ["Pretender 0", "Pretender 1", "Pretender 2", "Pretender 0", "Pretender 1"]
+        assert names == ["Pretender 0", "Pretender 1", "Pretender 2", "Pretender 0"]
     with pretend.pretend(monkeypatch, "cuda", count=1):
         assert pick_device("auto") == torch.device("cuda")  # one for all
     with pretend.pretend(monkeypatch, "mps"):

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -18,11 +19,13 @@ from PIL import Image
 from helpers import figures
 from helpers.figures import output
 from helpers.images import to_uint8
+from tests.fakes import CONTEXT
 from tests.test_figures_pictures import crops, picture
 from tests.test_figures_rankings import ranking
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.backends.backend_pdf import PdfFile
 
 pytestmark = pytest.mark.usefixtures("figure_style")
 
@@ -136,34 +139,34 @@ def test_places_without_a_value_stay_empty(tmp_path):
     assert b"/SMask" in figures.save(fig, "x", tmp_path)[0].read_bytes()
 
 
+def save_and_end(folder: str, end: str) -> None:
+    """Save in this process, which may write 3,000 bytes, or is killed while it writes."""
+    import resource
+
+    figures.use_style()
+    fig, plain = crops(), output.Figure.savefig
+
+    def kill(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if end == "disk full":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+    elif end == "killed between the two":
+        fig.savefig = lambda path, **how: plain(fig, path, **how) if str(path).endswith(".pdf") else kill()
+    else:
+        PdfFile.writeImages = lambda self: (self.fh.flush(), kill())
+    figures.save(fig, "00_ranking", folder)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals and limits of POSIX")
 @pytest.mark.parametrize("end", ["disk full", "killed in the middle", "killed between the two"])
 def test_a_good_figure_stays_until_the_new_one_is_whole(tmp_path, end):
-    """The other side is a process that may write 3,000 bytes, or that is killed while it writes."""
     saved = figures.save(ranking("all"), "00_ranking", tmp_path)
     before = [path.read_bytes() for path in saved]
-    script = f"""
-import os, resource, signal, sys
-sys.path[:0] = [".", "tests"]
-import test_figures_output as t
-t.figures.use_style()
-fig = t.crops()
-kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
-if {end!r} == "disk full":
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
-elif {end!r} == "killed between the two":
-    plain = fig.savefig
-    fig.savefig = lambda path, **options: plain(path, **options) if str(path).endswith(".pdf") else kill()
-else:
-    from matplotlib.backends.backend_pdf import PdfFile
-    PdfFile.writeImages = lambda self: (self.fh.flush(), kill())
-t.figures.save(fig, "00_ranking", sys.argv[1])
-"""
-    run = [sys.executable, "-c", script, str(tmp_path)]
-    done = subprocess.run(
-        run, cwd=Path(__file__).parent.parent, env=os.environ | {"MPLBACKEND": "Agg"}, capture_output=True
-    )
-    assert done.returncode == (1 if end == "disk full" else -9), done.stderr.decode()
+    other = CONTEXT.Process(target=save_and_end, args=(str(tmp_path), end))
+    other.start()
+    other.join(120)
+    assert other.exitcode == (1 if end == "disk full" else -signal.SIGKILL)
     assert [path.read_bytes() for path in saved] == before
     if end == "disk full":
         assert sorted(path.name for path in tmp_path.iterdir()) == ["00_ranking.pdf", "00_ranking.png"]

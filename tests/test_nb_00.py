@@ -17,7 +17,10 @@ def test_it_leaves_rows_ranking_and_figures_and_a_rerun_adds_only_what_is_new(tm
     own = tmp_path / "mine.py"
     own.write_text("import torch.nn.functional as F\n\ndef mean(hr, scale):\n    return F.avg_pool2d(hr, scale)\n")
     tiny = TINY | {"downscaler": f"{own}:mean"}
-    text = printed(run(NAME, tmp_path, tiny))
+    executed = run(NAME, tmp_path, tiny, shown=True)
+    drawn = [out for cell in executed.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
+    assert len(drawn) == 5
+    text = printed(executed)
     assert "D = 1-ssim [1-ssim downsample=False" in text and "asked for by the parameter" in text
     ranking = pd.read_csv(tmp_path / "rows" / "ranking.csv")
     (mine,) = set(ranking.downscaler) - {"bicubic", "nearest"}

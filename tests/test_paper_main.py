@@ -31,7 +31,14 @@ def setting(notebook: str, **changes) -> dict:
 
 
 def test_a_machine_with_nothing_gets_the_list_at_once(tmp_path):
-    code = "import sys; from helpers.paper.__main__ import main; code = main([]); print(*sys.modules); sys.exit(code)"
+    code = """
+import runpy, sys
+sys.argv = ["paper"]
+try:
+    runpy.run_module("helpers.paper", run_name="__main__")
+finally:
+    print(*sys.modules)
+"""
     env = {"HOME": str(tmp_path), "PATH": os.defpath, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=ROOT)
     assert done.returncode == 2, done.stderr
@@ -53,11 +60,11 @@ def test_a_machine_with_nothing_gets_the_list_at_once(tmp_path):
     assert not list(tmp_path.rglob("*.*"))  # nothing written either
 
 
-def test_the_command_itself_ends_with_2_as_well(tmp_path):
-    env = {"HOME": str(tmp_path), "PATH": os.defpath, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "helpers.paper.__main__", "08_ablations"]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
-    assert done.returncode == 2 and "08_ablations: skipped" in done.stdout and "06_real" not in done.stdout
+def test_a_notebook_may_be_chosen(here, capsys):
+    here(())
+    assert paper.main(["08_ablations"]) == 2
+    said = capsys.readouterr().out
+    assert "08_ablations: skipped" in said and "06_real" not in said
 
 
 def test_a_dry_run_lists_every_notebook_and_runs_none(monkeypatch, here, capsys):

@@ -177,7 +177,7 @@ def test_the_checkpoint_that_the_judge_likes_best_is_returned(tmp_path):
 def test_it_learns_a_colour(tmp_path):
     red = torch.tensor([200, 40, 40]).view(1, 3, 1, 1).expand(32, -1, 8, 8).byte()
     options = {
-        "stages": [generator_training.Stage(8, 4000, 0.1)],
+        "stages": [generator_training.Stage(8, 2400, 0.1)],
         "widths": TINY,
         "batch": 8,
         "half_life": 200,
