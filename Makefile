@@ -26,7 +26,7 @@ quickstart: $(STAMP)  ## rank downscalers on real photographs, offline; DOWNSCAL
 	$(BIN)/python -m tools.quickstart $(PARAMETERS)
 
 test: $(STAMP)  ## install and run the whole suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
 notebooks: $(STAMP)  ## re-execute every notebook in place and keep only what is stable
 	$(BIN)/python -m tools.execute_notebooks $(NOTEBOOKS)

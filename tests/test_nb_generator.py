@@ -8,7 +8,7 @@ NAME = "training/style_generator"
 TINY = {
     "stages": [[8, 64, 0.3], [16, 256, 0.5]], "fmap_base": 16, "fmap_max": 8, "style_size": 8, "mapping_layers": 2,
     "batch": 8, "fade": 32, "n_samples": 2, "n_images": 2, "steps": 5, "downscalers": ["nearest", "bicubic"],
-    "device": "cpu",
+    "device": "cpu", "seconds": 300.0,
 }  # fmt: skip
 
 

@@ -4,8 +4,8 @@ from tests.notebook import run
 
 NAME = "training/compact_flow"
 TINY = {
-    "scale": 4, "steps": [1, 1], "hidden": [8, 8], "width": 8, "blocks": 1, "head": 6, "mean_iterations": 4,
-    "iterations": 4, "n_images": 1, "n_checked": 1, "size": 176, "device": "cpu",
+    "scale": 8, "steps": [1, 1, 1], "hidden": [8, 8, 8], "width": 8, "blocks": 1, "head": 6, "mean_iterations": 4,
+    "iterations": 4, "n_images": 1, "n_checked": 1, "size": 168, "device": "cpu", "seconds": 300.0,
 }  # fmt: skip
 
 

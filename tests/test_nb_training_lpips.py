@@ -5,7 +5,7 @@ from tests.notebook import printed, run, up_to
 NAME = "training/compact_lpips"
 TINY = {
     "widths": [8, 8, 8, 8, 8], "n_small": 16, "n_validation": 4, "feature_iterations": 2, "iterations": 2, "every": 2,
-    "n_images": 1, "n_ranked": 1, "n_samples": 1, "device": "cpu",
+    "n_images": 1, "n_ranked": 1, "n_samples": 1, "device": "cpu", "seconds": 300.0,
 }  # fmt: skip
 
 
@@ -14,7 +14,7 @@ def test_without_the_teacher_it_says_so_and_reads_the_card(tmp_path, monkeypatch
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("IDA_RD_OFFLINE", "1")
     monkeypatch.delenv("IDA_RD_WEIGHTS", raising=False)
-    text = printed(run(NAME, tmp_path, TINY))
+    text = printed(run(NAME, tmp_path, TINY, side=64))
     assert "alexnet" in text and "no training without the teacher" in text
     assert "the ranking is" in text and len(list((tmp_path / "figures").glob("*.pdf"))) == 3
     assert not (tmp_path / "training" / "state.csv").exists()

@@ -699,7 +699,10 @@ def test_an_lr_folder_of_whole_pictures_stops_a_run_and_a_single_pair(tmp_path):
         else:
             with pytest.raises(ValueError, match="made of all 127x130"):
                 cell.pair(experiment, names[0], experiment.downscalers[0])
-            with pytest.raises(RuntimeError, match="made of all 127x130"):
+            with (
+                pytest.raises(RuntimeError, match="made of all 127x130"),
+                pytest.warns(UserWarning, match="the content is stretched by -0.74 -0.50 LR pixels"),
+            ):
                 runs.run(experiment, tmp_path / "rows", progress=False)
 
 

@@ -123,7 +123,10 @@ def test_b30_b33_bad_callables_are_named_and_luck_is_remarked(fakes, images, tmp
         "def fair(hr, scale):\n    return hr[..., ::scale, ::scale]\n"
         "def lucky(hr, scale):\n    return torch.rand_like(hr[..., ::scale, ::scale])\n"
     )
-    with pytest.raises(RuntimeError, match=r"downscaler 'small@\w{8}', image '0\d': expected shape"):
+    with (
+        pytest.raises(RuntimeError, match=r"downscaler 'small@\w{8}', image '0\d': expected shape"),
+        pytest.warns(UserWarning, match="could not be looked at: .*expected a finite LR image of shape"),
+    ):
         run(experiment(images, downscalers=[f"{code}:small"]), tmp_path / "rows")
     with pytest.warns(UserWarning) as said:
         run(experiment(images, downscalers=[f"{code}:lucky", f"{code}:fair"]), tmp_path / "rows")

@@ -256,18 +256,29 @@ def _surroundings(picture: Image.Image, corners: np.ndarray) -> tuple[Image.Imag
 
 def _extend(picture: Image.Image, before: np.ndarray, after: np.ndarray, sigma: float) -> Image.Image:
     """Extend the picture by its mirror image, (x, y) pixels each way: outwards more blurred, and nearer its median."""
-    from scipy.ndimage import gaussian_filter  # not at the top: half a second, for every run that reads a data set
-
     levels = np.asarray(picture, dtype=np.float32)
     levels = np.pad(levels, [(before[1], after[1]), (before[0], after[0]), (0, 0)], mode="reflect")
     depth = []  # 0 at the outer edge, 1 where the photograph begins
     for n, first, last in zip(levels.shape[1::-1], before, after, strict=True):
         depth.append(np.minimum(np.arange(n) / first, np.arange(n)[::-1] / last))
     outside = 1 - np.minimum(depth[0][None, :], depth[1][:, None])[..., None].astype(np.float32)
-    blurred = gaussian_filter(levels, [sigma, sigma, 0])
+    blurred = _blur(levels, sigma)
     levels = levels + (blurred - levels) * np.clip(3 * outside + 1, 0, 1)
     levels = levels + (np.median(levels, axis=(0, 1)) - levels) * np.clip(outside, 0, 1)
     return Image.fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8))
+
+
+def _blur(levels: np.ndarray, sigma: float) -> np.ndarray:
+    """A Gaussian over rows and columns, mirrored at the edges: SciPy's `gaussian_filter`, four times faster for wide ones."""
+    from scipy.signal import oaconvolve  # not at the top: half a second, for every run that reads a data set
+
+    reach = int(4 * sigma + 0.5)
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    taps = (taps / taps.sum()).astype(np.float32)
+    for axis in (0, 1):
+        longer = np.pad(levels, [(reach * (axis == each),) * 2 for each in range(3)], mode="symmetric")
+        levels = oaconvolve(longer, np.expand_dims(taps, [each for each in range(3) if each != axis]), "valid", axis)
+    return levels
 
 
 @lru_cache(maxsize=1)
