@@ -8,6 +8,7 @@ import os
 from functools import cache, partial
 
 import dask
+import psutil
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -31,6 +32,7 @@ from tests.fakes import experiment, run, write_images
 from tests.notebook import up_to
 from tests.pictures import noise, waves
 from tests.pretend import back
+from tests.test_faults import wait_for
 from tests.test_studies_probes import official
 from tests.test_training_flow import FAST, network_of_tests, photographs, validation
 
@@ -382,8 +384,8 @@ def test_local_workers_know_their_numbers_and_one_started_anew_too():
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}), local(2) as client:
         first = client.run(number_of_this_worker)
         assert set(first.values()) == {"0", "1"}
-        client.restart_workers(list(first)[:1], timeout=30)
-        client.wait_for_workers(2)
+        psutil.Process(client.run(os.getpid)[min(first)]).kill()
+        wait_for(lambda: len(now := client.nthreads()) == 2 and min(first) not in now)
         assert set(client.run(number_of_this_worker).values()) == {"0", "1"}
 
 

@@ -38,8 +38,8 @@ def score(upscaler: str, scale: int, downscaler: str, degradation: str, level: f
     """1 - MS-SSIM of one draw, of an LR image that is damaged where a degradation is named."""
 
     def downscale(hr):
-        lr = DOWNSCALERS[downscaler](hr, scale)
-        return DEGRADATIONS[degradation](quantize(lr), level, seeded(0, image, "degradation")) if degradation else lr
+        lr = quantize(DOWNSCALERS[downscaler](hr, scale))  # some leave [0, 1]
+        return DEGRADATIONS[degradation](lr, level, seeded(0, image, "degradation")) if degradation else lr
 
     upscale, metric = UPSCALERS[upscaler](scale=scale), DISTORTIONS["1-ms_ssim"]
     return score_image(CROPS[image], downscale, upscale, metric, n_samples=1, key=(0, image)).item()

@@ -14,7 +14,7 @@ def test_without_the_teacher_it_says_so_and_reads_the_card(tmp_path, monkeypatch
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("IDA_RD_OFFLINE", "1")
     monkeypatch.delenv("IDA_RD_WEIGHTS", raising=False)
-    text = printed(run(NAME, tmp_path, TINY, side=64))
+    text = printed(run(NAME, tmp_path, TINY))
     assert "alexnet" in text and "no training without the teacher" in text
     assert "the ranking is" in text and len(list((tmp_path / "figures").glob("*.pdf"))) == 3
     assert not (tmp_path / "training" / "state.csv").exists()
