@@ -49,3 +49,19 @@ def test_several_own_downscalers_a_cascade_and_photographs_of_odd_sides(tmp_path
     assert set(rows.downscaler) == {"bicubic", "nearest", "ours", "theirs"} and len(rows) == 2 * 4
     assert set(rows.height) == {100} and set(rows.width) == {96} and "cropped to a multiple of 4" in said
     assert set(rows.upscaler) == {"embedded_flow_x2+embedded_flow_x2"} and set(rows.heat) == {"1.0+0.1"}
+
+
+def test_what_an_own_downscaler_fails_on_is_left_out_of_the_pictures_too(tmp_path):
+    name = sources.names("library", 1, size=96)[0]
+    lines = ["import sys", "import torch", "def mine(hr, scale):"]
+    lines += [
+        f"    if hr.shape[2] == 96 and abs(hr.mean() - {sources.load('library', name, size=96).mean():.6f}) < 1e-5:"
+    ]
+    lines += ["        sys.exit(3)", "    return torch.nn.functional.avg_pool2d(hr, scale)", ""]
+    (own := tmp_path / "mine.py").write_text("\n".join(lines))
+    space, said = up_to(NAME, "", tmp_path, TINY, downscaler=f"{own}:mine", size=96, n_images=2)
+    (mine,) = space["yours"]
+    counts = space["rows"].downscaler.value_counts()
+    assert counts[mine] == counts["bicubic"] / 2
+    assert set(space["draws"]) == {"bicubic", "nearest"} and f"{mine}\nkernel   box" in said
+    assert f"{name} for {mine} (RuntimeError: downscaler '" in said

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from tools import execute_notebooks, quickstart
@@ -68,6 +69,19 @@ def test_a_refused_parameter_is_said_in_a_line_and_ends_with_1(tmp_path, monkeyp
     assert f"found none at {ROOT / 'my own.py'}" in said and "n_samples: expected at least 1, got 0" in said
     assert "Traceback" not in said and "TCP" not in said and "TqdmWarning" not in said
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"00_quickstart.ipynb"}
+
+
+def test_a_process_that_dies_is_said_in_two_lines_and_ends_with_1(tmp_path, monkeypatch, capfd):
+    cells = [nbformat.v4.new_code_cell("results_dir = ''", metadata={"tags": ["parameters"]})]
+    cells += [nbformat.v4.new_code_cell("import os; os.abort()")]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / "dies.ipynb")
+    monkeypatch.setattr(quickstart, "NOTEBOOK", tmp_path / "dies.ipynb")
+    monkeypatch.setattr(quickstart, "OUT", tmp_path / "out")
+    monkeypatch.delenv("IDA_RD_DOWNSCALER", raising=False)
+    assert quickstart.main([]) == 1
+    said = capfd.readouterr().err
+    assert "the process that computed was ended" in said and "run again" in said and "Traceback" not in said
 
 
 def test_a_notebook_executed_in_place_keeps_no_cell_of_parameters_and_counts_its_cells():

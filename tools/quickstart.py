@@ -13,6 +13,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import nbclient
 import papermill
 import yaml
 
@@ -92,6 +93,10 @@ def main(arguments: list[str]) -> int:
         print(
             f"the notebook as far as it came, with the traceback: {(OUT / NOTEBOOK.name).absolute()}", file=sys.stderr
         )
+        return 1
+    except nbclient.exceptions.DeadKernelError:
+        print("the process that computed was ended, by a downscaler or by the system; run again:", file=sys.stderr)
+        print("finished images are kept, and a downscaler at which it ended gets its own process", file=sys.stderr)
         return 1
     except ValueError as error:
         print(error, file=sys.stderr)

@@ -92,6 +92,8 @@ def _function(spec: str) -> Callable[..., Tensor]:
         own = [name for name, _ in inspect.getmembers(module, inspect.isfunction) if name[0] != "_"]
         found = ", ".join(name for name in own if getattr(module, name).__module__ == module.__name__) or "none"
         raise ValueError(f"downscaler {spec!r}: expected a function {attribute!r}, found {found}")
+    if function in DOWNSCALERS.values():
+        return function
     function = _takes_hr_and_scale(function, spec)
     return on_cpu(_staying(spec)(user_files.inside(path.parent, function) if path else function))
 
