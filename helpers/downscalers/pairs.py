@@ -75,9 +75,10 @@ def made_from_whole(hr: Tensor, lr: Tensor, scale: int) -> bool | None:
         scale: s.
 
     Returns:
-        None where the pictures cannot tell: too small, too flat, or unlike each other.
+        None where the pictures cannot tell: too small, too flat, or unlike each other; channels count together, in any order.
     """
     height, width = size = lr.shape[2:]
+    hr, lr = (x.mean(1, keepdim=True).expand_as(x) for x in (hr, lr))  # whatever the order of the channels
     crop, votes = hr[..., : height * scale, : width * scale], []
     of_crop, of_whole = (min((f(x, size) - lr).square().mean().item() for f in _PLAIN) for x in (crop, hr))
     if min(of_crop, of_whole) < min((2 / 255) ** 2, max(of_crop, of_whole) / 10):
