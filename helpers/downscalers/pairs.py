@@ -75,7 +75,7 @@ def made_from_whole(hr: Tensor, lr: Tensor, scale: int) -> bool | None:
         scale: s.
 
     Returns:
-        None where the pictures cannot tell: too small, too flat, or unlike each other; channels count together, in any order.
+        None where the pictures cannot tell: too small, too flat, or unlike each other. Only grey counts.
     """
     height, width = size = lr.shape[2:]
     hr, lr = (x.mean(1, keepdim=True).expand_as(x) for x in (hr, lr))  # whatever the order of the channels
