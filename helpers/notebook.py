@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import nbformat
 
 __all__ = [
-    "by_photograph", "check", "check_upscalers", "distortion", "execute", "images", "left_out", "literals", "outputs",
+    "check", "check_upscalers", "distortion", "execute", "images", "left_out", "literals", "outputs",
     "own", "published", "spelled", "this_run",
 ]  # fmt: skip
 STARTED = time.perf_counter()  # notebooks import this module first
@@ -165,17 +165,6 @@ def published(path: str, rows: pd.DataFrame) -> pd.DataFrame:
 def _draws(rows: pd.DataFrame) -> list[tuple[str, ...]]:
     rows = rows.assign(lr=rows.lr.map(lambda lr: lr.removesuffix(results.TRUSTED)))
     return list(map(tuple, rows[DRAW].astype(str).to_numpy()))
-
-
-def by_photograph(rows: pd.DataFrame, photograph: Mapping[str, str]) -> pd.DataFrame:
-    """Take the draws of all crops of a photograph for draws of one image, so that photographs are the units.
-
-    Args:
-        rows: of one D, degradation and upscaler.
-        photograph: image -> photograph, as `datasets.groups` returns it.
-    """
-    rows = rows.assign(image=rows.image.map(photograph))
-    return rows.assign(sample=rows.groupby(["downscaler", "image"]).cumcount())
 
 
 def this_run(device: str | torch.device = "cpu", **facts: object) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from helpers import files
 KEY = ("dataset", "image", "downscaler", "scale", "degradation", "level", "where", "upscaler", "heat", "seed",
        "sample", "distortion")
 SEARCH = ("residual", "converged")  # of each sample of an upscaler that searches; else empty
-PROOF = ("group", "hr", "lr")  # the photograph, and hashes of the 8-bit pixels scored; "" in rows older than 0.5.0
+PROOF = ("group", "hr", "lr")  # the photograph, and hashes of the 8-bit pixels scored; "" if unknown, before 0.5.0
 COLUMNS = (*KEY, "value", *SEARCH, *PROOF, "height", "width", "clipped", "seconds", "lr_bits", "weights", "metric",
            "device", "version", "checksum")
 # fmt: on
@@ -364,8 +364,15 @@ def _lines(path: Path, layouts: Sequence[str] = (_HEADER, _OLDER)) -> list[list[
     found = list(csv.reader(kept))
     if header == _OLDER:
         place = COLUMNS.index(PROOF[0])
-        found = [[*line[:place], *[""] * len(PROOF), *line[place:]] for line in found]
+        found = [[*line[:place], _photograph(line), *[""] * (len(PROOF) - 1), *line[place:]] for line in found]
     return found
+
+
+def _photograph(line: list[str]) -> str:
+    """The photograph of a crop of the library, which its name tells; of other images older rows do not know it: ""."""
+    dataset, image = (line[KEY.index(name)] for name in ("dataset", "image"))
+    crop = re.fullmatch(r"(.+)_y\d+_x\d+", image)
+    return crop[1] if crop and re.fullmatch(r"library\d+", dataset) else ""
 
 
 def _load(rows_dir: Path) -> dict[tuple[str, ...], list[str]]:

@@ -139,15 +139,15 @@ def test_ranking_draws_the_table_best_on_top():
     bottom, top = ax.get_ylim()
     assert bottom > top and [line.get_ydata()[0] for line in points(ax)] == list(range(6))
     assert {text.get_text() for text in ax.texts} == {f"{mean:.3f}" for mean in table["mean"]}
-    assert "LPIPS, lower is better" in ax.get_xlabel() and "36 images" in ax.get_xlabel()
+    assert "LPIPS, lower is better" in ax.get_xlabel() and "36 photographs" in ax.get_xlabel()
     assert to_rgb(points(ax)[0].get_color()) == to_rgb(figures.look(table.downscaler[0])["color"])
 
 
-def test_ranking_says_higher_where_higher_is_better_and_indicative_where_few():
+def test_ranking_says_higher_where_higher_is_better():
     rows = make_rows(12).assign(distortion="psnr")
     fig, ax = plt.subplots()
     figures.plot_ranking(ax, rankings.scores(rows))
-    assert "PSNR (dB), higher is better" in ax.get_xlabel() and "12 images, indicative" in ax.get_xlabel()
+    assert "PSNR (dB), higher is better" in ax.get_xlabel() and "12 photographs" in ax.get_xlabel()
     assert ax.get_yticklabels()[0].get_text() == "nearest"
     figures.plot_ranking(ax, rankings.scores(rows.assign(distortion="1-ms_ssim")))
     assert "1 \N{MINUS SIGN} MS-SSIM, lower is better" in ax.get_xlabel()
@@ -212,7 +212,7 @@ def test_ranks_draws_every_rank_with_its_interval_and_names_in_the_last_order():
     bars = [tuple(line.get_ydata()) for line in ax.lines if line not in lines]
     ends = [[tuple(table.loc[name, ["rank_low", "rank_high"]]) for table in (first, last)] for name in last.index]
     assert bars == [pair for both in ends for pair in both]
-    assert [text.get_text() for text in ax.get_xticklabels()] == ["x2\n24 images", "x4\n48 images"]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["x2\n24 photographs", "x4\n48 photographs"]
     bottom, top = ax.get_ylim()
     assert bottom > top  # the best on top
     for bad in ({}, {"a": tables["x2"], "b": tables["x4"].iloc[1:]}):

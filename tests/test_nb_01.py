@@ -11,6 +11,7 @@ from PIL import Image
 from helpers import results
 from helpers.datasets import sources
 from helpers.datasets.balancing import LEVELS
+from helpers.datasets.photographs import photograph_of
 from tests.notebook import printed, run, up_to
 
 NAME = "01_dataset_balancing"
@@ -50,9 +51,11 @@ def test_labels_images_and_rows_of_the_reader(tmp_path):
     (tmp_path / "images").mkdir()
     for name in people.image_id[:250]:
         Image.new("RGB", (8, 8)).save(tmp_path / "images" / f"{name}.png")
+    photographs = sorted(set(map(photograph_of, sources.names("library"))))
     labels = "file,age_group,gender\n" + "".join(
         f"{name}.png,{('minor', 'senior')[k % 2]},{('female', 'male')[k % 3 == 0]}\n"
-        for k, name in enumerate(sources.names("library"))
+        for name in sources.names("library")
+        for k in [photographs.index(photograph_of(name))]  # crops of one photograph cannot be of two groups
     )
     (tmp_path / "labels.csv").write_text(labels)
     _, text = up_to(

@@ -55,11 +55,9 @@ def test_rows_of_every_experiment_are_there(leaves):
 def test_verdicts_tables_and_figures_are_there(leaves):
     folder, _, notebook = leaves
     table = pd.read_csv(folder / "rows" / "verdicts.csv")
-    assert {"table", "statement", "source", "verdict", "evidence", "n"} == set(table)
+    assert {"table", "statement", "source", "verdict", "evidence", "n", "images"} == set(table)
     assert set(table.verdict) <= {"supported", "contradicted", "not shown", "no rows"}
-    assert {"x4", "x4, photographs", "S, mse x4", "bias x4", "excess x4", "LPIPS x4", "LPIPS x4, photographs"} <= set(
-        table.table
-    )
+    assert {"x4", "x4, crops as units", "S, mse x4", "bias x4", "excess x4", "LPIPS x4"} <= set(table.table)
     assert (table[table.table == "x4"].statement == [claim.statement for claim in claims.CLAIMS]).all()
     assert r"\toprule" in (folder / "rows" / "ranking.tex").read_text()
     wanted = ("ranks", "paired", "sets", "folders", "differences", "lr", "decomposition", "lpips", "verdicts")

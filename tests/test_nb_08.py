@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pandas as pd
+import pytest
+import torch
 
 from helpers import results
+from helpers.images import write_rgb
 from tests.notebook import missing, printed, run, up_to
 
 NAME = "08_ablations"
@@ -49,3 +52,15 @@ def test_rows_summary_and_figures_with_published_rows_and_a_rerun_adds_only_what
 def test_lpips_is_left_out_where_a_draw_has_no_published_row(tmp_path):
     space, text = up_to(NAME, "notebook.published(", tmp_path, TINY, lpips_rows=f"{RESULTS}/08_ablations_lpips.csv.gz")
     assert "0 of 12 draws" in text and "lpips" not in space["by_metric"]
+
+
+def test_a_manifest_without_the_column_of_kinds_stops_before_anything_is_computed(tmp_path):
+    for name in "ab":
+        write_rgb(torch.zeros(1, 3, 96, 96), tmp_path / f"{name}.png")
+    (tmp_path / "faces.csv").write_text(
+        "file,group\na.png,p\nb.png,p\n"
+    )  # `group` is the photograph, no kind of picture
+    with pytest.raises(
+        ValueError, match="group_column: expected a column of .*faces.csv, which has file, group; got 'age_gr"
+    ):
+        up_to(NAME, "notebook.images(", tmp_path, TINY, dataset=str(tmp_path / "faces.csv"))

@@ -135,15 +135,6 @@ def test_published_rows_are_those_of_the_runs_draws_and_networks(tmp_path, capsy
         notebook.published(str(tmp_path / "nowhere.csv.gz"), rows)
 
 
-def test_draws_of_all_crops_of_a_photograph_become_draws_of_one_image():
-    lines = [(f, image, q) for f in ("bicubic", "nearest") for image in ("x_1", "x_2", "IMG_1") for q in range(2)]
-    rows = pd.DataFrame(lines, columns=["downscaler", "image", "sample"]).assign(value=range(12))
-    whole = notebook.by_photograph(rows, {"x_1": "x", "x_2": "x", "IMG_1": "IMG_1"})
-    assert list(whole.value) == list(rows.value)
-    for _, part in whole.groupby("downscaler"):
-        assert part.groupby("image")["sample"].agg(list).to_dict() == {"x": [0, 1, 2, 3], "IMG_1": [0, 1]}
-
-
 def test_a_run_is_signed_with_what_made_it_and_how_long_it_took():
     signed = notebook.this_run("cpu", weights="w1", **{"D of the rows": "LPIPS"})["this run"]
     assert signed["device"] == "cpu" and signed["torch"] and signed["weights"] == "w1"

@@ -230,6 +230,12 @@ def test_rows_from_before_the_hashes_are_read_with_empty_ones_and_new_rows_are_a
     read = results.read(tmp_path)
     assert list(read["sample"]) == [0, 1, 2] and list(read.value) == [row(sample=q)["value"] for q in range(3)]
     assert (read[list(results.PROOF)] == "").all(axis=None) and (read.weights == "0123456789ab").all()
+    crop = [row("lake_y000_x256", dataset="library256"), row("lake_y000_x000", dataset="lake256")]
+    (tmp_path / "rows.csv.gz").write_bytes(gzip.compress(layout(OLDER, crop)))
+    assert set(zip(results.read(tmp_path).dataset, results.read(tmp_path).group, strict=True)) == {
+        ("library256", "lake"),
+        ("lake256", ""),
+    }  # only the library's names tell the photograph
     (tmp_path / "rows.csv.gz").unlink()
     (tmp_path / "local.csv").write_bytes(older + b"torn")
     results.append([row("b", group="g", hr="11", lr="22")], tmp_path)

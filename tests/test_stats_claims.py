@@ -51,6 +51,27 @@ def test_verdicts_agree_with_the_paired_table():
     assert verdict(rows, ("b", "a")).evidence == f"b - a = {-line.difference:+.3g}, p < 0.001" and line.p_holm < 0.001
 
 
+def test_a_difference_needs_its_interval_too_and_names_wilcoxon_where_it_decides_otherwise():
+    odd = make_rows({"a": 0.0, "b": 0.0}, noise=0)
+    of_b = (odd.downscaler == "b") * (0.0004 + 0.002 * (odd.image.str[1:].astype(int) % 2 * 2 - 1))
+    rows = odd.assign(value=odd.value + of_b)
+    line = rankings.paired(rows).iloc[0]
+    assert 0.3 < line.p_holm < 0.4 and line.low < 0 < line.high  # at this alpha the p alone would do
+    assert verdict(rows, ("b", "a"), alpha=0.5).verdict == "not shown"
+    assert "Wilcoxon" not in verdict(make_rows({"a": 0.0, "b": 0.05}), ("b", "a")).evidence
+    few = make_rows({"a": 0.0, "b": 0.05}, n=4)  # of 4 Wilcoxon's p cannot be below 0.125
+    assert verdict(few, ("b", "a")).verdict == "supported" and "(Wilcoxon = 0.125)" in verdict(few, ("b", "a")).evidence
+
+
+def test_crops_of_one_photograph_support_nothing_that_the_photographs_do_not():
+    rows = make_rows({"a": 0.0, "b": 0.0})
+    odd = rows.image.str[1:].astype(int) % 2  # b loses in every second image
+    rows = rows.assign(value=rows.value + 0.02 * odd * (rows.downscaler == "b"))
+    assert verdict(rows, ("b", "a")).verdict == "supported"
+    two = verdict(rows.assign(group=odd.map({0: "x", 1: "y"})), ("b", "a"))
+    assert (two.verdict, two.n, two.images) == ("not shown", 2, 24)
+
+
 def test_higher_is_better_turns_the_order():
     rows = make_rows({"a": 0.0, "b": 0.05}).assign(distortion="psnr")
     assert verdict(rows, ("a", "b")).verdict == "supported"  # a loses more: its PSNR is lower

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from helpers.stats import bootstrap, budget, tables
+from helpers.stats import budget, tables
 from helpers.stats import rankings as st
 
 
@@ -113,30 +113,16 @@ def test_several_columns_make_one_condition():
 # intervals -----------------------------------------------------------------------------------------
 
 
-def test_bca_is_scipys_and_keyed():
-    x = np.random.default_rng(3).lognormal(size=60)
-    found = st.interval(x)
-    indices = bootstrap.generator(0, "images").integers(0, 60, (9999, 60))  # BCa by hand from the same resamples
-    means = x[indices].mean(axis=1)
-    z0 = stats.norm.ppf(((means < x.mean()).sum() + (means <= x.mean()).sum()) / (2 * 9999))
-    jackknife = (x.sum() - x) / 59
-    u = jackknife.mean() - jackknife
-    a = (u**3).sum() / (6 * (u**2).sum() ** 1.5)
-    z = z0 + stats.norm.ppf([0.025, 0.975])
-    by_hand = np.quantile(means, stats.norm.cdf(z0 + z / (1 - a * z)))
-    assert found.kind == "BCa"
-    np.testing.assert_allclose(found[:2], by_hand, rtol=2e-3)
-    assert st.interval(x) == found and st.interval(x, seed=1) != found
-    assert st.interval(x, confidence=0.5).high < found.high
-
-
-def test_few_images_get_a_t_interval_called_indicative():
+def test_an_interval_is_students_at_any_number():
     x = np.array([1.0, 2.0, 4.0])
     low, high, kind = st.interval(x)
     half = 4.302653 * math.sqrt(7 / 3) / math.sqrt(3)  # t_{0.975, 2}; variance 7 / 3
-    assert kind == "t, indicative"
+    assert kind == "t"
     np.testing.assert_allclose([low, high], [7 / 3 - half, 7 / 3 + half], rtol=1e-6)
-    assert st.interval(np.arange(29.0)).kind != st.interval(np.arange(30.0)).kind == "BCa"
+    many = np.random.default_rng(3).lognormal(size=60)
+    expected = stats.ttest_1samp(many, 0).confidence_interval(0.95)
+    assert st.interval(many)[:2] == pytest.approx(tuple(expected)) and st.interval(many).kind == "t"
+    assert st.interval(many, confidence=0.5).high < st.interval(many).high
 
 
 @pytest.mark.filterwarnings("error")  # SciPy would warn, or raise
@@ -155,14 +141,82 @@ def test_coverage_is_nominal_over_images_and_not_over_draws():
     for _ in range(sets):  # intraclass correlation 0.5, true mean 0
         values = rng.standard_normal((n, 1)) + rng.standard_normal((n, draws))
         for k, x in enumerate((values.mean(axis=1), values.ravel())):
-            low, high, _ = st.interval(x, n_resamples=399)
+            low, high, _ = st.interval(x)
             hits[k] += low <= 0 <= high
     images, all_draws = hits / sets
     assert 0.91 <= images <= 0.98  # nominal 0.95, standard error 0.013
     assert all_draws <= 0.82  # the mistake: 0.73 in a longer simulation
 
 
+# photographs ---------------------------------------------------------------------------------------
+
+CROPS = ["lake"] * 3 + ["hill"] + ["town"] * 2 + ["", ""]  # the last two images are photographs of their own
+
+
+def cropped(values: dict, distortion: str = "lpips", crops=CROPS) -> pd.DataFrame:
+    rows = make_rows(values, distortion)
+    return rows.assign(group=rows.image.map(dict(zip(sorted(set(rows.image)), crops, strict=True))))
+
+
+def test_the_photograph_is_the_group_or_else_the_image_and_counts_once():
+    rows = cropped({"a": [[1], [2], [6], [5], [7], [9], [4], [2]], "b": [[2]] * 8})
+    units = st.per_photograph(rows)
+    assert units["a"].to_dict() == {"hill": 5, "i006": 4, "i007": 2, "lake": 3, "town": 8}
+    line = st.scores(rows).set_index("downscaler").loc["a"]
+    assert (line["mean"], line.n, line.images, line.sd) == (4.4, 5, 8, pytest.approx(np.std([5, 4, 2, 3, 8], ddof=1)))
+    pair = st.paired(rows, baseline="b").iloc[0]
+    gaps = np.array([3, 2, 0, 1, 6])
+    assert (pair.difference, pair.n, pair.images) == (gaps.mean(), 5, 8)
+    assert pair.p == pytest.approx(stats.ttest_1samp(gaps, 0).pvalue) and pair.ties == 0.2
+    assert pair.p_wilcoxon == pytest.approx(stats.wilcoxon(gaps, zero_method="pratt").pvalue)
+    assert (pair.low, pair.high) == pytest.approx(stats.t.interval(0.95, 4, gaps.mean(), stats.sem(gaps)))
+    assert st.equivalence(rows, "a", "b", 9).iloc[0][["n", "images"]].tolist() == [5, 8]
+    assert st.ranks(rows).iloc[0][["n", "images"]].tolist() == [5, 8]
+    apart = st.paired(rows.assign(group=""), baseline="b").iloc[0]
+    assert (apart.n, apart.images) == (8, 8) and apart.low > pair.low and apart.p < pair.p
+    pd.testing.assert_frame_equal(st.paired(rows.drop(columns="group")), st.paired(rows.assign(group=np.nan)))
+
+
+def test_copies_of_a_crop_add_nothing():
+    """Eight copies of each of six photographs are still six."""
+    rng = np.random.default_rng(7)
+    f, g = 0.3 + 0.1 * rng.standard_normal((2, 6, 1))
+    few = cropped({"f": f, "g": g}, crops=list("uvwxyz"))
+    many = cropped({"f": np.repeat(f, 8, 0), "g": np.repeat(g, 8, 0)}, crops=list(np.repeat(list("uvwxyz"), 8)))
+    for function in (st.scores, st.paired, st.ranks):
+        one, eight = function(few), function(many)
+        counts = [name for name in ("images", "draws") if name in one]
+        spread = [name for name in ("sd_draws",) if name in one]  # over all draws, images ignored
+        assert (eight.images == 48).all() and (eight.n == 6).all()
+        drop = [*counts, *spread]
+        pd.testing.assert_frame_equal(one.drop(columns=drop), eight.drop(columns=drop), rtol=1e-12)
+
+
+def test_a_crop_that_one_of_a_pair_lost_is_left_out_of_both_within_its_photograph():
+    values = {"a": [[1], [9], [3], [4]], "b": [[2], [np.nan], [5], [5]]}
+    line = st.paired(cropped(values, crops=["x", "x", "y", "z"]), baseline="b").iloc[0]
+    assert (line.difference, line.n, line.images, line.left_out) == (-4 / 3, 3, 3, 1)
+    assert st.scores(cropped(values, crops=["x", "x", "y", "z"])).set_index("downscaler").mean_common["a"] == 8 / 3
+
+
+def test_an_image_of_two_photographs_is_refused_and_an_unnamed_row_takes_the_name():
+    rows = cropped({"a": [[1], [2]], "b": [[2], [3]]}, crops=["x", "x"])
+    half = rows.assign(group=rows.group.where(rows.downscaler == "a", ""))
+    pd.testing.assert_frame_equal(st.paired(half), st.paired(rows))
+    with pytest.raises(ValueError, match="one photograph .* got several for 'i000'"):
+        st.paired(rows.assign(group=rows.group.where(rows.downscaler == "a", "y")))
+
+
 # scores --------------------------------------------------------------------------------------------
+
+
+def test_the_share_of_clipped_values_is_a_mean_over_rows_and_shown_above_one_per_cent():
+    rows = make_rows({"a": [[1, 2]], "b": [[3, 4]]}).assign(clipped=[0.03, 0.01, 0, 0])
+    table = st.scores(rows).set_index("downscaler")
+    assert table.clipped.to_dict() == pytest.approx({"a": 0.02, "b": 0})
+    assert list(tables.shown(table, ["mean", "n"])) == ["mean", "n", "clipped"]
+    assert list(tables.shown(table.assign(clipped=0.01), ["mean"])) == ["mean"]
+    assert st.scores(HAND).clipped.isna().all() and list(tables.shown(st.scores(HAND), ["n"])) == ["n"]
 
 
 def test_scores_by_hand():
@@ -209,7 +263,9 @@ def test_wilcoxon_counts_zeros_as_pratt_does_by_hand():
     sums = [np.dot((4, 5, 6, 7), signs) for signs in itertools.product((0, 1), repeat=4)]
     want = 2 * np.mean(np.array(sums) <= 7)  # 10 / 16; without the zeros' ranks it would be 14 / 16
     rows = make_rows({"f": d[:, None], "g": np.zeros((7, 1))})
-    assert st.paired(rows, baseline="g").p.iloc[0] == pytest.approx(want) == pytest.approx(0.625)
+    line = st.paired(rows, baseline="g").iloc[0]
+    assert line.p_wilcoxon == pytest.approx(want) == pytest.approx(0.625) and line.wilcoxon_holm == line.p_wilcoxon
+    assert line.p == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
 
 
 def test_differences_use_common_images_only_and_say_so():
@@ -258,23 +314,38 @@ def test_b47_a_missing_p_leaves_holm_first_and_equal_conditions_are_identical():
     assert set(table[table.p.isna()].note) == {"no common image"}
 
 
-def test_paired_interval_is_scipys_paired_bootstrap():
+def test_pairing_narrows_the_interval_and_it_agrees_with_the_test():
     rows = nested(50, 2, {"a": 0.0, "b": 0.004})
     means = st.per_image(rows)["mean"]
-    want = stats.bootstrap(
-        (means["a"], means["b"]),
-        lambda a, b, axis=-1: (a - b).mean(axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=9999,
-        method="BCa",
-        rng=bootstrap.generator(0, "images"),
-    ).confidence_interval
     line = st.paired(rows).iloc[0]
-    np.testing.assert_allclose([line.low, line.high], want, rtol=1e-9)
+    test = stats.ttest_rel(means["a"], means["b"])
+    assert line.p == pytest.approx(test.pvalue) and (line.low, line.high) == pytest.approx(
+        tuple(test.confidence_interval())
+    )
     independent = st.interval(means["a"]), st.interval(means["b"])
     unpaired = math.hypot(*(one.high - one.low for one in independent))
     assert line.high - line.low < 0.5 * unpaired  # what pairing buys
+    for gap in np.linspace(0, 0.02, 9):
+        line = st.paired(nested(12, 2, {"a": 0.0, "b": gap}, key=3)).iloc[0]
+        assert (line.p < 0.05) == (not line.low <= 0 <= line.high)
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_test_of_one_photograph_or_of_a_constant_difference():
+    one = st.paired(make_rows({"a": [[1]], "b": [[2]]})).iloc[0]
+    assert math.isnan(one.p) and math.isnan(one.p_wilcoxon) and one.note == "no test (n<2)"
+    crops = st.paired(cropped({"a": [[1], [2]], "b": [[2], [9]]}, crops=["x", "x"])).iloc[0]
+    assert (crops.n, crops.images, crops.note) == (1, 2, "no test (n<2)")
+    same = st.paired(make_rows({"a": [[1], [2], [4]], "b": [[2], [3], [5]]})).iloc[0]
+    assert math.isnan(same.p_holm) and same.note == "no test (constant difference)" and same.difference == -1
+
+
+def test_rare_failures_move_wilcoxon_and_not_the_test_of_the_mean():
+    d = np.append(-np.linspace(0.5, 1.5, 95), np.full(5, 19.0))[:, None]  # the mean difference is 0
+    line = st.paired(make_rows({"f": d, "g": np.zeros((100, 1))}), baseline="g").iloc[0]
+    assert abs(line.difference) < 1e-9 and line.p > 0.9 and line.p_wilcoxon < 1e-6
+    text = tables.sentence(line)
+    assert "No difference is shown" in text and text.endswith("decides otherwise: p < 0.001 after Holm.")
 
 
 def test_wrong_pairs_stop():
@@ -342,7 +413,7 @@ def test_p_best_is_the_normal_one_for_two():
     table = st.ranks(rows).set_index("downscaler")
     assert 0.02 < want < 0.98  # else the check says little
     assert table.p_best["a"] == pytest.approx(want, abs=0.015) and table.p_best.sum() == pytest.approx(1)
-    assert (table.rank_low == 1).all() and (table.rank_high == 2).all()
+    assert (table.rank_low == 1).all() and (table.rank_high == 2).all()  # p is above 0.05
 
 
 def test_clear_gaps_give_tight_ranks_and_ties_share():
@@ -353,9 +424,22 @@ def test_clear_gaps_give_tight_ranks_and_ties_share():
     for name in ("a", "same"):
         assert (table.p_best[name], table["rank"][name], table.rank_low[name]) == (0.5, 1.5, 1.5)
     assert set(table.note) == {""}
-    few = st.ranks(nested(10, 3, {"a": 0.0, "b": 0.05}))
     one = st.ranks(make_rows({"a": [[1]], "b": [[2]]}))
-    assert set(few.note) == {"indicative"} and set(one.note) == {"no interval (n<2)"} and one.p_best.isna().all()
+    assert set(one.note) == {"no interval (n<2)"} and one.p_best.isna().all() and one.rank_low.isna().all()
+
+
+def test_ranks_are_open_where_the_adjusted_tests_of_all_pairs_are():
+    rows = nested(12, 2, {"a": 0.0, "b": 0.004, "c": 0.005, "d": 0.05, "e": 0.052})
+    pairs = st.paired(rows)
+    shown = {frozenset(pair) for *pair, p in pairs[["f", "g", "p_holm"]].to_numpy() if p < 0.05}
+    order = list(st.ranks(rows).downscaler)
+    assert 0 < len(shown) < len(pairs)
+    for line in st.ranks(rows).itertuples():
+        apart = [name for name in order if frozenset((name, line.downscaler)) in shown]
+        better = sum(order.index(name) < order.index(line.downscaler) for name in apart)
+        assert (line.rank_low, line.rank_high) == (1 + better, len(order) - (len(apart) - better))
+    turned = st.ranks(rows.assign(distortion="psnr")).set_index("downscaler")
+    assert turned.rank_low["a"] == 6 - st.ranks(rows).set_index("downscaler").rank_high["a"]
 
 
 def test_ranks_need_a_common_image():
@@ -375,13 +459,16 @@ def graded(levels: dict, **columns) -> pd.DataFrame:
 def test_monotonicity_by_hand():
     rows = graded({0.05: [[1], [2], [3]], 0.1: [[2], [1], [4]], 0.2: [[3], [5], [5]]})
     line = st.monotonicity(rows, "noise").iloc[0]
-    assert (line.spearman, line.levels, line.n, line.note) == (1, 3, 3, "indicative")
+    assert (line.spearman, line.levels, line.n, line.note) == (1, 3, 3, "")
     assert line.increasing == pytest.approx(2 / 3) and line.decreasing == 0
+    assert (line.low, line.high) == (-1, 1)  # three photographs settle no sign
     level = st.monotonicity(graded({1: [[1], [1]], 2: [[1], [2]]}), "noise").iloc[0]
     assert (level.increasing, level.decreasing) == (0.5, 0)  # strictly
     assert line.chance == pytest.approx(1 / 6)  # P(rho = 1) for three levels
     mixed = st.monotonicity(graded({1: [[1], [1]], 2: [[3], [3]], 4: [[2], [2]]}), "noise").iloc[0]
     assert mixed.spearman == mixed.low == mixed.high == 0.5
+    tied = st.monotonicity(graded({1: [[1], [1]], 2: [[1], [1]], 4: [[2], [2]]}), "noise").iloc[0]
+    assert tied.spearman == tied.low == tied.high == pytest.approx(stats.spearmanr([1, 2, 3], [1, 1, 2]).statistic)
     down = st.monotonicity(rows, "noise", levels=[0.05, 0.1]).iloc[0]
     assert down.levels == 2 and down.increasing == pytest.approx(2 / 3) and down.decreasing == pytest.approx(1 / 3)
 
@@ -391,6 +478,8 @@ def test_the_interval_of_spearman_sees_noise():
     noise = {level: rng.standard_normal((40, 2)) for level in range(6)}
     line = st.monotonicity(graded(noise), "noise").iloc[0]
     assert line.low < 0.3 and line.high > line.low + 0.5 and line.note == ""
+    crops = st.monotonicity(graded(noise).assign(group=lambda rows: rows.image.str[:3]), "noise").iloc[0]
+    assert (crops.n, crops.images) == (4, 40) and (crops.low, crops.high) == (-1, 1)
     clear = {level: level + 0.1 * rng.standard_normal((40, 2)) for level in range(6)}
     assert st.monotonicity(graded(clear), "noise").iloc[0][["spearman", "low", "high"]].tolist() == [1, 1, 1]
 

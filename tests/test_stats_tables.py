@@ -8,7 +8,7 @@ import pytest
 
 from helpers.stats import budget, tables
 from helpers.stats import rankings as st
-from tests.test_stats_rankings import HAND, nested
+from tests.test_stats_rankings import HAND, make_rows, nested
 
 
 def test_caption_without_failures_and_with_a_lost_image():
@@ -16,9 +16,31 @@ def test_caption_without_failures_and_with_a_lost_image():
         nested(40, 2, {"a": 0, "b": 1})
     )
     text = tables.caption(HAND)
-    assert text.startswith("3 images, 2 of them scored everywhere") and "1 times an image without" in text
+    assert text.startswith("3 photographs, 2 images scored everywhere") and "1 times an image without" in text
     with pytest.raises(ValueError, match="finite value"):
         st.ranking_with_failures(HAND.assign(value=np.nan))
+
+
+def test_crops_are_counted_beside_photographs():
+    rows = nested(12, 2, {"a": 0.0, "b": 0.05})
+    crops = rows.assign(group=rows.image.str[:3])  # i00 to i009, i010 and i011
+    assert tables.caption(crops).startswith("2 photographs (12 images), 12 images scored everywhere")
+    assert "% of 2 photographs (12 images)" in tables.sentence(st.paired(crops).iloc[0])
+    one = tables.sentence(st.paired(crops.assign(group="x")).iloc[0])
+    assert one.endswith("no test (n<2), 1 photograph (12 images).") and "a - b = -0.0" in one
+
+
+def test_captions_name_the_pairs_on_which_the_two_tests_decide_otherwise():
+    d = np.append(-np.linspace(0.5, 1.5, 95), np.full(5, 19.0))[:, None]  # rare failures: the mean difference is 0
+    rows = make_rows({"f": d, "g": np.zeros((100, 1)), "h": np.ones((100, 1)) + np.arange(100)[:, None] / 1000})
+    assert tables.caption(rows).endswith(
+        " Wilcoxon's test decides otherwise than the t test on 1 of 3 pairs: f - g (p < 0.001)."
+    )
+    calm = make_rows({"g": np.zeros((100, 1)), "h": np.ones((100, 1)) + np.arange(100)[:, None] / 1000})
+    assert "Wilcoxon" not in tables.caption(calm)
+    few = make_rows({"f": np.array([[1.0], [1.1], [1.2], [1.1]]), "g": np.zeros((4, 1))})  # least p 2 / 2^4
+    said = "p = 0.125, of 4 it cannot be below 0.125"
+    assert said in tables.caption(few) and said in tables.sentence(st.paired(few).iloc[0])
 
 
 # text ----------------------------------------------------------------------------------------------
@@ -31,18 +53,20 @@ def test_sentence_carries_difference_interval_p_size_and_n():
     for part in (
         f"{line.difference:+.4g}",
         f"{line.low:+.4g} to {line.high:+.4g}",
-        "BCa",
+        "95 % interval",
         "p < 0.001",
         "1 pair,",
     ):
         assert part in text, part
     assert (
-        f"d_z = {line.d_z:+.2f}" in text and f"{100 * line.wins:.0f} % of 40 images" in text and "equality" not in text
+        f"d_z = {line.d_z:+.2f}" in text
+        and f"{100 * line.wins:.0f} % of 40 photographs" in text
+        and "equality" not in text
     )
     close = tables.sentence(st.paired(nested(20, 3, {"a": 0.0, "b": 0.0001}), baseline="a").iloc[0])
-    assert "not equality" in close and "indicative" in close
+    assert "not equality" in close
     same = pd.concat([rows, rows[rows.downscaler == "a"].assign(downscaler="same")])
-    assert tables.sentence(st.paired(same, baseline="same").iloc[0]) == "a and same: identical (40 images)."
+    assert tables.sentence(st.paired(same, baseline="same").iloc[0]) == "a and same: identical, 40 photographs."
 
 
 def test_sentence_of_an_equivalence_test():
@@ -63,7 +87,7 @@ def test_latex_escapes_and_formats():
     )
     lines = tables.latex(table, digits=3).splitlines()
     assert lines[0] == r"\begin{tabular}{lrrrr}"
-    assert lines[2] == r"name x & mean D & p & images & ok \\"
+    assert lines[2] == r"name x & mean D & p & photographs & ok \\"
     assert lines[4] == r"l0\_smooth \& co & $-$0.123 & $<$0.001 & 24 & yes \\"
     assert lines[5] == r"b & -- & 0.500 & 3 & no \\"
     assert lines[6:] == [r"\bottomrule", r"\end{tabular}"]

@@ -69,7 +69,7 @@ def plot_paired(ax: Axes, paired_table: pd.DataFrame, alpha: float = 0.05) -> No
     ax.axvline(0, color="0.35", lw=0.8, zorder=1.5)
     versus = f" to {shorten(table.g.iloc[0], 12)}" if one else ""
     what = [f"difference{versus}", f"{metric_label(table)}, {_direction(table)} is better", _interval(table)]
-    what.append(f"p: Wilcoxon, Holm over {table.family.iloc[0]}")
+    what.append(f"p: t test, Holm over {table.family.iloc[0]}")
     if (~(table.p_holm < alpha)).any():
         what[-1] += f"; hollow: p \N{GREATER-THAN OR EQUAL TO} {alpha:g}"
     ax.set_xlabel("\n".join(what))
@@ -80,7 +80,7 @@ def plot_paired(ax: Axes, paired_table: pd.DataFrame, alpha: float = 0.05) -> No
 def plot_ranks(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
     """Plot the rank of each method under several conditions, such as scales or image sets.
 
-    A vertical bar is a 95 % rank interval: where the bars of two methods overlap, resampled images swap them. Lines
+    A vertical bar is a rank interval; those of one condition hold together with 95 %. Lines
     only lead the eye from one condition to the next; the names are in the order of the last one.
 
     Args:
@@ -110,10 +110,14 @@ def plot_ranks(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
             fontsize=7,
             color=style["color"],
         )
-    labels = [f"{title}\n{table.n.iloc[0]} images" for title, table in places.items()]
+    labels = [f"{title}\n{table.n.iloc[0]} photographs" for title, table in places.items()]
     ax.set_xticks(range(len(places)), labels)
     ax.set_yticks(range(1, len(order) + 1))
-    ax.set(xlim=(-0.5, len(places) - 0.5), ylim=(len(order) + 0.4, 0.6), ylabel="rank, 1 is best\n(bar: 95 % interval)")
+    ax.set(
+        xlim=(-0.5, len(places) - 0.5),
+        ylim=(len(order) + 0.4, 0.6),
+        ylabel="rank, 1 is best\n(bars: 95 %, all together)",
+    )
     ax.grid(axis="y", color="0.9")
     ax.set_axisbelow(True)
 
@@ -300,6 +304,5 @@ def _direction(table: pd.DataFrame) -> str:
 
 
 def _interval(table: pd.DataFrame) -> str:
-    n = f"{table.n.min()}" if table.n.nunique() == 1 else f"{table.n.min()} to {table.n.max()}"
-    few = ", indicative" if table.interval.str.contains("indicative").any() else ""
-    return f"95 % interval, {n} images{few}"
+    n, images = (f"{x.min()}" if x.nunique() == 1 else f"{x.min()} to {x.max()}" for x in (table.n, table.images))
+    return f"95 % interval, {n} photographs" + f" ({images} images)" * (images != n)

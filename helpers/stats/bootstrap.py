@@ -1,6 +1,6 @@
-"""Resample images, and compute rank correlations on all resamples at once.
+"""Resample photographs, and compute rank correlations on all resamples at once.
 
-A resample of n images is written as n counts, how often each image was drawn. Every function that resamples takes its
+A resample of n photographs is written as n counts, how often each was drawn. Every function that resamples takes its
 counts from here; only the seed differs, and each function keeps its own so that published intervals stay as they are.
 """
 
@@ -17,15 +17,15 @@ def generator(*key: int | str) -> np.random.Generator:
 
 
 def draw_counts(rng: np.random.Generator, n: int, n_resamples: int) -> np.ndarray:
-    """How often each of `n` images is drawn in each resample, shape (n_resamples, n), float64; rows sum to n."""
+    """How often each of `n` photographs is drawn in each resample, shape (n_resamples, n), float64; rows sum to n."""
     return rng.multinomial(n, np.full(n, 1 / n), size=n_resamples).astype(np.float64)
 
 
 def resample_means(values: np.ndarray | pd.DataFrame, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Means over resampled images, shape (n_resamples, columns).
+    """Means over resampled photographs, shape (n_resamples, columns).
 
     Args:
-        values: one row per image, shape (images, columns); all columns see the same resamples.
+        values: one row per photograph, shape (photographs, columns); all columns see the same resamples.
         n_resamples: number of resamples.
         rng: generator of the counts; it is advanced.
     """

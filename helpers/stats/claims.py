@@ -1,7 +1,9 @@
 """Test what the paper states about the order of downscalers: supported, contradicted or not shown by the rows.
 
-A statement is a list of ordered pairs, each tested image by image (`rankings.paired`: Wilcoxon, Holm over all pairs of
-the table), or one pair that is called equal (`rankings.equivalence`: two one-sided tests with a margin).
+A statement is a list of ordered pairs, each tested over photographs (`rankings.paired`: t test, Holm over all pairs of
+the table), or one pair that is called equal (`rankings.equivalence`: two one-sided tests with a margin). A pair differs
+where the adjusted p is below alpha *and* the 95 % interval of the difference excludes 0. Where Wilcoxon's test, after
+Holm as well, decides otherwise, its p stands in the evidence.
 """
 
 from collections.abc import Sequence
@@ -9,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from helpers.stats import rankings
+from helpers.stats import conditions, rankings
 from helpers.stats.tables import format_p
 
 
@@ -64,10 +66,10 @@ def verdicts(
         lower_is_better: direction of the values; None looks it up by the name of the distortion.
 
     Returns:
-        One line per claim: statement, source, verdict, evidence, n (fewest common images of its pairs). "supported":
-        every pair differs as stated, or the equality holds within the margin; "contradicted": a pair differs the
-        other way round, or differs where equality is stated; "no rows": a method of the statement is not in the rows;
-        "not shown": all else. A statement of several pairs is contradicted by one of them.
+        One line per claim: statement, source, verdict, evidence, n (fewest common photographs of its pairs), images
+        (fewest). "supported": every pair differs as stated, or the equality holds within the margin; "contradicted": a
+        pair differs the other way round, or differs where equality is stated; "no rows": a method of the statement is
+        not in the rows; "not shown": all else. A statement of several pairs is contradicted by one of them.
 
     Raises:
         ValueError: as `rankings.paired` and `rankings.equivalence`; margin not above 0.
@@ -78,13 +80,13 @@ def verdicts(
     for claim in claims:
         found = [tested.get(frozenset(pair)) for pair in claim.pairs]
         if None in found:
-            verdict, evidence, n = "no rows", "", 0
+            verdict, evidence, n, images = "no rows", "", 0, 0
         else:
             judge = _equal if claim.equal else _ordered
             verdict, evidence = judge(claim, found, rows, by, margin, alpha)
-            n = min(line.n for line in found)
-        line = {"statement": claim.statement, "source": claim.source, "verdict": verdict, "evidence": evidence, "n": n}
-        lines.append(line)
+            n, images = min(line.n for line in found), min(line.images for line in found)
+        line = {"statement": claim.statement, "source": claim.source, "verdict": verdict, "evidence": evidence}
+        lines.append(line | {"n": n, "images": images})
     return pd.DataFrame(lines)
 
 
@@ -105,8 +107,10 @@ def _ordered(claim: Claim, found: Sequence, rows, by, margin: float, alpha: floa
     for (worse, better), line in zip(claim.pairs, found, strict=True):
         gap = line.difference if line.f == worse else -line.difference
         stated = gap > 0 if line.lower_is_better else gap < 0
-        kinds.append("not shown" if not line.p_holm < alpha else "supported" if stated else "contradicted")
+        kinds.append("not shown" if not _differ(line, alpha) else "supported" if stated else "contradicted")
+        other = (line.p_holm < alpha) != (line.wilcoxon_holm < alpha)
         gaps.append(f"{worse} - {better} = {gap:+.3g}, p {format_p(line.p_holm)}")
+        gaps[-1] += f" (Wilcoxon {format_p(line.wilcoxon_holm)})" * other
     if len(found) == 1:
         return kinds[0], gaps[0]
     others = [gap for kind, gap in zip(kinds, gaps, strict=True) if kind != "supported"]
@@ -115,11 +119,14 @@ def _ordered(claim: Claim, found: Sequence, rows, by, margin: float, alpha: floa
     return "supported" if not others else worst, evidence
 
 
+def _differ(line, alpha: float) -> bool:
+    return line.p_holm < alpha and not line.low <= 0 <= line.high
+
+
 def _equal(claim: Claim, found: Sequence, rows, by, margin: float, alpha: float) -> tuple[str, str]:
     (f, g), (line,) = claim.pairs[0], found
-    width = margin * abs(rankings.per_image(rows, by)["mean"][g].mean())
+    width = margin * abs(conditions.by_photograph(rankings.per_image(rows, by)["mean"][g], rows).mean())
     test = rankings.equivalence(rows, f, g, width, by, alpha=alpha).iloc[0]
-    differ = line.p_holm < alpha
-    verdict = "supported" if test.equivalent else "contradicted" if differ else "not shown"
+    verdict = "supported" if test.equivalent else "contradicted" if _differ(line, alpha) else "not shown"
     evidence = f"{f} - {g} = {test.difference:+.3g}, margin {width:.2g}, TOST p {format_p(test.p)}, difference p "
     return verdict, evidence + format_p(line.p_holm)

@@ -1,4 +1,4 @@
-"""Check rows, and name what is compared in them: the values of one column, or of several joined by " + "."""
+"""Check rows; name what is compared in them, one column or several joined by " + "; find the photographs, the units."""
 
 from collections.abc import Sequence
 
@@ -73,3 +73,31 @@ def direction(rows: pd.DataFrame, lower_is_better: bool | None = None) -> bool:
     if unknown or rows.empty:
         raise ValueError(f"expected distortions of known direction, got {unknown}: pass lower_is_better")
     return results.lower_is_better(rows.distortion.iloc[0])
+
+
+def photographs(rows: pd.DataFrame) -> pd.Series:
+    """Name the photograph of each image: its `group` in the rows, or, where that is empty or missing, the image itself.
+
+    Raises:
+        ValueError: an image belongs to two photographs.
+    """
+    named = rows.get("group", pd.Series("", rows.index)).fillna("")
+    pairs = pd.DataFrame({"image": rows.image, "photograph": named.where(named != "", None)}).drop_duplicates()
+    groups = pairs.groupby("image").photograph
+    if (several := groups.nunique() > 1).any():
+        raise ValueError(f"expected one photograph (column group) for each image, got several for {several.idxmax()!r}")
+    first = groups.first()
+    return first.where(first.notna(), first.index.to_series())
+
+
+def by_photograph(values: pd.DataFrame | pd.Series, rows: pd.DataFrame) -> pd.DataFrame | pd.Series:
+    """Average the images of each photograph; missing values are left out.
+
+    Args:
+        values: indexed by image, such as `per_image(rows)["mean"].dropna()`.
+        rows: name the photographs, see `photographs`.
+
+    Returns:
+        The same columns, indexed by photograph.
+    """
+    return values.groupby(photographs(rows).reindex(values.index).rename("photograph")).mean()

@@ -12,7 +12,7 @@ import pandas as pd
 from helpers.results import SEARCH
 from helpers.stats import conditions, rankings
 
-KEPT = ["mean", "low", "high", "interval", "n", "rank"]  # of `rankings.scores`, for both sets of draws
+KEPT = ["mean", "low", "high", "interval", "n", "images", "rank"]  # of `rankings.scores`, for both sets of draws
 
 
 def scores(
@@ -20,21 +20,19 @@ def scores(
     by: str | Sequence[str] = "downscaler",
     *,
     lower_is_better: bool | None = None,
-    n_resamples: int = rankings.RESAMPLES,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Score each condition over all its draws and over those that converged; the best over all draws first.
 
     Args:
         rows: one row per draw of an upscaler that searches.
-        by, lower_is_better, n_resamples, seed: as in `rankings.scores`.
+        by, lower_is_better: as in `rankings.scores`.
 
     Returns:
         One line per condition: its name, distortion, lower_is_better, draws (all that were made), nan_draws (of these),
-        converged (how many), coverage (their share), residual (median); mean, low, high, interval, n (images) and rank
-        over all finite draws; the same with "_converged" over the finite ones that converged, n_converged being the
-        images that keep one: 0 where none did, and then the rest of them is missing. Ranks are over the images that
-        all conditions have, of which conditions without a converged draw are none.
+        converged (how many), coverage (their share), residual (median); mean, low, high, interval, n (photographs),
+        images and rank over all finite draws; the same with "_converged" over the finite ones that converged,
+        n_converged being the photographs that keep one: 0 where none did, and then the rest of them is missing. Ranks
+        are over the images that all conditions have, of which conditions without a converged draw are none.
 
     Raises:
         ValueError: as `rankings.scores`; or rows without `converged`: their upscaler does not search.
@@ -42,8 +40,7 @@ def scores(
     if not set(SEARCH) <= set(rows) or rows.converged.isna().any():
         without = rows.converged.isna().sum() if "converged" in rows else len(rows)
         raise ValueError(f"expected rows of a search, each with residual and converged, got {without} without")
-    options = {"lower_is_better": lower_is_better, "n_resamples": n_resamples, "seed": seed}
-    every = rankings.scores(rows, by, **options)
+    every = rankings.scores(rows, by, lower_is_better=lower_is_better)
     name = every.columns[0]
     table = every[[name, "distortion", "lower_is_better"]]
     groups = rows.groupby(conditions.name(rows, by))
@@ -51,9 +48,9 @@ def scores(
     counts = counts.assign(converged=groups.converged.sum().astype(int), coverage=groups.converged.mean())
     table = table.join(counts.assign(residual=groups.residual.median()), on=name).join(every[KEPT])
     kept = rows[rows.converged == 1]
-    over = rankings.scores(kept, by, **options) if len(kept) else every[:0]
+    over = rankings.scores(kept, by, lower_is_better=lower_is_better) if len(kept) else every[:0]
     table = table.join(over.set_index(name)[KEPT].add_suffix("_converged"), on=name)
-    return table.assign(n_converged=table.n_converged.fillna(0).astype(int))
+    return table.fillna({"n_converged": 0, "images_converged": 0}).astype({"n_converged": int, "images_converged": int})
 
 
 def sentence(table: pd.DataFrame) -> str:

@@ -1,7 +1,7 @@
 """Split a squared error into bias and spread of the draws, and bound it by the LR image's distance from bicubic.
 
 Both need rows of squared error: "mse", "mse_of_mean", "lr_mse" and "consistency_mse"; LPIPS and SSIM have no such
-split. Intervals are 95 % percentiles over resampled images, the same ones for all conditions.
+split. Photographs are the units: intervals are 95 % jackknife t intervals over them, see `inference.jackknife`.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from helpers.stats import bootstrap, conditions, rankings
+from helpers.stats import conditions, rankings
+from helpers.stats.inference import jackknife
 
-RESAMPLES = 2000
 SPLIT = ("mse", "mse_of_mean")
 FLOOR = ("mse", "lr_mse", "consistency_mse")
 
@@ -51,7 +51,7 @@ def split_per_image(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler") 
     return pd.concat(parts, axis=1)
 
 
-def split(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler", *, n_resamples: int = RESAMPLES) -> pd.DataFrame:
+def split(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler") -> pd.DataFrame:
     """Score, bias, spread and calibration ratio of each condition, the smallest score first.
 
     The calibration ratio rho = score / mean MSE(x, m) is 2N/(N+1) for draws from the true posterior p(x | f_ds(x)),
@@ -59,21 +59,22 @@ def split(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler", *, n_resam
 
     Args:
         rows, by: as `split_per_image`.
-        n_resamples: bootstrap resamples of the images.
 
     Returns:
         One line per condition, over the images that all conditions have: its name, then score, bias, spread, of_mean
         (squared errors) and rho, each with _low and _high (95 %), rho_ideal, rank (by score), rank_bias, draws (mean
-        N), n (images) and left_out (other images).
+        N), n (photographs), images and left_out (other images).
 
     Raises:
         ValueError: as `split_per_image`; the conditions have no image in common.
     """
-    common, n, left_out = _common(split_per_image(rows, by))
-    means = {name: common[name] for name in ("score", "bias", "spread", "of_mean")}
-    result = _with_intervals(means, {"rho": lambda part: part["score"] / part["of_mean"]}, n_resamples)
-    result = result.assign(rho_ideal=2 / (1 + (1 / common["draws"]).mean()), rank=result.score.rank())
-    result = result.assign(rank_bias=result.bias.rank(), draws=common["draws"].mean(), n=n, left_out=left_out)
+    common, left_out = _common(split_per_image(rows, by))
+    units = conditions.by_photograph(common, rows)
+    means = {name: units[name] for name in ("score", "bias", "spread", "of_mean")}
+    result = _with_intervals(means, {"rho": lambda part: part["score"] / part["of_mean"]})
+    inverse = conditions.by_photograph(1 / common["draws"], rows)
+    result = result.assign(rho_ideal=2 / (1 + inverse.mean()), rank=result.score.rank(), rank_bias=result.bias.rank())
+    result = result.assign(draws=common["draws"].mean(), n=len(units), images=len(common), left_out=left_out)
     return result.sort_values("score").rename_axis(conditions.label(by)).reset_index()
 
 
@@ -107,31 +108,32 @@ def floor_per_image(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler") 
     return pd.concat(means, axis=1)
 
 
-def floor(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler", *, n_resamples: int = RESAMPLES) -> pd.DataFrame:
+def floor(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler") -> pd.DataFrame:
     """How much of each condition's score is distance from bicubic, the smallest score first.
 
     Args:
-        rows, by, n_resamples: as `split`.
+        rows, by: as `split`.
 
     Returns:
         One line per condition, as `split`: its name, then, each with _low and _high, score (MSE), lr (MSE), floor
         (squared bound), p_lr (dB, PSNR of the LR image to the bicubic one), consistency (dB, PSNR of the draws
         downscaled again to the LR image), floor_share (floor / score, 0 to 1) and excess (score - floor); slack (the
-        smallest of any draw), n and left_out. Squared errors are averaged over images before dB are taken.
+        smallest of any draw), n, images and left_out. Squared errors are averaged over photographs before dB are taken.
 
     Raises:
         ValueError: as `floor_per_image`; the conditions have no image in common.
     """
-    common, n, left_out = _common(floor_per_image(rows, by))
-    means = {name: common[name] for name in ("score", "lr", "consistency", "floor")}
+    common, left_out = _common(floor_per_image(rows, by))
+    units = conditions.by_photograph(common, rows)
+    means = {name: units[name] for name in ("score", "lr", "consistency", "floor")}
     quantities = {
         "p_lr": lambda part: decibels(part["lr"]),
         "consistency": lambda part: decibels(part["consistency"]),
         "floor_share": lambda part: part["floor"] / part["score"],
         "excess": lambda part: part["score"] - part["floor"],
     }
-    result = _with_intervals(means, quantities, n_resamples)
-    result = result.assign(slack=common["slack"].min(), n=n, left_out=left_out)
+    result = _with_intervals(means, quantities)
+    result = result.assign(slack=common["slack"].min(), n=len(units), images=len(common), left_out=left_out)
     return result.sort_values("score").rename_axis(conditions.label(by)).reset_index()
 
 
@@ -155,20 +157,18 @@ def _of(rows: pd.DataFrame, name: str, needed: Sequence[str], by: str | Sequence
     return one
 
 
-def _common(table: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
+def _common(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     if (common := table.dropna()).empty:
         raise ValueError("expected an image that all conditions have, got none")
-    return common, len(common), len(table) - len(common)
+    return common, len(table) - len(common)
 
 
-def _with_intervals(parts: dict[str, pd.DataFrame], more: dict[str, Callable], n_resamples: int) -> pd.DataFrame:
-    """Means over images of each part, what `more` makes of them, and 95 % percentile intervals (NaN for one image)."""
-    drawn = {
-        name: bootstrap.resample_means(part, n_resamples, np.random.default_rng(0)) for name, part in parts.items()
-    }
+def _with_intervals(parts: dict[str, pd.DataFrame], more: dict[str, Callable]) -> pd.DataFrame:
+    """Means over photographs of each part, what `more` makes of them, and 95 % intervals (NaN for one photograph)."""
+    values = {name: part.to_numpy() for name, part in parts.items()}
     means = {name: part.mean() for name, part in parts.items()}
     result = pd.DataFrame(index=parts["score"].columns)
     for name, of in ({name: lambda part, name=name: part[name] for name in parts} | more).items():
-        low, high = np.quantile(of(drawn), [0.025, 0.975], axis=0) if len(parts["score"]) > 1 else (np.nan, np.nan)
+        low, high = jackknife(of, values)
         result = result.assign(**{name: of(means), f"{name}_low": low, f"{name}_high": high})
     return result

@@ -1,8 +1,8 @@
 """Find the weakest degradation that raises a score, from paired differences to the undegraded LR image at each level.
 
 The draws of both sides share their latents, so each draw is compared with its twin and much of the upscaler's noise
-cancels; intervals are over images. Levels are tested from the strongest down, and the first that is not noticed ends
-the search: such a fixed sequence of tests needs no adjustment for their number.
+cancels; intervals are over photographs. Levels are tested from the strongest down, and the first that is not noticed
+ends the search: such a fixed sequence of tests needs no adjustment for their number.
 """
 
 import math
@@ -58,10 +58,8 @@ def differences(
     *,
     levels: Iterable[float] | None = None,
     lower_is_better: bool | None = None,
-    n_resamples: int = rankings.RESAMPLES,
-    seed: int = 0,
 ) -> pd.DataFrame:
-    """Subtract D without the degradation from D with it, draw by draw with the same latents, and average per image.
+    """Subtract D without the degradation from D with it, draw by draw with the same latents, and average by photograph.
 
     Args:
         rows: one row per draw of one condition (one downscaler, one upscaler, one D); rows with degradation "" are
@@ -69,13 +67,13 @@ def differences(
         degradation: its name, one of `ORDERED`.
         levels: levels to use; contrast needs them on one side of 1. None takes all there are.
         lower_is_better: direction of the values; None looks it up by the name of the distortion.
-        n_resamples, seed: as in `rankings.interval`.
 
     Returns:
         One line per level, the weakest first: degradation, distortion, level, strength, difference (mean over
-        images, positive where the degraded side is worse), undamaged (mean score of the undegraded side), low, high,
-        interval (95 %), side ("worse" or "better" where the interval excludes 0, else ""), share_worse (of images),
-        identical (every pair of draws is equal), n (images), pairs (of draws), left_out (draws without a finite twin).
+        photographs, positive where the degraded side is worse), undamaged (mean score of the undegraded side), low,
+        high, interval (95 %), side ("worse" or "better" where the interval excludes 0, else ""), share_worse (of
+        photographs), identical (every pair of draws is equal), n (photographs), images, pairs (of draws), left_out
+        (draws without a finite twin).
 
     Raises:
         ValueError: no row with or without the degradation, not all levels asked for, contrast on both sides of 1,
@@ -97,18 +95,21 @@ def differences(
     metric = rows.distortion.iloc[0]
     sign = 1 if conditions.direction(rows, lower_is_better) else -1
     twin, lines = plain.set_index(DRAW).value, []
-    undamaged = rankings.per_image(plain.assign(degradation=""), "degradation")["mean"].iloc[:, 0].mean()
+    images = rankings.per_image(plain.assign(degradation=""), "degradation")["mean"].iloc[:, 0]
+    undamaged = conditions.by_photograph(images, plain).mean()
     for level, group in damaged.groupby("level"):
         gaps = sign * (group.set_index(DRAW).value - twin)
         gaps = gaps.where(np.isfinite(gaps))
-        means = gaps.dropna().groupby("image").mean().to_numpy()
-        low, high, kind = rankings.interval(means, n_resamples=n_resamples, seed=seed)
+        images = gaps.dropna().groupby("image").mean()
+        means = conditions.by_photograph(images, rows).to_numpy()
+        low, high, kind = rankings.interval(means)
         line = {"degradation": degradation, "distortion": metric, "level": level}
         line |= {"strength": strength(degradation, level), "difference": means.mean() if len(means) else math.nan}
         line |= {"undamaged": undamaged, "low": low, "high": high, "interval": kind}
         line |= {"side": "worse" if low > 0 else "better" if high < 0 else ""}
         line |= {"share_worse": (means > 0).mean() if len(means) else math.nan}
         line |= {"identical": bool(len(means)) and not gaps.dropna().any(), "n": len(means)}
+        line["images"] = len(images)
         lines.append(line | {"pairs": gaps.count(), "left_out": gaps.isna().sum()})
     return pd.DataFrame(lines).sort_values("strength", ignore_index=True)
 

@@ -1,7 +1,8 @@
 """Score groups of images, and weigh the groups to one score (post-stratification).
 
-S = sum_g w_g mean_g, Var S = sum_g w_g^2 s_g^2 / n_g, with n_g images, mean mean_g and variance s_g^2 over images in
-group g (Cochran, Sampling Techniques, 3rd ed. 1977, Sec. 5 and 5A.9). Images are the units, as in `rankings`.
+S = sum_g w_g mean_g, Var S = sum_g w_g^2 s_g^2 / n_g, with n_g units, mean mean_g and variance s_g^2 over units in
+group g (Cochran, Sampling Techniques, 3rd ed. 1977, Sec. 5 and 5A.9). Photographs are the units, as in `rankings`: n_g
+counts them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +12,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from helpers.stats import rankings
+from helpers.stats import conditions, rankings
 
 
 class Combined(NamedTuple):
-    """A weighted score over groups, its standard error and t interval; NaN where no group has two images."""
+    """A weighted score over groups, its standard error and t interval; NaN where no group has two units."""
 
     score: float
     se: float
@@ -24,15 +25,15 @@ class Combined(NamedTuple):
     df: float  # effective degrees of freedom (Satterthwaite)
     n: int
     groups: int
-    alone: int  # groups of one image: their variance is taken from the other groups
+    alone: int  # groups of one unit: their variance is taken from the other groups
 
 
 def combine(
     values: Sequence[float], groups: Sequence, weights: Mapping | None = None, *, confidence: float = 0.95
 ) -> Combined:
-    """Post-stratified mean of `values`, one value per image.
+    """Post-stratified mean of `values`, one value per unit (photograph).
 
-    A group of one image has no variance of its own: it gets the pooled variance within the other groups, and `alone`
+    A group of one unit has no variance of its own: it gets the pooled variance within the other groups, and `alone`
     counts such groups. The weights are taken as exact.
 
     Args:
@@ -43,7 +44,7 @@ def combine(
 
     Raises:
         ValueError: a value is not finite, the lengths differ, a weight is below 0, a group has no weight, or a
-            group with a weight has no image.
+            group with a weight has no unit.
     """
     values = np.asarray(values, dtype=np.float64)
     names, member = np.unique(np.asarray(groups), return_inverse=True)
@@ -71,7 +72,7 @@ def combine(
 
 
 def group_scores(rows: pd.DataFrame, labels: Mapping[str, str], by: str | Sequence[str] = "downscaler") -> pd.DataFrame:
-    """Score each group of images, with an interval over the images of the group.
+    """Score each group of images, with a t interval over the photographs of the group.
 
     Args:
         rows: one row per draw.
@@ -79,8 +80,8 @@ def group_scores(rows: pd.DataFrame, labels: Mapping[str, str], by: str | Sequen
         by: columns that are compared.
 
     Returns:
-        One line per condition and group: its name, group, mean, sd, se, low, high, interval, n (images), lost
-        (images without a finite draw).
+        One line per condition and group: its name, group, mean, sd, se, low, high, interval, n (photographs), images,
+        lost (images without a finite draw).
 
     Raises:
         ValueError: as `rankings.per_image`; an image has no label.
@@ -90,10 +91,11 @@ def group_scores(rows: pd.DataFrame, labels: Mapping[str, str], by: str | Sequen
     for name in means:
         for group, column in means[name].groupby(groups):
             kept = column.dropna()
-            low, high, kind = rankings.interval(kept)
-            line = {"condition": name, "group": group, "mean": kept.mean(), "sd": kept.std(), "se": kept.sem()}
-            line |= {"low": low, "high": high, "interval": kind, "n": len(kept), "lost": len(column) - len(kept)}
-            lines.append(line)
+            units = conditions.by_photograph(kept, rows)
+            low, high, kind = rankings.interval(units)
+            line = {"condition": name, "group": group, "mean": units.mean(), "sd": units.std(), "se": units.sem()}
+            line |= {"low": low, "high": high, "interval": kind, "n": len(units), "images": len(kept)}
+            lines.append(line | {"lost": len(column) - len(kept)})
     return pd.DataFrame(lines)
 
 
@@ -105,7 +107,7 @@ def poststratify(
     *,
     baseline: str | None = None,
 ) -> pd.DataFrame:
-    """Weigh the groups of images to one score of each condition, beside its plain mean over images.
+    """Weigh the groups of images to one score of each condition, beside its plain mean over photographs.
 
     Args:
         rows, labels, by: as in `group_scores`.
@@ -113,13 +115,17 @@ def poststratify(
         baseline: take the differences to this condition, image by image, instead of the scores.
 
     Returns:
-        One line per condition: condition, plain and se_plain (every image counts alike), then the fields of
-        `Combined`.
+        One line per condition: condition, plain and se_plain (every photograph counts alike), then the fields of
+        `Combined`, and images.
 
     Raises:
-        ValueError: as `group_scores` and `combine`; unknown baseline.
+        ValueError: as `group_scores` and `combine`; unknown baseline; a photograph has images in several groups, which
+            are then not independent.
     """
     means, groups = _means(rows, labels, by)
+    photographs = conditions.photographs(rows)[means.index]
+    if (several := groups.groupby(photographs).nunique() > 1).any():
+        raise ValueError(f"expected one label for all images of a photograph, got several for {several.idxmax()!r}")
     if baseline is not None:
         if baseline not in means:
             raise ValueError(f"baseline: expected one of {list(means)}, got {baseline!r}")
@@ -127,8 +133,11 @@ def poststratify(
     lines = []
     for name in means:
         kept = means[name].dropna()
-        result = combine(kept, groups[kept.index], weights)
-        lines.append({"condition": name, "plain": kept.mean(), "se_plain": kept.sem()} | result._asdict())
+        units, label = conditions.by_photograph(kept, rows), groups.groupby(photographs).first()
+        result = combine(units, label[units.index], weights)._asdict()
+        lines.append(
+            {"condition": name, "plain": units.mean(), "se_plain": units.sem()} | result | {"images": len(kept)}
+        )
     return pd.DataFrame(lines)
 
 
