@@ -5,10 +5,10 @@ difference, over the images that have every condition, has another sign in the s
 `results.lower_is_better` knows that higher is.
 
 An interval runs over every sign that the photographs leave open: those of pairs that t tests, after Holm over all pairs
-of both sets, do not tell apart. It covers its tau in 95 % of sets or more (in all simulated ones), whatever the number of
-photographs and conditions, and it is wide where conditions are near ties. Percentiles of resampled taus are narrower and cover too
-rarely, because resampling adds noise to that of the sample: 68 % at seven conditions and 5 photographs, 14 % at twenty
-and 10 (`python -m tools.simulate`).
+of both sets, do not tell apart. It covers its tau in 95 % of sets or more (in all simulated ones), whatever the number
+of photographs and conditions, and it is wide where conditions are near ties. Percentiles of resampled taus are narrower
+and cover too rarely, because resampling adds noise to that of the sample: 68 % at seven conditions and 5 photographs,
+14 % at twenty and 10 (`python -m tools.simulate`).
 """
 
 import itertools
