@@ -12,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from helpers.files import cache_by_stat
+
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -71,9 +73,14 @@ def on_disk(path: Path) -> Path:
     if os.path.lexists(path) or path.parent == path:
         return path
     folder = on_disk(path.parent)
-    found = [name for name in _entries(folder) if composed(name) == composed(path.name)]
+    found = _entries(folder).get(composed(path.name), [])
     return folder / (found[0] if len(found) == 1 else path.name)
 
 
-def _entries(folder: Path) -> list[str]:
-    return os.listdir(folder) if folder.is_dir() else []
+@cache_by_stat
+def _entries(folder: Path) -> dict[str, list[str]]:
+    """Composed name -> the names on the disk."""
+    entries = defaultdict(list)
+    for name in os.listdir(folder) if folder.is_dir() else ():
+        entries[composed(name)].append(name)
+    return entries

@@ -8,18 +8,18 @@ A folder holds published files (`*.csv.gz`, sorted, never appended to), `local.c
 import contextlib
 import csv
 import gzip
-import io
+import itertools
 import math
 import os
 import re
 import warnings
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from helpers import files
+from helpers import files, tables
 
 # fmt: off
 KEY = ("dataset", "image", "downscaler", "scale", "degradation", "level", "where", "upscaler", "heat", "seed",
@@ -91,9 +91,10 @@ def writer(rows_dir: str | Path) -> Iterator[Callable[[Iterable[dict]], None]]:
     folder = files.check_output(rows_dir)
     path = folder / "local.csv"
     with files.only_writer(folder) as hold, contextlib.ExitStack() as stack:
-        there, header = _lines(path), f"{_HEADER}\n".encode()  # refuses rows with other columns
+        (layout, there), header = _lines(path), f"{_HEADER}\n".encode()  # refuses rows with other columns
         if path.exists() and not path.read_bytes().startswith(header):  # an older layout, or Windows' line ends
-            files.replace(path, _bytes("".join([f"{_HEADER}\n", *(_line(line[:-1]) for line in there)])))
+            there = [tables.line(line[:-1], _HEADER) for line in _parsed(layout, there)]
+            files.replace(path, header + tables.as_bytes("".join(there)))
         file = stack.enter_context(open(path, "ab", buffering=0))
         size = file.truncate(path.read_bytes().rfind(b"\n") + 1)
 
@@ -107,10 +108,11 @@ def writer(rows_dir: str | Path) -> Iterator[Callable[[Iterable[dict]], None]]:
 
         def write(rows: Iterable[dict]) -> None:
             nonlocal size
-            data = "".join(_line(_fields(row)) for row in rows)
+            data = tables.as_bytes("".join(tables.line(_fields(row), _HEADER) for row in rows))
             check()
-            files.append(file, _bytes(data) if size else header + _bytes(data))
-            size = os.fstat(file.fileno()).st_size
+            data = data if size else header + data
+            files.append(file, data)
+            size += len(data)  # not what is there: it may be cut meanwhile
 
         yield write
         check()
@@ -135,12 +137,15 @@ def read(rows_dir: str | Path, *, keys: Iterable[Sequence] | None = None, mixed:
         ValueError: a file has other columns; two rows of one key, with the same hashes, weights and metric, differ in
             value; or weights, metric, version or device are mixed.
     """
-    found = _load(Path(rows_dir))
+    rows, paths = _load(Path(rows_dir))
+    wanted = None if keys is None else list(zip(*keys, strict=True)) or [()] * len(KEY)
+    place, *asked = _places(rows, *([wanted] if keys is not None else []))
     if keys is not None:
-        found = {key: found[key] for key in {_texts(KEY, key) for key in keys} & found.keys()}
-    lines = sorted(found.values(), key=_order)
-    data = {name: [_parse(name, line[i]) for line in lines] for i, name in enumerate(COLUMNS)}
-    rows = pd.DataFrame({name: pd.Series(values, dtype=_dtype(name, values)) for name, values in data.items()})
+        there = np.isin(place, asked[0])
+        rows, place, paths = rows[there], place[there], paths[there]
+    rows = rows.take(_newest(rows, place, paths)).reset_index(drop=True)
+    if all(isinstance(value, float) for value in rows.heat.unique()):
+        rows["heat"] = rows.heat.astype("float64")
     check_mixed(rows, mixed)
     return rows
 
@@ -177,8 +182,9 @@ def missing(keys: Iterable[Sequence], rows: pd.DataFrame) -> list[tuple]:
         keys: values in the order of `KEY`.
         rows: as `read` returns them.
     """
-    there = {_texts(KEY, key) for key in rows[list(KEY)].itertuples(index=False)}
-    return [tuple(key) for key in keys if _texts(KEY, key) not in there]
+    keys = list(map(tuple, keys))
+    place, asked = _places(rows, list(zip(*keys, strict=True)) or [()] * len(KEY))
+    return list(itertools.compress(keys, ~np.isin(asked, place)))
 
 
 def publish(rows_dir: str | Path, path: str | Path, *, keys: Iterable[Sequence] | None = None) -> int:
@@ -203,13 +209,13 @@ def publish(rows_dir: str | Path, path: str | Path, *, keys: Iterable[Sequence] 
     if not path.name.endswith(".csv.gz"):
         raise ValueError(f"expected a path ending in .csv.gz, got {str(path)!r}")
     rows = read(rows_dir, keys=keys, mixed=tuple(ONE_OF)).drop(columns="checksum").assign(seconds=math.nan)
-    lines = [_line(_fields(row)) for row in rows.to_dict("records")]
-    files.replace(path, gzip.compress(_bytes("".join([f"{_HEADER}\n", *lines])), mtime=0))
+    lines = [tables.line(_fields(row), _HEADER) for row in rows.to_dict("records")]
+    files.replace(path, gzip.compress(tables.as_bytes("".join([f"{_HEADER}\n", *lines])), mtime=0))
     return len(lines)
 
 
 def set_aside(rows_dir: str | Path, cells: Iterable[dict]) -> None:
-    """Note in `aside.csv` which cells are left out and why; a newer reason replaces the older one.
+    """Note in `aside.csv` which cells are left out and why; a newer line of a cell counts in place of an older one.
 
     Args:
         rows_dir: folder of rows.
@@ -218,12 +224,17 @@ def set_aside(rows_dir: str | Path, cells: Iterable[dict]) -> None:
             version and the reason; an empty reason takes the cell back.
     """
     path = Path(rows_dir) / "aside.csv"
-    before = [] if _is_older_aside(path) else _lines(path, (_ASIDE,))
-    news = [list(_texts(ASIDE, [cell[name] for name in ASIDE])) for cell in cells]
-    noted = {tuple(line[: len(CELL) + 1]): line[: len(ASIDE)] for line in [*before, *news]}
-    after = [noted[key] for key in sorted(noted) if noted[key][-1]]
-    if after != [line[:-1] for line in before]:
-        files.replace(path, _bytes("".join([f"{_ASIDE}\n", *(_line(line, _ASIDE) for line in after)])))
+    news = [tables.line(_texts(ASIDE, [cell[name] for name in ASIDE]), _ASIDE) for cell in cells]
+    news = tables.as_bytes("".join(news))
+    if news and (not path.exists() or not path.stat().st_size or _is_older_aside(path)):
+        files.replace(path, tables.as_bytes(f"{_ASIDE}\n") + news)
+    elif news:  # behind the older lines: an image costs the same, however many were set aside before
+        with open(path, "r+b", buffering=0) as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":  # torn
+                file.truncate(path.read_bytes().rfind(b"\n") + 1)
+            file.seek(0, os.SEEK_END)
+            files.append(file, news)
 
 
 def aside(rows_dir: str | Path) -> pd.DataFrame:
@@ -236,7 +247,10 @@ def aside(rows_dir: str | Path) -> pd.DataFrame:
     if _is_older_aside(path):
         warnings.warn(f"{path}: an older version wrote it; what it set aside is tried again", stacklevel=2)
         return pd.DataFrame(columns=list(ASIDE))
-    values = [[_parse(*pair) for pair in zip(ASIDE, line, strict=False)] for line in _lines(path, (_ASIDE,))]
+    lines = _parsed(*tables.intact_lines(path, (_ASIDE,), "what they set aside is tried again"))
+    newest = {tuple(line[: len(CELL) + 1]): line for line in lines}
+    noted = [newest[key] for key in sorted(newest) if newest[key][len(ASIDE) - 1]]
+    values = [[_parse(*pair) for pair in zip(ASIDE, line, strict=False)] for line in noted]
     return pd.DataFrame(values, columns=list(ASIDE))
 
 
@@ -254,7 +268,7 @@ def _text(column: str, value: object) -> str:
         return "" if math.isnan(number) and column != "value" else repr(number)
     if column == "heat":
         value = heat(value)
-    return str(value).replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return str(value).replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\0", "\\0")
 
 
 def heat(value: float | str) -> float | str:
@@ -275,12 +289,7 @@ def _parse(column: str, text: str) -> object:
     if column == "heat" and isinstance(heat(text), float):
         return float(text)
     parts = text.split("\\\\")
-    return "\\".join(part.replace("\\n", "\n").replace("\\r", "\r") for part in parts)
-
-
-def _dtype(column: str, values: list) -> str:
-    numbers = column in FLOATS or (column == "heat" and all(isinstance(value, float) for value in values))
-    return "int64" if column in INTEGERS else "float64" if numbers else "object"
+    return "\\".join(part.replace("\\n", "\n").replace("\\r", "\r").replace("\\0", "\0") for part in parts)
 
 
 def _texts(columns: Sequence[str], values: Sequence) -> tuple[str, ...]:
@@ -295,107 +304,89 @@ def _fields(row: dict) -> tuple[str, ...]:
     return _texts(expected, [row[name] for name in expected])
 
 
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")  # file names may hold bytes that are no text
-
-
-def _csv(fields: Sequence[str]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="").writerow(fields)
-    return out.getvalue()
-
-
-def _checksum(body: bytes, header: str = _HEADER) -> bytes:
-    """Each checksum starts from that of the header, so a line also vouches for its columns."""
-    return b"%08x" % zlib.crc32(body, zlib.crc32(header.encode()))
-
-
-def _line(fields: Sequence[str], header: str = _HEADER) -> str:
-    body = _csv(fields)
-    return f"{body},{_checksum(_bytes(body), header).decode()}\n"
-
-
-def _order(fields: Sequence[str]) -> list[tuple]:
+def _order(column: str, text: str) -> tuple:
     """Sorts numbers as numbers, after empty fields and before texts."""
-    values = [_parse(column, text) if text else -math.inf for column, text in zip(KEY, fields, strict=False)]
-    return [(isinstance(value, str), value) for value in values]
+    value = _parse(column, text) if text else -math.inf
+    return isinstance(value, str), value
+
+
+def _places(rows: pd.DataFrame, *keys: Sequence[Sequence]) -> list[np.ndarray]:
+    """The place of each row, and of keys given column by column, in the order of all of them."""
+    return tables.places([[rows[name] for name in KEY], *keys], KEY, _text, _order)
 
 
 # ---- files
 
 
-def _lines(path: Path, layouts: Sequence[str] = (_HEADER, _OLDER)) -> list[list[str]]:
-    """The fields of every undamaged line of one file, of an older layout with the later columns empty; none of no file.
+def _lines(path: Path) -> tuple[str, list[bytes]]:
+    """The layout and the undamaged lines of a file of rows; ValueError: it has other columns."""
+    return tables.intact_lines(path, (_HEADER, _OLDER), "their rows count as missing")
 
-    The others are reported. The layout is that under which the most lines are intact.
 
-    Raises:
-        ValueError: no gzip file, or other columns.
-    """
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path}: damaged ({error}); fetch it again, or delete it") from error
-    data = re.sub(rb"\r+\n", b"\n", data) if b"\r" in data else data  # Windows and git write it so; no field has one
-    first, *lines = data.split(b"\n")[:-1] or [layouts[0].encode()]  # what follows the last newline is torn
-    if path.name != "local.csv":  # written in one step: nothing is torn
-        lines += list(filter(None, data.split(b"\n")[-1:]))
-    bodies = [line.rpartition(b",") for line in lines]
-    fine = {header: [_checksum(body, header) == checksum for body, _, checksum in bodies] for header in layouts}
-    header = max(layouts, key=lambda each: (sum(fine[each]), each.encode() == first))
-    intact, whole = fine[header], header.encode() == first
-    if not whole and not any(intact):
-        names, expected = first.decode("utf-8", "replace").split(","), layouts[0].split(",")
-        absent, unknown = [name for name in expected if name not in names], set(names) - set(expected)
-        older = "an older version wrote it: " if set(SEARCH) <= set(absent) and not unknown else ""
-        raise ValueError(
-            f"{path}: expected the columns {layouts[0]}; missing {absent}, unknown {sorted(unknown)}; "
-            f"{older}lines of another layout do not mix: delete the file, or use another rows_dir"
-        )
-    if damaged := [number for number, good in enumerate([whole, *intact], start=1) if not good]:
-        numbers = ", ".join(map(str, damaged[:10])) + (" ..." if len(damaged) > 10 else "")
-        loss = "their rows count as missing" if _HEADER in layouts else "what they set aside is tried again"
-        warnings.warn(f"{path}: {len(damaged)} damaged lines ({numbers}); {loss}", stacklevel=4)
-    kept = (line.decode("utf-8", "surrogateescape") for line, good in zip(lines, intact, strict=True) if good)
-    found = list(csv.reader(kept))
+def _parsed(header: str, lines: Iterable[bytes]) -> list[list[str]]:
+    """The fields of lines, of the older layout with the later columns empty."""
+    found = list(csv.reader(line.decode("utf-8", "surrogateescape") for line in lines))
     if header == _OLDER:
         place = COLUMNS.index(PROOF[0])
-        found = [[*line[:place], _photograph(line), *[""] * (len(PROOF) - 1), *line[place:]] for line in found]
+        at, more = KEY.index("image"), [""] * (len(PROOF) - 1)
+        found = [[*line[:place], _photograph(line[0], line[at]), *more, *line[place:]] for line in found]
     return found
 
 
-def _photograph(line: list[str]) -> str:
+def _photograph(dataset: str, image: str) -> str:
     """The photograph of a crop of the library, which its name tells; of other images older rows do not know it: ""."""
-    dataset, image = (line[KEY.index(name)] for name in ("dataset", "image"))
     crop = re.fullmatch(r"(.+)_y\d+_x\d+", image)
     return crop[1] if crop and re.fullmatch(r"library\d+", dataset) else ""
 
 
-def _load(rows_dir: Path) -> dict[tuple[str, ...], list[str]]:
-    """Every row by its key, as text, the newest of several."""
+def _table(path: Path) -> pd.DataFrame:
+    """The rows of one file, as `read` returns them, but in the order of the file."""
+    header, lines = _lines(path)
+    rows = tables.read_lines([line[:-9] for line in lines], header.split(",")[:-1], INTEGERS, FLOATS, _parse)
+    if header == _OLDER:
+        pairs = list(zip(rows.dataset, rows.image, strict=True))
+        known = {pair: _photograph(*pair) for pair in set(pairs)}
+        for name in PROOF:
+            values = [known[pair] for pair in pairs] if name == "group" else ""
+            rows[name] = pd.Series(values, rows.index, dtype=object)
+    rows["checksum"] = pd.Series([line[-8:].decode() for line in lines], dtype=object)
+    return rows
+
+
+def _load(rows_dir: Path) -> tuple[pd.DataFrame, np.ndarray]:
+    """Every row of all files, older ones first, and the file of each."""
     parts = [rows_dir] if rows_dir.is_file() else [*sorted(rows_dir.glob("*.csv.gz")), rows_dir / "local.csv"]
-    found, value = {}, len(KEY)
-    proofs = [COLUMNS.index(name) for name in ("hr", "lr", "weights", "metric")]
+    found = list(map(_table, parts))
+    paths = np.repeat(np.array(parts, object), [len(table) for table in found])
+    found = [table for table in found if len(table)] or found[:1]
+    return pd.concat(found, ignore_index=True)[list(COLUMNS)], paths
 
-    def proof(fields: list[str]) -> list[str]:
-        return [fields[place].removesuffix(TRUSTED) for place in proofs]
 
-    for path in parts:
-        for fields in _lines(path):
-            before = found.setdefault(tuple(fields[:value]), fields)
-            if proof(before) == proof(fields):
-                if before[value] != fields[value]:
-                    raise ValueError(
-                        f"{path}: two rows of one key differ, {before[value]} and {fields[value]} "
-                        f"for {dict(zip(KEY, fields, strict=False))}; find out which is right and delete the other"
-                    )
-            elif fields[proofs[0]] or not before[proofs[0]]:  # one without hashes is older than one with them
-                found[tuple(fields[:value])] = fields
-    return found
+def _newest(rows: pd.DataFrame, place: np.ndarray, paths: np.ndarray) -> np.ndarray:
+    """Which rows count, in order of their keys: the newest of each, one with hashes before one without."""
+    order = np.argsort(place, kind="stable")
+    again = np.flatnonzero(np.diff(place[order], prepend=-1) == 0)
+    several = np.unique(np.concatenate([again - 1, again]))  # all rows of keys with more than one, older first
+    part = rows.take(order[several])
+    lrs = [lr.removesuffix(TRUSTED) for lr in part.lr]
+    made = dict(zip(several, zip(part.hr, lrs, part.weights, part.metric, strict=True), strict=True))
+    values = dict(zip(several, map(repr, part.value), strict=True))
+    keep, last = np.ones(len(order), bool), {}
+    for at in again:
+        before = last.get(at - 1, at - 1)
+        if made[before] == made[at]:
+            if values[before] != values[at]:
+                raise ValueError(
+                    f"{paths[order[at]]}: two rows of one key differ, {rows.value.iat[order[before]]} and "
+                    f"{rows.value.iat[order[at]]} for {rows[list(KEY)].iloc[order[at]].to_dict()}; find out which is "
+                    "right and delete the other"
+                )
+            newer = before
+        else:  # one without hashes is older than one with them
+            newer = at if made[at][0] or not made[before][0] else before
+        keep[before if newer == at else at] = False
+        last[at] = newer
+    return order[keep]
 
 
 def _is_older_aside(path: Path) -> bool:

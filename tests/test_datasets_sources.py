@@ -3,13 +3,16 @@
 import csv
 import hashlib
 import os
+import time
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from helpers import listing
 from helpers.datasets import LIBRARY, groups, library, load, names, preflight, read_manifest, sources
 
 
@@ -171,3 +174,30 @@ def test_a_folder_is_listed_again_only_when_it_has_changed(hr, monkeypatch):
     assert len(listed) == 3
     picture(hr / "d.png", seed=3)
     assert load(hr, "d").shape == (1, 3, 32, 32) and names(hr) == ["a", "b", "c", "d"]
+
+
+def test_a_manifest_is_read_once_and_not_for_each_image(hr, monkeypatch):
+    path = hr / "x.csv"
+    path.write_text("file,group\na.png,lake\n")
+    os.utime(path, (1e9, 1e9))
+    time.sleep(2.1)  # the time at which its entry changed cannot be set
+    opened, whole = [], Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda self, *args, **options: opened.append(self) or whole(self, *args, **options)
+    )
+    for _ in range(9):
+        assert groups(path, ["a"]) == {"a": "lake"} and load(path, "a").shape == (1, 3, 32, 32)
+    assert opened.count(path) == 1
+    path.write_text("file,group\na.png,hill\n")
+    assert groups(path, ["a"]) == {"a": "hill"}
+
+
+def test_names_spelt_another_way_than_on_the_disk_list_the_folder_once(tmp_path, monkeypatch):
+    plain = [f"cafe\u0301{number}" for number in range(9)]
+    for name in plain:
+        (tmp_path / f"{name}.png").write_bytes(b"")
+    time.sleep(2.1)
+    listed, whole = [], os.listdir
+    monkeypatch.setattr(os, "listdir", lambda folder: listed.append(folder) or whole(folder))
+    found = [listing.on_disk(tmp_path / f"caf\u00e9{number}.png") for number in range(9)]
+    assert found == [tmp_path / f"{name}.png" for name in plain] and len(listed) == 1

@@ -35,6 +35,7 @@ FLOORS = {  # room (folder or file of `helpers`) -> floor; a room imports rooms 
     "images": 1,
     "colour": 1,
     "listing": 1,
+    "tables": 1,
     "runtime": 1,
     "files": 1,
 }

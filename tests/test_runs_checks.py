@@ -392,3 +392,21 @@ def test_local_rows_without_hashes_are_stale(older, tmp_path):
     with pytest.warns(UserWarning, match="24 rows stale: 24 made before rows had hashes"):
         rows = run(older, tmp_path / "old")
     assert not (rows.value == 0.25).any() and len(results.read(tmp_path / "old")) == 24
+
+
+def test_rows_in_bf16_are_other_rows_and_say_so(images, tmp_path):
+    rows_dir = tmp_path / "rows"
+    plain = experiment(images, upscaler="embedded_flow", n_samples=1, downscalers=["box"])
+    before = run(plain, rows_dir)
+    fast = replace(plain, precision="bf16")
+    assert (plain.precision, fast.precision, fast.upscaler) == ("float32", "bf16", "embedded_flow(precision=bf16)")
+    assert replace(fast, images=["00"]).keys() == fast.keys()[:1]
+    assert replace(plain, upscaler="embedded_flow(precision=bf16)", precision="") == fast
+    assert len(driver.plan(fast, rows_dir, calibrate=False).missing) == len(before)
+    after = run(fast, rows_dir)
+    assert set(after.upscaler) == {"embedded_flow(precision=bf16)"} and set(before.upscaler) == {"embedded_flow"}
+    assert 0 < (after.value - before.value).abs().max() < 2e-3
+    assert driver.plan([plain, fast], rows_dir).missing == [] and run(plain, rows_dir).equals(before)
+    for other in ("bicubic", "embedded_pulse"):
+        with pytest.raises(ValueError, match=f"precision: expected float32 for {other}"):
+            replace(plain, upscaler=other, precision="bf16")

@@ -90,6 +90,7 @@ def test_outcomes_come_as_they_are_ready():
 def test_a_task_may_take_ten_times_the_median_and_at_least_a_minute():
     assert cluster._patience([]) == float("inf")
     assert cluster._patience([1, 2, 3]) == 60 and cluster._patience([1, 20, 300]) == 200
+    assert cluster._patience([1, 20, 40, 300]) == 400
 
 
 def test_nothing_of_dask_is_imported_before_it_is_used():

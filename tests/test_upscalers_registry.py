@@ -208,6 +208,8 @@ def test_official_pulse_without_its_files_says_which(tmp_path, monkeypatch):
         ("pulse(tile_latent=True,steps=1)", "pulse(steps=1,tile_latent=true)"),
         ("pulse(loss=100*L2 + 0.05*GEOCROSS)", "pulse(loss=100*L2+0.05*GEOCROSS)"),
         ("embedded_flow_x8+embedded_flow_x4", "embedded_flow_x8+embedded_flow_x4"),
+        ("embedded_flow(precision=float32)", "embedded_flow"),
+        ("embedded_flow( precision=bf16 )", "embedded_flow(precision=bf16)"),
     ],
 )
 def test_equal_options_are_equal_names(name, normalised):
@@ -232,7 +234,9 @@ def test_equal_options_are_equal_names(name, normalised):
         ("embedded_pulse(preset=paper)", 1.0, "preset: expected one of ida_rd, pulse, got 'paper'"),
         ("embedded_pulse(f_ds=no)", 1.0, "f_ds: expected one of bicubic, true, straight-through, got 'no'"),
         ("embedded_pulse(steps=3", 1.0, "expected options as in embedded_pulse"),
-        ("embedded_flow(steps=3)", 1.0, r"embedded_flow has no options, got \(steps=3\)"),
+        ("bicubic(steps=3)", 0.0, r"bicubic has no options, got \(steps=3\)"),
+        ("embedded_flow(steps=3)", 1.0, "embedded_flow: expected options among precision, got 'steps'"),
+        ("embedded_flow(precision=fp8)", 1.0, "precision: expected one of float32, bf16, got 'fp8'"),
         ("embedded_pulse(steps=3)_x2+bicubic_x2", 1.0, "expected options as in embedded_pulse"),
         ("bicubic_x2+embedded_pulse_x2(steps=3)", 1.0, "expected embedded_pulse alone, not as a stage"),
         ("embedded_pulse", 0.9, "expected heat 1.0, the radius of the sphere of starts, got 0.9"),

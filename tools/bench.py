@@ -3,8 +3,9 @@
 Ours is `srflow.Sampler`, with the reference features of the distortion computed once per HR image; the other
 one full pass of the network and one of LPIPS per sample (`tests/plain_srflow.py`). Same weights, same latents,
 outputs compared. Then the search of `upscalers.pulse`, all starts as one batch, against the official manner, one
-start after the other. On a CPU one core is used and CPU seconds are compared, since other programs disturb them
-less than wall time; on CUDA wall seconds. The last lines read `speedup NAME VALUE`.
+start after the other; and the embedded flow in bf16 against float32, with a check of its scores. On a CPU one core
+is used and CPU seconds are compared, since other programs disturb them less than wall time; on CUDA wall seconds.
+The last lines read `speedup NAME VALUE`.
 """
 
 import argparse
@@ -23,14 +24,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers import distortions, generators
+from helpers import datasets, distortions, generators
+from helpers.downscalers import DOWNSCALERS
+from helpers.images import quantize
 from helpers.networks import srflow, srflow_layers, stylegan
 from helpers.runtime import pick_device, seeded
-from helpers.upscalers import pulse
+from helpers.upscalers import UPSCALERS, pulse
 from tests.plain_srflow import fill, plain_features
 
 SIDES = {"df2k_4x": 64, "celeba_8x": 32}  # of the LR image; HR 256
 HEAT = 0.5
+CHECKED = ["bicubic", "dpid", "box", "nearest"]  # downscalers whose order bf16 must leave as it is
 FACES = {"pulse_64": ((64, 512, 128), 40), "pulse_64_official_widths": ((64, 8192, 512), 2)}  # network, steps
 TOLERANCE = 2e-4, 1e-4  # of SR values (up to 6 here) and distortions; float32 noise of the plain loop: 1.5e-5
 
@@ -278,6 +282,40 @@ def compare_search(name: str, n_samples: int, device: torch.device, repeats: int
     return medians["plain loop"][0] / medians["ours"][0]
 
 
+def has_bf16_units(device: torch.device) -> bool:
+    """Whether the processor multiplies bf16 numbers itself; elsewhere float32 units do, after conversions."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
+
+
+@torch.no_grad()
+def compare_precisions(scale: int, n_samples: int, device: torch.device) -> float:
+    """Score a crop of the library in float32 and bf16, print times and the check, return the ratio of times."""
+    image = datasets.library()[0]
+    hr, rows, seconds = datasets.load("library", image).to(device), {}, {}
+    for precision in ("float32", "bf16"):
+        upscale = UPSCALERS["embedded_flow"](scale=scale, device=str(device), precision=precision)
+        against = distortions.against("lpips_embedded", hr)
+        lrs = [quantize(DOWNSCALERS[name](hr, scale)) for name in CHECKED]
+        upscale(lrs[0], [seeded("warm up")])
+        start = now(device)
+        draws = [upscale(lr, [seeded(0, image, q) for q in range(n_samples)]) for lr in lrs]
+        seconds[precision] = (now(device) - start) / len(lrs)
+        rows[precision] = torch.stack([against(quantize(sr)) for sr in draws]).cpu()
+    ratio, gap = seconds["float32"] / seconds["bf16"], (rows["bf16"] - rows["float32"]).abs().max()
+    order = [[CHECKED[k] for k in each.mean(1).argsort()] for each in rows.values()]
+    print(f"\nembedded_flow x{scale}, {hr.shape[2]}x{hr.shape[3]}, N_Q = {n_samples}: ", end="")
+    print(", ".join(f"{name} {each:.2f} s an LR image" for name, each in seconds.items()))
+    if not has_bf16_units(device):
+        print(
+            "this processor has no bf16 units: bf16 is converted and computed in float32, float32 is the faster choice"
+        )
+    print(f"check of scores: rows (lpips_embedded) differ by at most {gap:.4f}; order {', '.join(order[0])}, ", end="")
+    print("the same in bf16" if order[0] == order[1] else f"in bf16 {', '.join(order[1])}")
+    return ratio
+
+
 def matmul_rate(device: torch.device) -> float:
     """GFLOP/s of a large square float32 matrix product, best of five."""
     size = 8192 if device.type == "cuda" else 1536
@@ -343,6 +381,8 @@ def main() -> None:
             out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
             size = lr_side * args[0].scale
             print(f"peak memory, {way}, {n_samples} sample(s) of {size}x{size}: {float(out):.2f} GB")
+    for scale in (4, 8):
+        speedups[f"bf16_embedded_flow_{scale}x"] = compare_precisions(scale, options.samples, device)
     for name in FACES if options.large else ["pulse_64"]:
         speedups[name] = compare_search(name, options.samples, device)
     print()

@@ -76,7 +76,7 @@ def groups(dataset: str | Path, names: Iterable[str], *, size: int = 256) -> dic
     if str(dataset) == "library":
         return {name: photographs.photograph_of(name) for name in names}
     if Path(dataset).suffix.lower() == ".csv":
-        rows = read_manifest(dataset)
+        rows = _manifest(Path(dataset))
         return {name: rows[name].get("group") or name for name in names}
     return {name: name for name in names}
 
@@ -179,10 +179,13 @@ MADE = {  # data sets without files of their own: name -> names of the images, b
 }
 
 
+_manifest = cache_by_stat(read_manifest)  # asked for each image; its rows are not to be changed
+
+
 @cache_by_stat
 def _listed(path: Path) -> tuple[dict[str, tuple[Path, str]], tuple[str, ...]]:
     if path.suffix.lower() == ".csv":
-        rows = read_manifest(path)
+        rows = _manifest(path)
         return {name: (on_disk(path.parent / row["file"]), row.get("sha256", "")) for name, row in rows.items()}, ()
     if not path.is_dir():
         kinds = " ".join(SUFFIXES)

@@ -210,10 +210,10 @@ def check_folder(
         ValueError: lists each stem that is missing, extra or there twice (a.png and a.jpg, or A.png), and
             each file that is no 8-bit lossless picture of the right size.
     """
-    files, names = _pictures(Path(folder)), list(map(composed, names))
+    files, names = _pictures(Path(folder)), dict.fromkeys(map(composed, names))
     stems = {stem_of(file): file for file in files}
     problems = [f"no file for {name!r}" for name in names if name not in stems]
-    problems += [f"no HR image for {stems[stem].name!r}" for stem in stems if stem not in set(names)]
+    problems += [f"no HR image for {stems[stem].name!r}" for stem in stems if stem not in names]
     problems += [f"more than one file: {twice}" for twice in same_stems(file.name for file in files)]
     for name in names:
         if name in stems:

@@ -135,8 +135,8 @@ def facts(experiment: Experiment) -> dict:
     Raises:
         ValueError: an image, downscaler or folder of LR images is not there, or weights or the device are missing.
     """
-    known = datasets.names(experiment.source, size=experiment.size)
-    if unknown := [image for image in experiment.images if image not in set(known)]:
+    known = dict.fromkeys(datasets.names(experiment.source, size=experiment.size))
+    if unknown := [image for image in experiment.images if image not in known]:
         listed = ", ".join(unknown)
         where = f"{experiment.source} ({experiment.dataset_name})"
         raise ValueError(f"images: expected names among the {len(known)} of {where}, got {listed}")

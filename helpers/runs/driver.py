@@ -272,12 +272,15 @@ def _write(experiment, rows_dir, outcomes, tasks, facts, write, total, limit, ho
     """
     asked = {image: _by_cell(task[2]) for image, task in tasks.items()}
     done, in_a_row, streak, news, failed = 0, [], defaultdict(list), {}, set()
+    lines = results.aside(rows_dir).to_dict("records")
+    noted = {(*words.cell_of(tuple(line.values())), line["distortion"]) for line in lines}
 
     def note(keys: list[tuple], hr: str = "", lr: str = "", reason: str = "") -> None:
-        for key in keys:
+        for key in keys if reason else [key for key in keys if key[:-2] + key[-1:] in noted]:
             line = dict(zip(results.KEY, key, strict=True)) | {"tried": checks.tried_of(keys), "hr": hr, "lr": lr}
             line |= {"weights": facts["weights"], "version": facts["version"], "reason": reason}
             news[key[:-2] + key[-1:]] = {name: line[name] for name in results.ASIDE}
+        noted.update(news)
         (failed.add if reason else failed.discard)(words.cell_of(keys[0]))
 
     def flush() -> None:
@@ -302,7 +305,7 @@ def _write(experiment, rows_dir, outcomes, tasks, facts, write, total, limit, ho
                 raise RuntimeError(f"{', '.join(in_a_row)} all failed, the last: {last}") from failure
         if not new:
             continue
-        _check(image, pd.DataFrame(new), facts, how["mixed"])
+        _check(image, new, facts, how["mixed"])
         write([row | {"lr": row["lr"] + results.TRUSTED * (row["downscaler"] in how["trust"])} for row in new])
         made.update(_plain(row[name] for name in results.KEY) for row in new)
         done, in_a_row = done + 1, []
@@ -345,11 +348,10 @@ def _nothing(experiment: Experiment, cells: Iterable[tuple], error: Exception, h
     return cell.Scored([], [], [dict(zip(names, (c[2], c[4], c[5]), strict=True)) | same for c in cells])
 
 
-def _check(image: str, made: pd.DataFrame, facts: dict, mixed: Sequence[str]) -> None:
-    for column in set(results.ONE_OF) - set(mixed):
-        expected = made.distortion.map(facts[column]) if column == "metric" else facts[column]
-        if (made[column] != expected).any():
-            raise RuntimeError(f"{image}: expected a worker with {facts}, got {made.iloc[0].to_dict()}")
+def _check(image: str, made: list[dict], facts: dict, mixed: Sequence[str]) -> None:
+    for column, row in itertools.product(set(results.ONE_OF) - set(mixed), made):
+        if row[column] != (facts[column][row["distortion"]] if column == "metric" else facts[column]):
+            raise RuntimeError(f"{image}: expected a worker with {facts}, got {row}")
 
 
 def _seconds(todo: list[tuple], experiment: Experiment, rows_dir: str | Path) -> float:

@@ -36,6 +36,10 @@ class Experiment:
         where: the degradation comes "after" the downscaler or "before" it.
         device: as `runtime.pick_device` takes it.
         size: side of the library's crops in pixels.
+        precision: "float32", or "bf16", which is faster where the processor has units for it (see
+            `upscalers.embedded_flow`); "" is what the upscaler's name says, else float32. Kept as a part of that name,
+            "embedded_flow(precision=bf16)", which all its rows carry: they are others than those in float32. D is
+            always computed in float32.
 
     Raises:
         ValueError: lists everything that cannot be computed; only names are checked, no image is read.
@@ -54,6 +58,7 @@ class Experiment:
     where: str = "after"
     device: str = "auto"
     size: int = 256
+    precision: str = ""
 
     def __post_init__(self):
         problems = []
@@ -62,6 +67,7 @@ class Experiment:
         for name, check in (
             ("upscaler", lambda: upscalers.stages(self.upscaler, self.scale, self.heat)),
             ("distortion", lambda: self.metrics),
+            ("precision", lambda: upscalers.at_precision(self.upscaler, self.precision)),
         ):
             try:
                 check()
@@ -102,7 +108,10 @@ class Experiment:
             problems.append(f"seed: {error}")
         if problems:
             raise ValueError("experiment: " + "; ".join(problems))
-        object.__setattr__(self, "upscaler", upscalers.normalise(self.upscaler))  # frozen
+        for name, value in zip(
+            ("upscaler", "precision"), upscalers.at_precision(self.upscaler, self.precision), strict=True
+        ):
+            object.__setattr__(self, name, value)  # frozen
         heats = [each.heat for each in upscalers.stages(self.upscaler, self.scale, self.heat)]
         object.__setattr__(self, "heat", heats[0] if len(set(heats)) == 1 else "+".join(map(repr, heats)))
 

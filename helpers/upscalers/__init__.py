@@ -6,6 +6,7 @@ from helpers.upscalers.registry import (
     Stage,
     Upscaler,
     are_here,
+    at_precision,
     build,
     is_search,
     normalise,
@@ -15,6 +16,6 @@ from helpers.upscalers.registry import (
 )
 
 __all__ = [
-    "UPSCALERS", "Stage", "Upscaler", "are_here", "build", "draw_latents", "embedded_flow", "is_search",
+    "UPSCALERS", "Stage", "Upscaler", "are_here", "at_precision", "build", "draw_latents", "embedded_flow", "is_search",
     "load_compact_flow", "load_srflow", "normalise", "parse", "stages", "weights_hash",
 ]  # fmt: skip

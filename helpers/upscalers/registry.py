@@ -46,16 +46,19 @@ def _srflow(file: str, scale: int) -> Upscaler:
     return Upscaler(partial(flows.srflow, file=file), (file,), (scale,))
 
 
+def _flow(name: str, scales: tuple[int, ...], **how) -> Upscaler:
+    options = {"precision": "float32"}
+    return Upscaler(partial(flows.embedded_flow, **how), (name,), scales, options=options, check=flows.check_precision)
+
+
 def _search(key: str, *names: str) -> Upscaler:
     how = {"heat": 1.0, "blind": False, "search": True, "options": pulse.OPTIONS, "check": pulse.check_options}
     return Upscaler(partial(pulse.upscaler, pulse.GENERATORS[key]), names, **how)
 
 
 UPSCALERS: dict[str, Upscaler] = {
-    "embedded_flow": Upscaler(flows.embedded_flow, ("compact_flow_x{scale}",), (2, 4, 8)),
-    "embedded_flow_mixed": Upscaler(
-        partial(flows.embedded_flow, variant="mixed"), ("compact_flow_x{scale}_mixed",), (4,)
-    ),
+    "embedded_flow": _flow("compact_flow_x{scale}", (2, 4, 8)),
+    "embedded_flow_mixed": _flow("compact_flow_x{scale}_mixed", (4,), variant="mixed"),
     "srflow_df2k_4x": _srflow("SRFlow_DF2K_4X", 4),
     "srflow_df2k_8x": _srflow("SRFlow_DF2K_8X", 8),
     "srflow_celeba_8x": _srflow("SRFlow_CelebA_8X", 8),
@@ -120,6 +123,8 @@ def _parse_options(key: str, text: str | None) -> dict[str, object]:
             raise ValueError(f"{name}: expected {wanted}, got {value!r}") from None
     if record.check:
         record.check(**options)
+    if options.get("precision") == "float32":  # that of rows which do not say it
+        del options["precision"]
     return dict(sorted(options.items()))
 
 
@@ -178,10 +183,41 @@ def normalise(name: str, options: Mapping[str, object] | None = None) -> str:
     Raises:
         ValueError: see `parse`.
     """
-    return "+".join(
-        s.key + (f"_x{s.scale}" if s.scale else "") + _spell_options(s.options)
-        for s in parse(name + _spell_options(options or {}))
-    )
+    return _spell(parse(name + _spell_options(options or {})))
+
+
+def _spell(found: Sequence[Stage]) -> str:
+    return "+".join(s.key + (f"_x{s.scale}" if s.scale else "") + _spell_options(s.options) for s in found)
+
+
+def at_precision(name: str, precision: str = "") -> tuple[str, str]:
+    """Spell a name with the precision of its networks: "embedded_flow(precision=bf16)".
+
+    Args:
+        name: see the top of this file.
+        precision: of every stage, one of `flows.PRECISIONS`; "" is what the name says, else float32.
+
+    Returns:
+        The name as `normalise` spells it, and its precision, "" where the stages differ in it.
+
+    Raises:
+        ValueError: see `parse`; a stage has no such precision, or the name says another one.
+    """
+    found = parse(name)
+    if precision:
+        flows.check_precision(precision)
+    for stage in found if precision else ():
+        if precision != "float32" and "precision" not in (UPSCALERS[stage.key].options or {}):
+            able = ", ".join(key for key, record in UPSCALERS.items() if "precision" in (record.options or {}))
+            raise ValueError(
+                f"precision: expected float32 for {stage.key}, got {precision!r}; of {able} there are more"
+            )
+        if stage.options.get("precision", precision) != precision:
+            raise ValueError(f"precision: expected that of the upscaler, {name}, or '', got {precision!r}")
+    more = {"precision": precision} if precision not in ("", "float32") else {}
+    found = [stage._replace(options=dict(sorted({**stage.options, **more}.items()))) for stage in found]
+    own = {stage.options.get("precision", "float32") for stage in found}
+    return _spell(found), own.pop() if len(own) == 1 else ""
 
 
 def is_search(name: str) -> bool:
