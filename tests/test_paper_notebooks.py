@@ -23,7 +23,8 @@ def test_the_experiments_are_those_of_the_published_rows(notebook):
     keys = {key for each in wanted for key in runs.keys(each)}
     assert len(keys) == len(rows) and not results.missing(keys, rows)
     left, total = map(sum, zip(*hours.draws_left(wanted, published), strict=True))
-    assert (left, total) == (0, (rows.distortion == "1-ms_ssim").sum())
+    ours = rows[rows.distortion == "1-ms_ssim"]
+    assert (left, total) == ((ours.hr == "").sum(), len(ours))  # rows without hashes prove nothing: they are left
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
