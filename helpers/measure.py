@@ -322,9 +322,10 @@ def _image_of(key: tuple) -> str:
 
 
 def _check_distortion(distortion: Callable, name: str, hr: Tensor) -> None:
-    """Refuse a D that is larger for `hr` itself than for an image that differs from it by 0.5 in every value."""
-    same, far = _distances(distortion, name, torch.cat([hr, (hr + 0.5) % 1]), hr).tolist()
-    if same > far:
+    """Refuse a D that is larger for `hr` itself than for noise, which no offset or gain brings nearer to it."""
+    noise = torch.rand(hr.shape, generator=seeded("noise that no image is")).to(hr)
+    same, far = _distances(distortion, name, torch.cat([hr, noise]), hr).tolist()
+    if same - far > 1e-6 * max(1.0, abs(far)):
         raise ValueError(
             f"distortion {name!r}: expected less for a nearer image, got {same:g} for the image itself and {far:g} for "
             "another: more is better; hand over mse in place of PSNR, lambda sr, hr: 1 - ssim(sr, hr) in place of SSIM"

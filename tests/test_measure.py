@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from helpers import distortions
 from helpers.downscalers import DOWNSCALERS
@@ -397,3 +398,21 @@ def test_names_in_place_of_functions(hr):
 def test_seed_zero_is_a_seed(hr):
     zero, one = (ida_rd([("a", hr)], halve, noisy, mse, seed=seed)[1] for seed in (0, 1))
     assert not torch.equal(zero, one) and torch.equal(zero[0], score_image(hr, halve, noisy, mse, key=(0, "a")))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_direction_of_a_distortion_is_told_on_dark_images_and_whatever_the_offset(seed):
+    """Correlation of pixels and one minus it, on images of which every value is below 0.5."""
+
+    def correlation(sr, hr):
+        a, b = (x.flatten(1) - x.flatten(1).mean(1, keepdim=True) for x in (sr, hr.expand_as(sr)))
+        return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+
+    def upscale(lr, generators):
+        return torch.cat([F.interpolate(lr, scale_factor=4)] * len(generators))
+
+    dark = 0.49 * torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+    options = (partial(F.avg_pool2d, kernel_size=4), upscale)
+    assert score_image(dark, *options, lambda sr, hr: 1 - correlation(sr, hr), n_samples=1).isfinite().all()
+    with pytest.raises(ValueError, match="more is better"):
+        score_image(dark, *options, correlation, n_samples=1)

@@ -517,3 +517,16 @@ def test_ranks_may_turn_when_failures_count():
     assert "DO NOT hold" in text and "breaks 25.0 %" in text and "20 NaN draws" in text and "2 draws each" in text
     flipped = st.ranking_with_failures(make_rows(values, "psnr")).set_index("downscaler")
     assert flipped.mean_worst["breaks"] == 1  # the worst PSNR is the smallest
+
+
+def test_the_better_one_of_a_pair_is_that_of_the_common_images():
+    values = {"a": {"p_0": 1.0, "p_1": 3.0, "q_0": 1.0, "q_1": 1.5}, "b": {"p_0": 1.1, "q_0": 1.2, "q_1": 1.6}}
+    rows = pd.DataFrame(
+        [
+            {"downscaler": f, "image": image, "group": image[0], "sample": 0, "distortion": "mse", "value": value}
+            for f, per in values.items()
+            for image, value in per.items()
+        ]
+    )
+    line = st.paired(rows).iloc[0]
+    assert (line.f, line.g, line.wins) == ("a", "b", 1.0) and line.difference == pytest.approx(-0.125)

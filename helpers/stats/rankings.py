@@ -148,6 +148,8 @@ def paired(
     lines = []
     for k, (f, g) in enumerate(pairs):
         d = differences[k].dropna().to_numpy()
+        if baseline is None and _mean(d if lower else -d) > 0:  # on the common images g is the better one
+            f, g, d = g, f, -d
         n, identical = len(d), len(d) > 0 and not d.any()
         low, high, kind = interval(d)
         p = float(t_test(d))
