@@ -275,7 +275,7 @@ def test_an_image_that_fails_for_one_downscaler_keeps_the_rows_of_the_others(fak
     assert len(rows) == 4 * 3 + 3 * 3 and set(rows[rows.image == "01"].downscaler) == {"box"}
     words = "set aside, 1 of 4 images: 01 for picky (ValueError: too dark)"
     assert said(one, tmp_path / "rows") == (words, words)
-    assert tables.caption(rows).startswith("4 images, 3 of them scored everywhere; ")
+    assert tables.caption(rows).startswith("4 photographs, 3 images scored everywhere; ")
     pair = rankings.paired(rows).iloc[0]
     assert pair.n == 3  # those that both have
     before = (tmp_path / "rows" / "aside.csv").read_bytes()
