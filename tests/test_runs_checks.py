@@ -285,6 +285,19 @@ def test_an_image_that_fails_for_one_downscaler_keeps_the_rows_of_the_others(fak
     assert results.aside(tmp_path / "rows").empty
 
 
+def test_a_cell_that_works_again_is_no_longer_set_aside(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 4, black=[1]), downscalers=["box", picky(tmp_path)])
+    cured = tmp_path / "cured"
+    cured.touch()
+    rows = run(one, tmp_path / "rows")
+    cured.unlink()
+    assert len(run(one, tmp_path / "rows")) == 21 and "01 for picky" in left_out(one, tmp_path / "rows")
+    cured.touch()  # its older rows count again, and nothing is left to compute
+    assert driver.plan(one, tmp_path / "rows").summary == "all 24 rows are there"
+    assert run(one, tmp_path / "rows").equals(rows) and said(one, tmp_path / "rows") == ("", "")
+    assert results.aside(tmp_path / "rows").empty
+
+
 def test_what_failed_is_tried_again_once_its_pixels_change(fakes, tmp_path):
     folder = write_images(tmp_path / "images", 4, black=[1])
     one = experiment(folder, upscaler="fake_refuses")

@@ -40,6 +40,7 @@ class Todo(NamedTuple):
     stale: pd.DataFrame  # those that would not, with a column "why"
     tasks: dict[str, list[tuple]]  # image -> its keys to compute
     aside: list[tuple]  # cells left out, as `words.cell_of` names them
+    back: list[dict]  # lines of `results.aside` of cells whose rows are all there again
 
 
 def todo(
@@ -69,9 +70,10 @@ def todo(
     rows = results.read(rows_dir, keys=wanted, mixed=tuple(results.ONE_OF))
     if redrawn:
         results.check_mixed(rows, mixed)
-        return Todo(rows, rows.iloc[:0].assign(why=""), {}, [])
+        return Todo(rows, rows.iloc[:0].assign(why=""), {}, [], [])
     cells = list(map(words.cell_of, rows[list(results.CELL)].itertuples(index=False, name=None)))
-    noted = {} if retry_aside else _noted(experiment, rows_dir)
+    of_before = _noted(experiment, rows_dir)
+    noted = {} if retry_aside else of_before
     lost = {each for each, entries in noted.items() if all(entry["lr"] == UNKNOWN for entry in entries.values())}
     looked = [each for each, hr in zip(cells, rows.hr, strict=True) if hr]
     _look(experiment, dict.fromkeys([*looked, *noted]), client, trust, seen, run, lost.difference(looked))
@@ -92,9 +94,11 @@ def todo(
             aside.append(each)
         else:
             tasks[each[1]] += keys
+    left = {(each, key[-1]) for each, keys in missing.items() for key in keys}
+    back = [line for each, own in of_before.items() for on, line in own.items() if (each, on) not in left]
     gone, of_kept = set(aside), map(words.cell_of, kept[list(results.CELL)].itertuples(index=False, name=None))
     whole = pd.Series([each not in gone for each in of_kept], kept.index, dtype=bool)
-    return Todo(kept[whole], rows[why != ""].assign(why=why[why != ""]), dict(tasks), aside)
+    return Todo(kept[whole], rows[why != ""].assign(why=why[why != ""]), dict(tasks), aside, back)
 
 
 def mark(rows: pd.DataFrame, trust: Collection[str]) -> pd.DataFrame:

@@ -63,7 +63,7 @@ def plan(
 def _plan(experiments, rows_dir, client, calibrate, how, trust) -> Plan:
     n_workers = max(1, sum(client.nthreads().values())) if client else 1
     redrawn = checks.redraws([each.keys() for each in experiments], rows_dir)
-    wanted, todo, images, stale, seconds, seen = {}, {}, {}, {}, 0.0, {}
+    wanted, todo, images, stale, seconds, seen, back = {}, {}, {}, {}, 0.0, {}, []
 
     def look(each: Experiment) -> tuple[checks.Todo, list, float]:
         trusted = set(trust) & set(each.specs)
@@ -81,6 +81,7 @@ def _plan(experiments, rows_dir, client, calibrate, how, trust) -> Plan:
             _run(each, rows_dir, client, False, own, batch=8, strict=False, deadline=None, limit=1)
             its, needs, more = look(each)
         seconds += more
+        back += its.back
         aside = set(its.aside)
         wanted |= dict.fromkeys(key for key in each.keys() if words.cell_of(key) not in aside)  # noqa: SIM118
         todo |= dict.fromkeys(needs)
@@ -94,7 +95,7 @@ def _plan(experiments, rows_dir, client, calibrate, how, trust) -> Plan:
         many = f" with {n_workers} workers" if n_workers > 1 else ""
         said = [f"{len(todo)} of {len(wanted)} rows missing, {_about(seconds)} on {device}{many}"]
     said += [words.say_stale(pd.DataFrame(list(stale.values()))) if stale else ""]
-    said += [words.left_out(experiments, rows_dir)]
+    said += [words.left_out(experiments, rows_dir, back)]
     return Plan(list(todo), list(images), seconds, "; ".join(filter(None, said)))
 
 
@@ -182,12 +183,16 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
     with cell.one_thread():
         todo = checks.todo(experiment, rows_dir, client, **how)
     if not todo.tasks:
+        if todo.back:
+            with contextlib.suppress(ValueError, OSError), results.writer(rows_dir):  # if somebody may write there
+                _take_back(checks.todo(experiment, rows_dir, client, **how), rows_dir)
         return todo.rows
     if client is None:
         pick_device(experiment.device)
     files.check_output(rows_dir, experiment.source)
     with results.writer(rows_dir) as write, signals_raise(), cell.one_thread():
         todo = checks.todo(experiment, rows_dir, client, **how)  # again: now nobody else writes
+        _take_back(todo, rows_dir)
         facts = client.submit(cell.facts, experiment, pure=False).result() if client else cell.facts(experiment)
         for column in {"version", "device"} - set(mixed):
             if (other := todo.rows[column] != facts[column]).any():
@@ -240,6 +245,11 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
     ]
     results.check_mixed(rows, mixed)
     return checks.mark(rows, how["trust"]).reset_index(drop=True)
+
+
+def _take_back(todo: checks.Todo, rows_dir) -> None:
+    """Cross out what was set aside of cells whose rows are all there again."""
+    results.set_aside(rows_dir, [line | {"reason": ""} for line in todo.back])
 
 
 def _now(experiment: Experiment, rows_dir, todo: checks.Todo, made: set[tuple]) -> pd.DataFrame:

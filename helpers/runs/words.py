@@ -35,19 +35,22 @@ def say_stale(stale: pd.DataFrame) -> str:
     return f"{len(stale)} rows stale: {', '.join(said)}" if said else ""
 
 
-def left_out(experiments: Experiment | Sequence[Experiment], rows_dir: str | Path) -> str:
+def left_out(experiments: Experiment | Sequence[Experiment], rows_dir: str | Path, back: Sequence[dict] = ()) -> str:
     """Say for a caption what of experiments was set aside: "set aside, 1 of 4 images: 01 for mine (ValueError: dark)".
 
     Args:
         experiments: what is captioned; an empty list stands for all that was ever run in the folder.
         rows_dir: folder of rows.
+        back: lines of `results.aside` to pass over.
 
     Returns:
         "" where nothing was.
     """
     experiments = [experiments] if isinstance(experiments, Experiment) else list(experiments)
     lines, asked = results.aside(rows_dir).to_dict("records"), defaultdict(lambda: defaultdict(set))
-    noted = {(*cell_of(tuple(line.values())), line["distortion"]): line for line in lines}
+    noted = {_key(line): line for line in lines}
+    for line in back:
+        noted.pop(_key(line), None)
     wanted = {(*cell_of(key), key[-1]) for each in experiments for key in each.keys()} or set(noted)  # noqa: SIM118
     settings, images = defaultdict(lambda: defaultdict(set)), {each[1] for each in wanted}
     for each in wanted:
@@ -70,6 +73,10 @@ def left_out(experiments: Experiment | Sequence[Experiment], rows_dir: str | Pat
         where = "x{}, {}, heat {}: ".format(*setting) if len(asked) > 1 else ""
         said += [f"{where}{_few(names)}{what} ({why})" for (what, why), names in words.items()]
     return f"set aside, {len(gone)} of {len(images)} images: {'; '.join(said)}" if said else ""
+
+
+def _key(line: dict) -> tuple:
+    return *cell_of(tuple(line.values())), line["distortion"]
 
 
 def _setting(each: tuple) -> tuple:
