@@ -142,6 +142,21 @@ def test_load_crops_and_names_what_exists(hr):
         load(hr, "d")
 
 
+def test_names_of_groups(hr):
+    manifest = hr / "g.csv"
+    manifest.write_text("file,group\na.png, cafe\u0301 \nb.png,caf\u00e9\nc.png, \n", encoding="utf-8")
+    assert groups(manifest, "abc") == {"a": "caf\u00e9", "b": "caf\u00e9", "c": "c"}
+    manifest.write_text("file,group\na.png,a\nb.png,a\nc.png,\n")
+    assert groups(manifest, "abc") == {"a": "a", "b": "a", "c": "c"}
+    manifest.write_text("file,group\na.png,c\nb.png,c\nc.png, \n")
+    with pytest.raises(ValueError, match="expected other names of groups than of images without a group, got c for"):
+        groups(manifest, "abc")
+    for column in ("Group", "GROUP"):
+        manifest.write_text(f"file,{column}\na.png,x\nb.png,x\nc.png,y\n")
+        with pytest.raises(ValueError, match=f"expected 'group' in small letters .*, got '{column}'"):
+            names(manifest)
+
+
 def test_groups_are_photographs(tmp_path, hr):
     found = groups("library", library())
     assert list(found) == library() and set(found.values()) == set(LIBRARY)

@@ -65,7 +65,7 @@ def groups(dataset: str | Path, names: Iterable[str], *, size: int = 256) -> dic
 
     Returns:
         Image -> photograph. A crop of the library belongs to its photograph, an image of a manifest to what the
-        manifest's column `group` says (where there is one); every other image is a photograph of its own.
+        manifest's column `group` says (where it says anything); every other image is a photograph of its own.
 
     Raises:
         ValueError: a name that the data set does not have.
@@ -86,14 +86,15 @@ def read_manifest(path: str | Path) -> dict[str, dict[str, str]]:
 
     Args:
         path: CSV with a column `file` (relative to the manifest), mostly `sha256`, sometimes `group` (see `groups`),
-            and any labels; commas between them, UTF-8, names with commas in quotes. Blank lines are passed over.
+            and any labels; commas between them, UTF-8, names with commas in quotes. Blank lines are passed over, and
+            so are blanks around a group or hash.
 
     Returns:
         File stem -> its row, in the order of the file.
 
     Raises:
         ValueError: no such file, no column `file`, a line with too few or too many values (its number is in the
-            message) or without a file, or a stem twice.
+            message) or without a file, a stem twice, a column "Group", or a group called as an image without one.
     """
     path = Path(path)
     if not path.is_file():
@@ -107,6 +108,12 @@ def read_manifest(path: str | Path) -> dict[str, dict[str, str]]:
         raise ValueError(f"{path}: expected rows with a column 'file', got no rows")
     if twice := same_stems([row["file"] for row in rows]):
         raise ValueError(f"{path}: expected each stem once, got {'; '.join(twice)}")
+    named = {row.get("group") for row in rows}
+    if alone := [name for row in rows if not row.get("group") and (name := stem_of(row["file"])) in named]:
+        raise ValueError(
+            f"{path}: expected other names of groups than of images without a group, got {shorten(alone)} for both; "
+            "give these images their group too, or the group another name"
+        )
     return {stem_of(row["file"]): row for row in rows}
 
 
@@ -117,6 +124,8 @@ def _rows(path: Path, reader) -> Iterator[dict[str, str]]:
         columns.pop()  # what a spreadsheet leaves at the end of each line
     if "file" not in columns or len(set(columns)) < len(columns):
         raise ValueError(f"{path}: expected a first line of different names with a column 'file', got {columns}")
+    if other := [name for name in columns if name != "group" and name.casefold() == "group"]:
+        raise ValueError(f"{path}: expected 'group' in small letters for the column of photographs, got {other[0]!r}")
     for values in reader:
         if not any(value.strip() for value in values):
             continue
@@ -126,7 +135,7 @@ def _rows(path: Path, reader) -> Iterator[dict[str, str]]:
         row = dict(zip(columns, values, strict=False))
         if not stem_of(row["file"]) or "\0" in row["file"]:
             raise ValueError(f"{path}, line {reader.line_num}: expected the name of a file, got {row['file']!r}")
-        yield row | ({"sha256": row["sha256"].strip()} if "sha256" in row else {})
+        yield row | {name: composed(row[name].strip()) for name in ("sha256", "group") if name in row}
 
 
 def list_images(dataset: str | Path, size: int = 256) -> tuple[dict[str, tuple[Path | None, str]], tuple[str, ...]]:
