@@ -325,6 +325,63 @@ def test_an_edited_neighbour_is_read_again_once_it_is_forgotten(tmp_path):
     assert not list(tmp_path.rglob("*.pyc"))
 
 
+@pytest.mark.parametrize("session", [False, True])
+@pytest.mark.parametrize(
+    "line, root, package",
+    [("from proj import nbr", "", True), ("from proj import nbr", "", False), ("import proj.nbr as nbr", "", True),
+     ("from proj.sub import nbr2 as nbr", "", True), ("import nbr", "proj", False),
+     ("import nbr2 as nbr", "proj/sub", False)],
+)  # fmt: skip
+def test_neighbours_are_read_again_however_they_are_reached(tmp_path, monkeypatch, line, root, package, session):
+    """Through the package that contains the file, or with its folder on the path; the session may have them already."""
+    (tmp_path / "proj" / "sub").mkdir(parents=True)
+    for folder in ("proj", "proj/sub") if package else ():
+        (tmp_path / folder / "__init__.py").touch()
+    (tmp_path / "proj" / "mine.py").write_text(
+        f"{line}\ndef mine(hr, scale):\n    {line}\n    return hr[..., ::scale, ::scale] * nbr.N\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / root))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for value in ("0.5", "0.1"):
+        (tmp_path / "proj" / "nbr.py").write_text(f"N = {value}\n")
+        (tmp_path / "proj" / "sub" / "nbr2.py").write_text(f"N = {value}\n")
+        if session and value == "0.5":
+            theirs = {}
+            exec(line, theirs)
+        before = dict(sys.modules)
+        adapters.forget()
+        mine = resolve(f"{tmp_path / 'proj' / 'mine.py'}:mine")
+        for _ in range(2):
+            assert torch.equal(mine(picture(), 4), picture()[..., ::4, ::4] * float(value))
+        changed = {name for name, module in sys.modules.items() if before.get(name) is not module}
+        assert all(name.startswith("downscaler_") for name in changed) and before.keys() <= sys.modules.keys()
+        if session:
+            again = {}
+            exec(line, again)
+            assert again["nbr"] is theirs["nbr"] and theirs["nbr"].N == 0.5
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("proj", "nbr", "nbr2")]:
+        del sys.modules[name]
+
+
+def test_what_is_installed_below_a_users_folder_is_not_loaded_twice(tmp_path, monkeypatch):
+    """A virtual environment or compiled package below the folder of the file, as in a home directory."""
+    for folder in ("venv/lib/site-packages", "built"):
+        (tmp_path / folder).mkdir(parents=True)
+        monkeypatch.syspath_prepend(str(tmp_path / folder))
+    (tmp_path / "venv" / "lib" / "site-packages" / "installed_there.py").touch()
+    (tmp_path / "built" / "built_parts.py").touch()
+    (tmp_path / "mine.py").write_text(
+        "import installed_there, built_parts\ndef mine(hr, scale):\n    return installed_there, built_parts\n"
+    )
+    import built_parts
+    import installed_there
+
+    monkeypatch.setattr(built_parts, "__file__", "built_parts.abi3.so" if os.name == "posix" else "built_parts.pyd")
+    assert resolve(f"{tmp_path / 'mine.py'}:mine")(picture(), 4) == (installed_there, built_parts)
+    for name in ("installed_there", "built_parts"):
+        del sys.modules[name]
+
+
 def test_neighbours_that_fail_leave_nothing_behind(tmp_path):
     (tmp_path / "helpers.py").write_text("import no_such_module\n")
     (tmp_path / "mine.py").write_text("import helpers\ndef mine(hr, scale):\n    return hr\n")

@@ -2,10 +2,12 @@
 
 The file may stand beside a `helpers.py`, `utils.py` or `random.py` of the user's and may put further folders on
 `sys.path`: what it imports from there, at once or in a later call, reaches neither our code, nor a library, nor the
-user's files in other folders. Files of one folder share their neighbours. A neighbour named like a module of the
-standard library is meant only by an `import` statement in the user's own modules. Two limits are Python's: one of a
-name that is built in (`time`) is never found; and started in a folder that has a `helpers.py`, Python takes that file
-for this package: start it elsewhere, or rename the file.
+user's files in other folders. Files of one folder share their neighbours, which are copies of their own also where
+the session has imported the same files, or the package that contains the folder: they are read anew after `forget()`.
+Only packages with compiled parts, installed ones, and ours are shared with the session. A neighbour named like a module
+of the standard library is meant only by an `import` statement in the user's own modules. Two limits are Python's: one
+of a name that is built in (`time`) is never found; and started in a folder that has a `helpers.py`, Python takes that
+file for this package: start it elsewhere, or rename the file.
 """
 
 import builtins
@@ -17,6 +19,7 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
+import sysconfig
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -35,6 +38,8 @@ class Room(NamedTuple):
     back: list[str]
 
 
+OURS = __name__.partition(".")[0]
+STANDARD = tuple({os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")})
 _rooms: dict[Path, Room] = {}
 _importing = threading.RLock()
 
@@ -84,7 +89,7 @@ def _inside(folder: Path, standard: str = "") -> Iterator[Room]:
             isinstance(each, _Finder) and each.folder == folder for each in sys.meta_path
         )  # another such block
         own = [str(folder), *room.front, *room.back]
-        names = {name.partition(".")[0] for name in room.modules}.union(*map(_hiding, own))
+        names = {name.partition(".")[0] for name in room.modules}.union(*map(_hiding, own)) | _loaded_around(folder)
         hidden = _take_out(names)
         others = dict(sys.modules)
         sys.modules.update(room.modules)
@@ -102,7 +107,8 @@ def _inside(folder: Path, standard: str = "") -> Iterator[Room]:
             room.front[:], room.back[:] = dict.fromkeys(new[0] + room.front), dict.fromkeys(room.back + new[1])
             sys.path[:] = path
             new = {name.partition(".")[0] for name, module in sys.modules.items() if others.get(name) is not module}
-            private = {name for name in new if name in names or not _is_everybodys(name, others)}
+            around = _loaded_around(folder)
+            private = {name for name in new if name in names | around or not _is_everybodys(name, others)}
             room.modules.update(_take_out(private))
             sys.modules.update({name: module for name, module in others.items() if name.partition(".")[0] in private})
             sys.modules.update(hidden | (room.modules if within else {}))
@@ -113,12 +119,50 @@ def _take_out(names: Iterable[str]) -> dict[str, ModuleType]:
 
 
 def _hiding(folder: str) -> set[str]:
-    """Names of the modules in a folder that are not loaded from there, without those of the standard library."""
+    """Names of the modules in a folder, without libraries that are loaded from there and the standard library's."""
     here = os.path.realpath(folder)
     files = {name: getattr(sys.modules.get(name), "__file__", None) for name in _names_in(folder)}
     loaded = {name: Path(os.path.realpath(file)) for name, file in files.items() if file}
     from_here = {name for name, file in loaded.items() if str(file.parents[file.stem == "__init__"]) == here}
+    from_here = {name for name in from_here if _is_library(name)}
     return files.keys() - from_here - sys.stdlib_module_names
+
+
+def _loaded_around(folder: Path) -> set[str]:
+    """Names of the modules that are loaded from a folder, or below it, or as the package that contains it."""
+    modules = {name: module for name, module in list(sys.modules.items()) if "." not in name}
+    specs = {name: getattr(module, "__dict__", {}).get("__spec__") for name, module in modules.items()}
+    names = {name for name, spec in specs.items() if isinstance(spec, importlib.machinery.ModuleSpec)}
+    around = {name for name in names if not name.startswith("downscaler_") and _is_around(folder, specs[name])}
+    return {name for name in around - sys.stdlib_module_names if not _is_library(name)}
+
+
+def _is_around(folder: Path, spec: importlib.machinery.ModuleSpec) -> bool:
+    """Whether a module lies in a folder, or below it, or is the package that contains it; none that is installed."""
+    places = [_real(each) for each in _where(spec) if os.path.isabs(each)]
+    around = [place for place in places if _is_below(place, str(folder)) or _is_below(str(folder), place)]
+    return any(not _is_installed(place) for place in around)
+
+
+def _is_installed(place: str) -> bool:
+    parts = {"site-packages", "dist-packages"} & {*Path(place).parts}
+    return bool(parts) or any(_is_below(place, each) for each in STANDARD)
+
+
+def _is_below(place: str, folder: str) -> bool:
+    return place == folder or place.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+_real = functools.cache(os.path.realpath)
+
+
+def _is_library(name: str) -> bool:
+    """Whether a loaded module cannot be loaded a second time: ours, the main one, or one with compiled parts."""
+    parts = [module for each, module in list(sys.modules.items()) if each.partition(".")[0] == name]
+    files = [str(getattr(module, "__dict__", {}).get("__file__")) for module in parts]
+    return name in (OURS, "__main__") or any(
+        file.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)) for file in files
+    )
 
 
 def _is_everybodys(name: str, others: dict[str, ModuleType]) -> bool:
@@ -177,7 +221,8 @@ class _Finder:
         spec = finder.find_spec(name, path)
         package = spec if path is None else getattr(sys.modules.get(top), "__spec__", None)
         places = {os.path.dirname(os.path.realpath(each)) for each in _where(package)} if spec and package else set()
-        if not places & {*map(os.path.realpath, self.own)}:
+        beside = places & {*map(os.path.realpath, self.own)}
+        if not beside and not (spec and package and _is_around(self.folder, package)):
             return None
         if type(spec.loader) is importlib.machinery.SourceFileLoader:
             spec.loader = _Loader(name, spec.origin, self.folder)
