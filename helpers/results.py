@@ -370,6 +370,7 @@ def _newest(rows: pd.DataFrame, place: np.ndarray, paths: np.ndarray) -> np.ndar
     part = rows.take(order[several])
     lrs = [lr.removesuffix(TRUSTED) for lr in part.lr]
     made = dict(zip(several, zip(part.hr, lrs, part.weights, part.metric, strict=True), strict=True))
+    groups = dict(zip(several, part.group, strict=True))
     values = dict(zip(several, map(repr, part.value), strict=True))
     keep, last = np.ones(len(order), bool), {}
     for at in again:
@@ -381,7 +382,7 @@ def _newest(rows: pd.DataFrame, place: np.ndarray, paths: np.ndarray) -> np.ndar
                     f"{rows.value.iat[order[at]]} for {rows[list(KEY)].iloc[order[at]].to_dict()}; find out which is "
                     "right and delete the other"
                 )
-            newer = before
+            newer = before if groups[before] == groups[at] else at  # the photograph alone was corrected
         else:  # one without hashes is older than one with them
             newer = at if made[at][0] or not made[before][0] else before
         keep[before if newer == at else at] = False

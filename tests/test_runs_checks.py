@@ -181,6 +181,26 @@ def test_rows_say_which_photograph_and_which_pixels(fakes, images, tmp_path):
     assert set(run(library, tmp_path / "rows").group) == {"astronaut"}
 
 
+def test_rows_of_another_photograph_are_corrected_without_being_computed(fakes, images, tmp_path, monkeypatch):
+    manifest, files = Path(images, "m.csv"), [f"0{i}.png" for i in range(4)]
+    manifest.write_text("\n".join(["file", *files]))
+    one = experiment(manifest, images=["00", "01", "02", "03"])
+    first = run(one, tmp_path / "rows")
+    manifest.write_text("\n".join(["file,group", *(f"{file},P" for file in files)]))
+    with monkeypatch.context() as patch:
+        patch.setattr(cell, "score", None)
+        summary = driver.plan(one, tmp_path / "rows").summary
+        with pytest.warns(UserWarning, match=r"photograph \(column group\) changed for 24 rows \(4 images\)"):
+            rows = run(one, tmp_path / "rows")
+    assert summary == "all 24 rows are there" and rows.value.tolist() == first.value.tolist()
+    stored = results.read(tmp_path / "rows")
+    assert set(rows.group) == set(stored.group) == {"P"} and len(stored) == 24
+    manifest.write_text("\n".join(["file,group", *(f"{file},P" for file in files[:3]), "03.png,"]))
+    more = run(replace(one, n_samples=4), tmp_path / "rows")
+    assert set(more[more.image != "03"].group) == {"P"} and set(more[more.image == "03"].group) == {"03"}
+    assert len(more) == 32 and results.read(tmp_path / "rows").group.tolist() == more.group.tolist()
+
+
 def test_a_trusted_downscaler_is_not_called_and_its_rows_say_so(fakes, images, tmp_path):
     spec = own_file(tmp_path / "own")
     one = experiment(images, downscalers=["box", ("mine", spec)])

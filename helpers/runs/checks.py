@@ -41,6 +41,7 @@ class Todo(NamedTuple):
     tasks: dict[str, list[tuple]]  # image -> its keys to compute
     aside: list[tuple]  # cells left out, as `words.cell_of` names them
     back: list[dict]  # lines of `results.aside` of cells whose rows are all there again
+    regrouped: pd.DataFrame  # rows that hold but for their photograph, with the one of now, to be written
 
 
 def todo(
@@ -70,7 +71,7 @@ def todo(
     rows = results.read(rows_dir, keys=wanted, mixed=tuple(results.ONE_OF))
     if redrawn:
         results.check_mixed(rows, mixed)
-        return Todo(rows, rows.iloc[:0].assign(why=""), {}, [], [])
+        return Todo(rows, rows.iloc[:0].assign(why=""), {}, [], [], rows.iloc[:0])
     cells = list(map(words.cell_of, rows[list(results.CELL)].itertuples(index=False, name=None)))
     of_before = _noted(experiment, rows_dir)
     noted = {} if retry_aside else of_before
@@ -84,6 +85,7 @@ def todo(
     why = pd.Series(why, rows.index, dtype=object)
     kept = mark(rows[why == ""], trust)
     results.check_mixed(kept, mixed)
+    was, kept = kept.group, _regroup(kept, now)
     missing = defaultdict(list)
     for key in results.missing(wanted, kept):
         missing[words.cell_of(key)].append(key)
@@ -98,7 +100,9 @@ def todo(
     back = [line for each, own in of_before.items() for on, line in own.items() if (each, on) not in left]
     gone, of_kept = set(aside), map(words.cell_of, kept[list(results.CELL)].itertuples(index=False, name=None))
     whole = pd.Series([each not in gone for each in of_kept], kept.index, dtype=bool)
-    return Todo(kept[whole], rows[why != ""].assign(why=why[why != ""]), dict(tasks), aside, back)
+    return Todo(
+        kept[whole], rows[why != ""].assign(why=why[why != ""]), dict(tasks), aside, back, kept[kept.group != was]
+    )
 
 
 def mark(rows: pd.DataFrame, trust: Collection[str]) -> pd.DataFrame:
@@ -147,7 +151,7 @@ def held(experiment: Experiment, keys: Sequence[tuple], rows_dir: str | Path, cl
     _look(experiment, dict.fromkeys(each for each, hr in zip(cells, rows.hr, strict=True) if hr), client, (), seen, "")
     pairs = zip(cells, rows.itertuples(), strict=True)
     why = [_why(*pair, experiment, None, seen, (), ("weights", "metric")) for pair in pairs]
-    rows = rows.assign(why=pd.Series(why, rows.index, dtype=object))
+    rows = _regroup(rows.assign(why=pd.Series(why, rows.index, dtype=object)), {"group": groups_of(experiment)})
     if len(stale := rows[rows.why != ""]):
         warnings.warn(f"{rows_dir}: {words.say_stale(stale)}; they are computed anew", stacklevel=3)
     return rows[rows.why == ""].drop(columns="why")
@@ -176,13 +180,31 @@ def check_names(experiments: Iterable[Experiment], trust: Collection[str] = ()) 
 
 
 def made_by(experiment: Experiment) -> dict:
-    """What weights and metric of rows would be if they were made now; weights are None where they are not here.
+    """What weights, metric and photographs of rows would be if made now; weights are None where they are not here.
 
     Nothing is fetched or loaded.
     """
     here = upscalers.are_here(experiment.upscaler, experiment.scale)
     weights = upscalers.weights_hash(experiment.upscaler, experiment.scale) if here else None
-    return {"weights": weights, "metric": {metric: distortions.describe(metric) for metric in experiment.metrics}}
+    metrics = {metric: distortions.describe(metric) for metric in experiment.metrics}
+    return {"weights": weights, "metric": metrics, "group": groups_of(experiment)}
+
+
+def groups_of(experiment: Experiment) -> dict[str, str]:
+    """Image -> photograph, as far as the data set can be read and has the images."""
+    try:
+        there = list_images(experiment.source, experiment.size)[0]
+        names = [image for image in experiment.images if image in there]
+        return datasets.groups(experiment.source, names, size=experiment.size)
+    except ValueError:  # the images will say so
+        return {}
+
+
+def _regroup(rows: pd.DataFrame, now: dict | None) -> pd.DataFrame:
+    """Rows with the photographs of now, which no distortion depends on."""
+    groups = now["group"] if now else {}
+    found = [groups.get(*each) for each in zip(rows.image, rows.group, strict=True)]
+    return rows.assign(group=pd.Series(found, rows.index, dtype=object))
 
 
 def look(experiment: Experiment, image: str, cells: Sequence[tuple], run: str = "") -> tuple[str, dict[tuple, tuple]]:

@@ -7,7 +7,7 @@ import secrets
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -183,16 +183,15 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
     with cell.one_thread():
         todo = checks.todo(experiment, rows_dir, client, **how)
     if not todo.tasks:
-        if todo.back:
-            with contextlib.suppress(ValueError, OSError), results.writer(rows_dir):  # if somebody may write there
-                _take_back(checks.todo(experiment, rows_dir, client, **how), rows_dir)
+        if todo.back or len(todo.regrouped):
+            with contextlib.suppress(ValueError, OSError), results.writer(rows_dir) as write:  # if one may write there
+                _correct(checks.todo(experiment, rows_dir, client, **how), rows_dir, write)
         return todo.rows
     if client is None:
         pick_device(experiment.device)
     files.check_output(rows_dir, experiment.source)
     with results.writer(rows_dir) as write, signals_raise(), cell.one_thread():
         todo = checks.todo(experiment, rows_dir, client, **how)  # again: now nobody else writes
-        _take_back(todo, rows_dir)
         facts = client.submit(cell.facts, experiment, pure=False).result() if client else cell.facts(experiment)
         for column in {"version", "device"} - set(mixed):
             if (other := todo.rows[column] != facts[column]).any():
@@ -201,6 +200,7 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
                     f"rows {facts[column]}; use another folder (results_dir of a notebook), or "
                     f"helpers.runs.run(..., mixed=({column!r},))"
                 )
+        _correct(todo, rows_dir, write)
         if len(todo.stale):
             warnings.warn(f"{rows_dir}: {words.say_stale(todo.stale)}; they are computed anew", stacklevel=4)
         asked = experiment, {key[2] for keys in todo.tasks.values() for key in keys} - set(how["trust"])
@@ -247,9 +247,14 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
     return checks.mark(rows, how["trust"]).reset_index(drop=True)
 
 
-def _take_back(todo: checks.Todo, rows_dir) -> None:
-    """Cross out what was set aside of cells whose rows are all there again."""
+def _correct(todo: checks.Todo, rows_dir, write: Callable) -> None:
+    """Cross out what was set aside of cells whose rows are all there again; write rows of another photograph anew."""
     results.set_aside(rows_dir, [line | {"reason": ""} for line in todo.back])
+    if len(todo.regrouped):
+        write(todo.regrouped.drop(columns="checksum").to_dict("records"))
+        number, images = len(todo.regrouped), todo.regrouped.image.nunique()
+        said = f"{rows_dir}: photograph (column group) changed for {number} rows ({images} images); they say so now"
+        warnings.warn(said, stacklevel=5)
 
 
 def _now(experiment: Experiment, rows_dir, todo: checks.Todo, made: set[tuple]) -> pd.DataFrame:
