@@ -383,6 +383,21 @@ def test_a_downscaler_that_fails_everywhere_stops_no_other_and_is_given_up_after
     assert results.aside(tmp_path / "alone").empty
 
 
+@pytest.mark.parametrize("how", ["together", "added"])
+def test_a_downscaler_that_fails_on_its_first_images_has_its_others_scored_by_the_next_run(fakes, tmp_path, how):
+    folder = write_images(tmp_path / "images", 6, black=[0, 1, 2])
+    one = experiment(folder, downscalers=["box", picky(tmp_path)])
+    if how == "added":
+        run(replace(one, downscalers=["box"]), tmp_path / "rows")
+    with pytest.warns(UserWarning, match="'picky': not tried after 00, 01, 02: ValueError: too dark; once it works"):
+        rows = run(one, tmp_path / "rows")
+    assert len(rows) == 18 and left_out(one, tmp_path / "rows").startswith("set aside, 6 of 6 images: ")
+    for _ in range(2):
+        assert len(run(one, tmp_path / "rows")) == 27
+        assert left_out(one, tmp_path / "rows").startswith("set aside, 3 of 6 images: 00, 01, 02 for picky (Val")
+    assert len(run(one, tmp_path / "rows", retry_aside=True)) == 27
+
+
 # ---- rows from before there were hashes
 
 

@@ -29,6 +29,7 @@ from helpers.runs.experiment import Experiment
 if TYPE_CHECKING:
     from distributed import Client
 
+NOT_TRIED = "not tried after"  # how the reasons begin of what a run has not tried
 IN_A_ROW = 3  # images that fail one after the other: what is tried on them is broken, not the images
 _hashes: dict[tuple, str] = {}  # of HR images by path and date of the file, of LR images of our own f_ds by HR image
 
@@ -77,7 +78,9 @@ def todo(
     noted = {} if retry_aside else of_before
     lost = {each for each, entries in noted.items() if all(entry["lr"] == UNKNOWN for entry in entries.values())}
     looked = [each for each, hr in zip(cells, rows.hr, strict=True) if hr]
-    _look(experiment, dict.fromkeys([*looked, *noted]), client, trust, seen, run, lost.difference(looked))
+    bad = {each[1] for each, own in of_before.items() if not all(_is_untried(line) for line in own.values())}
+    asked = dict.fromkeys(sorted([*looked, *noted], key=lambda each: each[1] in bad))  # what failed comes last
+    _look(experiment, asked, client, trust, seen, run, lost.difference(looked))
     now = None
     if len(rows) or noted:
         now = client.submit(made_by, experiment, pure=False).result() if client else made_by(experiment)
@@ -101,7 +104,7 @@ def todo(
     gone, of_kept = set(aside), map(words.cell_of, kept[list(results.CELL)].itertuples(index=False, name=None))
     whole = pd.Series([each not in gone for each in of_kept], kept.index, dtype=bool)
     return Todo(
-        kept[whole], rows[why != ""].assign(why=why[why != ""]), dict(tasks), aside, back, kept[kept.group != was]
+        kept[whole], rows[why != ""].assign(why=why[why != ""]), dict(sorted(tasks.items(), key=lambda each: each[0] in bad)), aside, back, kept[kept.group != was]
     )
 
 
@@ -250,6 +253,10 @@ def _noted(experiment: Experiment, rows_dir: str | Path) -> dict[tuple, dict[str
         if (each := words.cell_of(tuple(line.values()))) in wanted:
             noted[each][line["distortion"]] = line
     return noted
+
+
+def _is_untried(line: dict) -> bool:
+    return line["reason"].startswith(NOT_TRIED)
 
 
 def _place(experiment: Experiment, each: tuple) -> tuple:

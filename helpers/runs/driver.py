@@ -225,7 +225,7 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
         try:
             with _bar(progress, total, total - len(todo.tasks)) as bar, contextlib.closing(outcomes):
                 counted = _counted(outcomes, bar, clipped)
-                failed = _write(experiment, rows_dir, counted, tasks, facts, write, total, limit, how, made)
+                failed = _write(experiment, rows_dir, counted, tasks, facts, write, todo.rows, limit, how, made)
         except (KeyboardInterrupt, SystemExit) as stop:
             rows = _now(experiment, rows_dir, todo, made)  # perhaps even of the last image
             left = {key[1] for key in results.missing(itertools.chain(*todo.tasks.values()), rows)}
@@ -279,7 +279,7 @@ def _counted(outcomes: Iterator, bar: tqdm, clipped: dict[str, list[tuple[float,
         yield image, outcome
 
 
-def _write(experiment, rows_dir, outcomes, tasks, facts, write, total, limit, how, made) -> set[tuple]:
+def _write(experiment, rows_dir, outcomes, tasks, facts, write, there_before, limit, how, made) -> set[tuple]:
     """Bring every image to its end: its rows written, what failed set aside; returns the cells that failed.
 
     Adds the keys of the rows that it has written to `made`, and takes what a downscaler that fails on image after image
@@ -288,14 +288,18 @@ def _write(experiment, rows_dir, outcomes, tasks, facts, write, total, limit, ho
     asked = {image: _by_cell(task[2]) for image, task in tasks.items()}
     done, in_a_row, streak, news, failed = 0, [], defaultdict(list), {}, set()
     lines = results.aside(rows_dir).to_dict("records")
-    noted = {(*words.cell_of(tuple(line.values())), line["distortion"]) for line in lines}
+    noted = {(*words.cell_of(tuple(line.values())), line["distortion"]): line["reason"] for line in lines}
+    total, others = len({*there_before.image, *tasks}), there_before.groupby("image").downscaler.agg(set).to_dict()
 
     def note(keys: list[tuple], hr: str = "", lr: str = "", reason: str = "") -> None:
-        for key in keys if reason else [key for key in keys if key[:-2] + key[-1:] in noted]:
+        for key in keys:
+            before = noted.get(key[:-2] + key[-1:], "")
+            if (not before) if not reason else (before and reason.startswith(checks.NOT_TRIED)):
+                continue  # why it failed when it was tried says more
             line = dict(zip(results.KEY, key, strict=True)) | {"tried": checks.tried_of(keys), "hr": hr, "lr": lr}
             line |= {"weights": facts["weights"], "version": facts["version"], "reason": reason}
             news[key[:-2] + key[-1:]] = {name: line[name] for name in results.ASIDE}
-        noted.update(news)
+        noted.update({each: line["reason"] for each, line in news.items()})
         (failed.add if reason else failed.discard)(words.cell_of(keys[0]))
 
     def flush() -> None:
@@ -313,23 +317,25 @@ def _write(experiment, rows_dir, outcomes, tasks, facts, write, total, limit, ho
         for each, keys in cells.items():
             if each in there or (each[2], each[4], each[5]) in bad:
                 note(keys, **({} if each in there else bad[each[2], each[4], each[5]]))
-        if bad and not new:
+        working = new or others.get(image, set()) - {each[0] for each in bad}
+        if bad and not working:
             in_a_row.append(image)
             if len(in_a_row) == min(checks.IN_A_ROW, total):
                 last = list(bad.values())[-1]["reason"].partition(": ")[2]
                 raise RuntimeError(f"{', '.join(in_a_row)} all failed, the last: {last}") from failure
-        if not new:
+        if not working:
             continue
         _check(image, new, facts, how["mixed"])
         write([row | {"lr": row["lr"] + results.TRUSTED * (row["downscaler"] in how["trust"])} for row in new])
         made.update(_plain(row[name] for name in results.KEY) for row in new)
-        done, in_a_row = done + 1, []
+        done, in_a_row = done + bool(new), []
         for name in dict.fromkeys(each[2] for each in cells):
             reasons = [why["reason"] for each, why in bad.items() if each[0] == name]
             streak[name] = [*streak[name], image] if reasons and not any(each[2] == name for each in there) else []
             if len(streak[name]) == checks.IN_A_ROW:
-                why = f"not tried after {', '.join(streak[name])}: {reasons[-1]}"
-                warnings.warn(f"downscaler {name!r}: {why}", stacklevel=4)
+                why = f"{checks.NOT_TRIED} {', '.join(streak[name])}: {reasons[-1]}"
+                hint = "once it works, or with retry_aside=True, a run tries the other images first"
+                warnings.warn(f"downscaler {name!r}: {why}; {hint}", stacklevel=4)
                 for other, theirs in asked.items():
                     tasks[other] = (*tasks[other][:2], [k for k in tasks[other][2] if k[2] != name], *tasks[other][3:])
                     for each, keys in theirs.items():
@@ -338,7 +344,7 @@ def _write(experiment, rows_dir, outcomes, tasks, facts, write, total, limit, ho
         flush()
         for remark in remarks:
             warnings.warn(remark, stacklevel=4)
-        if done == limit:
+        if limit and done == limit:
             return failed
     flush()
     return failed
