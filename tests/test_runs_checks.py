@@ -220,6 +220,27 @@ def test_a_trusted_downscaler_is_not_called_and_its_rows_say_so(fakes, images, t
         run(one, tmp_path / "rows", trust=["other"])
 
 
+def test_rows_of_a_trusted_cell_are_of_one_lr_image(fakes, images, tmp_path):
+    one = experiment(images, downscalers=[("mine", own_file(tmp_path / "own"))])
+    run(one, tmp_path / "rows", trust=["mine"])
+    own_file(tmp_path / "own", offset=1)
+    four = replace(one, n_samples=4)
+    with pytest.warns(UserWarning, match=r"16 rows stale: 16 LR pixels differ between rows of one cell \(mine on 4 im"):
+        rows = run(four, tmp_path / "rows", trust=["mine"])
+    assert rows.value.tolist() == fresh(four, tmp_path) and rows.groupby("image").lr.nunique().eq(1).all()
+    assert driver.plan(four, tmp_path / "rows", trust=["mine"]).summary == "all 16 rows are there"
+    assert run(four, tmp_path / "rows", trust=["mine"]).equals(rows)
+
+
+def test_what_failed_for_a_trusted_downscaler_is_tried_again_once_it_works(fakes, tmp_path):
+    one = experiment(write_images(tmp_path / "images", 4, black=[1]), downscalers=["box", picky(tmp_path)])
+    assert len(run(one, tmp_path / "rows", trust=["picky"])) == 21
+    assert len(run(one, tmp_path / "rows", trust=["picky"])) == 21
+    (tmp_path / "cured").touch()
+    rows = run(one, tmp_path / "rows", trust=["picky"])
+    assert len(rows) == 24 and left_out(one, tmp_path / "rows") == ""
+
+
 def test_checks_run_on_workers(fakes, images, tmp_path):
     one = experiment(images, downscalers=["box", own_file(tmp_path / "own")])
     with workers() as client:

@@ -29,6 +29,7 @@ from helpers.runs.experiment import Experiment
 if TYPE_CHECKING:
     from distributed import Client
 
+MIXED = "LR pixels differ between rows of one cell"
 NOT_TRIED = "not tried after"  # how the reasons begin of what a run has not tried
 IN_A_ROW = 3  # images that fail one after the other: what is tried on them is broken, not the images
 _hashes: dict[tuple, str] = {}  # of HR images by path and date of the file, of LR images of our own f_ds by HR image
@@ -80,11 +81,17 @@ def todo(
     looked = [each for each, hr in zip(cells, rows.hr, strict=True) if hr]
     bad = {each[1] for each, own in of_before.items() if not all(_is_untried(line) for line in own.values())}
     asked = dict.fromkeys(sorted([*looked, *noted], key=lambda each: each[1] in bad))  # what failed comes last
-    _look(experiment, asked, client, trust, seen, run, lost.difference(looked))
+    failed = set(noted) - lost  # of a trusted downscaler its rows are trusted, not what failed
+    _look(experiment, asked, client, trust, seen, run, lost.difference(looked), failed)
     now = None
     if len(rows) or noted:
         now = client.submit(made_by, experiment, pure=False).result() if client else made_by(experiment)
     why = [_why(*each, experiment, now, seen, trust, mixed) for each in zip(cells, rows.itertuples(), strict=True)]
+    lrs = defaultdict(set)
+    for each, row, wrong in zip(cells, rows.itertuples(), why, strict=True):
+        if not wrong and row.downscaler in trust:
+            lrs[each].add(row.lr.removesuffix(results.TRUSTED))
+    why = [wrong or MIXED * (len(lrs[each]) > 1) for each, wrong in zip(cells, why, strict=True)]
     why = pd.Series(why, rows.index, dtype=object)
     kept = mark(rows[why == ""], trust)
     results.check_mixed(kept, mixed)
@@ -95,7 +102,7 @@ def todo(
     tasks, aside = defaultdict(list), []
     for each, keys in missing.items():
         entries, tried = noted.get(each, {}), tried_of(keys)
-        if all(_still(entries.get(metric), tried, each, experiment, now, seen, trust) for metric in tried.split()):
+        if all(_still(entries.get(metric), tried, each, experiment, now, seen) for metric in tried.split()):
             aside.append(each)
         else:
             tasks[each[1]] += keys
@@ -104,7 +111,12 @@ def todo(
     gone, of_kept = set(aside), map(words.cell_of, kept[list(results.CELL)].itertuples(index=False, name=None))
     whole = pd.Series([each not in gone for each in of_kept], kept.index, dtype=bool)
     return Todo(
-        kept[whole], rows[why != ""].assign(why=why[why != ""]), dict(sorted(tasks.items(), key=lambda each: each[0] in bad)), aside, back, kept[kept.group != was]
+        kept[whole],
+        rows[why != ""].assign(why=why[why != ""]),
+        dict(sorted(tasks.items(), key=lambda each: each[0] in bad)),
+        aside,
+        back,
+        kept[kept.group != was],
     )
 
 
@@ -267,16 +279,16 @@ def _place(experiment: Experiment, each: tuple) -> tuple:
     return *how, experiment.specs.get(name, name), damage
 
 
-def _look(experiment, cells, client, trust, seen, run, lost=()) -> None:
+def _look(experiment, cells, client, trust, seen, run, lost=(), failed=()) -> None:
     """Put hashes of HR and LR image of each cell into `seen`, or why there are none: pairs of texts, one empty.
 
-    The downscalers of the cells in `lost` are not called, which may cost this process.
+    The downscalers of the cells in `lost` are not called, which may cost this process; trusted ones are for `failed`.
     """
     tasks, streak = {}, Counter()
     for each in cells:
         image, name, _, degradation, level = each[1:6]
         place = _place(experiment, each)
-        if name not in trust and each not in lost and place not in seen:
+        if (name not in trust or each in failed) and each not in lost and place not in seen:
             tasks.setdefault(image, {})[name, degradation, level] = place
         elif place[:5] not in seen:
             tasks.setdefault(image, {})
@@ -324,14 +336,14 @@ def _why(each, row, experiment, now, seen, trust, mixed) -> str:
     return "" if "metric" in mixed or now["metric"][row.distortion] == row.metric else "metric changed"
 
 
-def _still(entry, tried, each, experiment, now, seen, trust) -> bool:
+def _still(entry, tried, each, experiment, now, seen) -> bool:
     """Whether what was set aside is still what it was; if in doubt it is not, and a try costs one image."""
     if entry is None or (entry["tried"], entry["version"]) != (tried, __version__):
         return False
     place = _place(experiment, each)
     if entry["hr"] not in (UNKNOWN, seen[place[:5]][0]) or now["weights"] not in (None, entry["weights"]):
         return False
-    return entry["lr"] == UNKNOWN or each[2] in trust or entry["hr"] == "" or entry["lr"] == seen[place][0]
+    return entry["lr"] == UNKNOWN or entry["hr"] == "" or entry["lr"] == seen[place][0]
 
 
 def _stamp(experiment: Experiment, image: str) -> tuple | None:

@@ -126,9 +126,9 @@ def run(
     other downscalers keep their rows. Without workers a reader's function that ends or hangs this process does so once:
     the next call sees it, gives it a process of its own, and sets aside what ends or hangs that one. What failed is
     tried again once its HR pixels, its LR pixels, the weights or the version have changed, or with `retry_aside`. A
-    downscaler that fails on three images in a row is not tried on the others in this run; where nothing at all works on
-    three images in a row, the run stops. Rows are computed with one thread each, so that they are the same bytes on any
-    number of workers.
+    downscaler that fails on three images in a row is not tried on the others in this run, and on those first in the
+    next; where nothing at all works on three images in a row, the run stops. Rows are computed with one thread
+    each, so that they are the same bytes on any number of workers.
 
     Args:
         experiment: what is computed; of several, one after the other, the rows are returned together, each once.
@@ -146,7 +146,8 @@ def run(
             end a call that takes longer.
         limit: stop after this many images.
         trust: downscalers, as rows name them, whose LR images are not made again to be compared, because that takes
-            longer than the upscaling; their rows say "trusted" in the column `lr`.
+            longer than the upscaling; their rows say "trusted" in the column `lr`. What failed is not
+            trusted, nor are rows of one cell with several LR images: these are computed anew.
 
     Returns:
         The rows, sorted by key, without what was set aside; NaN draws are among them.
@@ -167,7 +168,10 @@ def run(
     with apart.watching(() if client else experiments, rows_dir, deadline) as forget:
         for each in experiments:
             own = how | {"trust": set(trust) & set(each.specs)}
-            parts.append(_run(each, rows_dir, client, progress, own, batch, strict, deadline, limit))
+            options = rows_dir, client, progress, own, batch, strict, deadline, limit
+            parts.append(_run(each, *options))
+            if not limit and _differ(parts[-1], own["trust"]):  # new draws of another LR image than those trusted
+                parts[-1] = _run(each, *options)
         if not limit:
             forget()
     if len(parts) == 1:
@@ -175,6 +179,12 @@ def run(
     rows = pd.concat(parts, ignore_index=True).drop_duplicates(list(results.KEY), ignore_index=True)
     results.check_mixed(rows, mixed)
     return rows
+
+
+def _differ(rows: pd.DataFrame, trust: set[str]) -> bool:
+    """Whether a trusted cell has rows of several LR images."""
+    rows = rows[rows.downscaler.isin(trust)]
+    return bool((rows.groupby(list(results.CELL), dropna=False).lr.nunique() > 1).any())
 
 
 def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, limit) -> pd.DataFrame:
