@@ -344,7 +344,7 @@ def _write(experiment, rows_dir, outcomes, tasks, facts, write, there_before, li
             streak[name] = [*streak[name], image] if reasons and not any(each[2] == name for each in there) else []
             if len(streak[name]) == checks.IN_A_ROW:
                 why = f"{checks.NOT_TRIED} {', '.join(streak[name])}: {reasons[-1]}"
-                hint = "once it works, or with retry_aside=True, a run tries the other images first"
+                hint = "once it works, or with helpers.runs.run(retry_aside=True), a run tries the other images first"
                 warnings.warn(f"downscaler {name!r}: {why}; {hint}", stacklevel=4)
                 for other, theirs in asked.items():
                     tasks[other] = (*tasks[other][:2], [k for k in tasks[other][2] if k[2] != name], *tasks[other][3:])
