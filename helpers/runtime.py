@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import numbers
 import os
 import platform
 import signal
@@ -150,15 +151,20 @@ def on_cpu(function: Callable) -> Callable:
     return call
 
 
+def is_whole(value: object, least: int = 1) -> bool:
+    """Whether a value is an integer of at least `least`; those of NumPy are integers, a bool is none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
+
+
 def check_seed(seed: int) -> int:
-    """Return `seed` if it is an integer from 0 to 2**63 - 1 (0 is a seed like any other).
+    """Return `seed` as an int if it is an integer from 0 to 2**63 - 1 (0 is a seed like any other).
 
     Raises:
         ValueError: anything else, a bool included.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+    if not is_whole(seed, 0) or seed >= 2**63:
         raise ValueError(f"expected a seed from 0 to 2**63 - 1, got {seed!r}")
-    return seed
+    return int(seed)
 
 
 def seeded(*key: int | str) -> torch.Generator:
@@ -174,7 +180,7 @@ def seeded(*key: int | str) -> torch.Generator:
         ValueError: empty key, or a part that is neither int nor str.
         RuntimeError: this torch keeps the state of a generator in another form.
     """
-    if not key or any(isinstance(part, bool) or not isinstance(part, int | str) for part in key):
+    if not key or any(not isinstance(part, str | numbers.Integral) or isinstance(part, bool) for part in key):
         raise ValueError(f"expected a key of integers and names, got {key!r}")
     plain = tuple(str(part) if isinstance(part, str) else int(part) for part in key)  # no np.str_, no IntEnum
     code = ascii(plain).encode()  # one text a key, on every version of Python

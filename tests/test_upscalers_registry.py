@@ -255,3 +255,35 @@ def test_searches_of_the_wrong_size_say_which_is_right(small):
         registry.build("embedded_pulse", scale=4)(lr_image(8, 6), keys(1))
     with pytest.raises(ValueError, match="expected heat 1.0, .*got 0.5"):
         registry.UPSCALERS["embedded_pulse"](scale=4, heat=0.5)
+
+
+@pytest.mark.parametrize("heat", ["nan", "inf", "-inf", "-1", -1, float("nan"), float("inf"), "1e400", True, "", [1.0]])
+def test_a_heat_is_a_finite_number_of_at_least_0_at_every_door(heat):
+    for door in (
+        lambda: registry.stages("embedded_flow", 4, heat),
+        lambda: registry.build("embedded_flow", scale=4, heat=heat),
+        lambda: registry.UPSCALERS["embedded_flow"](scale=4, heat=heat),
+        lambda: registry.stages("embedded_flow_x2+embedded_flow_x2", 4, f"1.0 + {heat}"),
+        lambda: registry.stages("embedded_flow_x2+embedded_flow_x2", 4, f"{heat} + 1.0"),
+    ):
+        with pytest.raises(ValueError, match="heat.*, got|as heat, got"):
+            door()
+
+
+def test_minus_zero_is_the_heat_0():
+    found = registry.stages("embedded_flow_x2+embedded_flow_x2", 4, "-0.0+1e-400")
+    assert [str(each.heat) for each in found] == ["0.0", "0.0"]
+
+
+@pytest.mark.parametrize("name", [None, 4, ["embedded_flow"], b"embedded_flow", registry.UPSCALERS["bicubic"]])
+def test_what_is_no_name_of_an_upscaler_says_so(name):
+    for door in (registry.parse, registry.normalise, registry.is_search, registry.at_precision):
+        with pytest.raises(ValueError, match="upscaler: expected a name such as 'embedded_flow', got"):
+            door(name)
+
+
+@pytest.mark.parametrize("scale", [0, -4, 2.5, "4", None, True])
+def test_a_scale_is_an_integer_of_at_least_1(scale):
+    for door in (registry.UPSCALERS["bicubic"], lambda scale: registry.stages("bicubic", scale)):
+        with pytest.raises(ValueError, match="expected an integer of at least 1 as scale, got"):
+            door(scale=scale)

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from helpers import degradations, distortions, upscalers
 from helpers.downscalers import DOWNSCALERS
-from helpers.listing import composed
-from helpers.runtime import check_seed
+from helpers.runs import kinds
 
 
 @dataclass(frozen=True)
 class Experiment:
     """What is computed; it names images and methods and holds no tensor.
+
+    Paths become texts, and numbers of NumPy plain ones.
 
     Args:
         dataset: X, as `datasets.load` takes it: "library", "generated", "portrait", a folder, or a manifest (.csv).
@@ -26,8 +27,8 @@ class Experiment:
             its code; a pair (name, one of these) gives another name, and rows of that name are trusted as they are.
         scale: s.
         upscaler: f_us, as `upscalers.stages` takes it; kept as `upscalers.normalise` writes it.
-        heat: standard deviation of the latents, as `upscalers.stages` takes it; 1.0 for a search. Kept in one spelling:
-            a number, or several that differ joined by "+", "1.0+0.1".
+        heat: standard deviation of the latents, as `upscalers.stages` takes it; 1.0 for a search, None for the
+            upscaler's own. Kept in one spelling: a number, or several that differ joined by "+", "1.0+0.1".
         n_samples: N_Q, draws per image.
         seed: first part of every random key.
         distortion: D, or several that look at the same draws (names as in `distortions.against`); a metric of which
@@ -42,7 +43,8 @@ class Experiment:
             always computed in float32.
 
     Raises:
-        ValueError: lists everything that cannot be computed; only names are checked, no image is read.
+        ValueError: lists every field that is of the wrong kind or cannot be computed, with its value and what it takes;
+            only names are checked, no image is read.
     """
 
     dataset: str | tuple[str, str]
@@ -61,57 +63,49 @@ class Experiment:
     precision: str = ""
 
     def __post_init__(self):
-        problems = []
-        if not isinstance(self.images, str):
-            object.__setattr__(self, "images", list(map(composed, self.images)))
-        for name, check in (
-            ("upscaler", lambda: upscalers.stages(self.upscaler, self.scale, self.heat)),
-            ("distortion", lambda: self.metrics),
-            ("precision", lambda: upscalers.at_precision(self.upscaler, self.precision)),
+        right, problems = kinds.read(self)
+        for name, value in right.items():
+            object.__setattr__(self, name, value)  # frozen
+        for name, needs, check in (
+            ("upscaler", {"upscaler", "scale", "heat"}, lambda: upscalers.stages(self.upscaler, self.scale, self.heat)),
+            ("distortion", {"distortion"}, lambda: self.metrics),
+            ("precision", {"upscaler", "precision"}, lambda: upscalers.at_precision(self.upscaler, self.precision)),
         ):
             try:
-                check()
+                check() if needs <= right.keys() else None
             except ValueError as error:
-                problems.append(f"{name}: {str(error).removeprefix(f'{name}: ')}")
-        problems += [
-            f"{name}: expected one of {', '.join(filter(None, known))}, got {value!r}"
-            for name, value, known in (
-                ("where", self.where, ("after", "before")),
-                *(("degradation", name, ("", *degradations.DEGRADATIONS)) for name, _ in self.degradations),
-            )
-            if value not in known
-        ]
-        for name in ("scale", "n_samples", "size"):
-            if type(value := getattr(self, name)) is not int or value < 1:
-                problems.append(f"{name}: expected an integer >= 1, got {value!r}")
-        for name, level in self.degradations:
-            if not isinstance(level, int | float) if name else level is not None:
-                problems.append(f"level of {name!r}: expected {'a number' if name else None}, got {level!r}")
-        for name in ("images", "downscalers", "degradations", "distortion"):
-            values = getattr(self, name)
-            values = [values] if name == "distortion" and isinstance(values, str) else values
-            if not values or isinstance(values, str):
-                problems.append(f"{name}: expected at least one, in a list, got {values!r}")
-            values = values if name != "downscalers" else [v if isinstance(v, str) else v[0] for v in values]
+                field, _, said = str(error).partition(": ")
+                problems[field if field in kinds.KINDS else name].append(said if field in kinds.KINDS else str(error))
+        if right.get("where", "after") not in ("after", "before"):
+            problems["where"].append(f"expected one of after, before, got {self.where!r}")
+        for name, level in right.get("degradations", ()):
+            if name and name not in degradations.DEGRADATIONS:
+                known = ", ".join(degradations.DEGRADATIONS)
+                problems["degradation"].append(f"expected one of {known}, got {name!r}")
+            if (level is None) == bool(name):
+                wanted = "a number" if name else None
+                problems[f"level of {name!r}"].append(f"expected {wanted}, got {level!r}")
+        for name in {"images", "downscalers", "degradations", "distortion"} & right.keys():
+            values = [right[name]] if isinstance(right[name], str) else right[name]
+            if name == "downscalers":
+                values = [each if isinstance(each, str) else each[0] for each in values]
             if twice := [str(value) for value, n in Counter(values).items() if n > 1]:
-                problems.append(f"{name}: expected each once, got more of {', '.join(twice)}")
-        named = [(row_name(each), each) if isinstance(each, str) else tuple(each) for each in self.downscalers]
+                problems[name].append(f"expected each once, got more of {', '.join(twice)}")
+        named = [(row_name(each), each) if isinstance(each, str) else each for each in right.get("downscalers", ())]
         for k, (name, spec) in enumerate(named):
             if others := {other for own, other in named[:k] if own == name} - {spec}:
                 same = ", ".join(map(repr, [*others, spec]))
-                problems.append(f"downscalers: rows would call {same} all {name!r}; name one by a pair, ('mine', spec)")
+                why = f"rows would call {same} all {name!r}; name one by a pair, ('mine', spec)"
+                problems["downscalers"].append(why)
             if name in DOWNSCALERS and spec != name:
-                problems.append(f"downscalers: expected another name than {name!r}, which is ours, for {spec!r}")
-        try:
-            check_seed(self.seed)
-        except ValueError as error:
-            problems.append(f"seed: {error}")
+                problems["downscalers"].append(f"expected another name than {name!r}, which is ours, for {spec!r}")
         if problems:
-            raise ValueError("experiment: " + "; ".join(problems))
+            order = sorted(problems, key=[*kinds.KINDS, *problems].index)
+            raise ValueError("experiment: " + "; ".join(f"{name}: {why}" for name in order for why in problems[name]))
         for name, value in zip(
             ("upscaler", "precision"), upscalers.at_precision(self.upscaler, self.precision), strict=True
         ):
-            object.__setattr__(self, name, value)  # frozen
+            object.__setattr__(self, name, value)
         heats = [each.heat for each in upscalers.stages(self.upscaler, self.scale, self.heat)]
         object.__setattr__(self, "heat", heats[0] if len(set(heats)) == 1 else "+".join(map(repr, heats)))
 

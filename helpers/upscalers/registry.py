@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 from helpers import files, generators, weights
 from helpers.images import quantize
+from helpers.runtime import is_whole
 from helpers.upscalers import flows, pulse
 
 
@@ -77,14 +78,20 @@ class Stage(NamedTuple):
     options: Mapping[str, object] = {}  # those given, sorted by name
 
 
-@lru_cache(maxsize=1024)
 def parse(name: str) -> tuple[Stage, ...]:
     """Read the name of an upscaler; its stages have the scales and options written there, and no heat yet.
 
     Raises:
-        ValueError: an unknown stage or option, an impossible value, a stage of a cascade without a scale, or a search
-            as a stage.
+        ValueError: no text, an unknown stage or option, an impossible value, a stage of a cascade without a scale, or a
+            search as a stage.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"upscaler: expected a name such as 'embedded_flow', got {name!r}")
+    return _parse(name)
+
+
+@lru_cache(maxsize=1024)
+def _parse(name: str) -> tuple[Stage, ...]:
     parts = re.split(r"\+(?![^(]*\))", "".join(name.split()))  # not inside brackets
     found = []
     for part in parts:
@@ -140,18 +147,16 @@ def stages(name: str, scale: int, heat: float | str | None = None) -> list[Stage
     Args:
         name: see the top of this file.
         scale: s, of all stages together.
-        heat: one for all stages, or one each, "1.0+0.1" (the official notebook's for x32); None is 1, or the only one
-            that a stage takes.
+        heat: one for all stages, or one each, "1.0+0.1" (the official notebook's for x32), finite and at least 0; None
+            is 1, or the only one that a stage takes.
 
     Raises:
         ValueError: see `parse`; or scales whose product is not `scale`, another number of heats, or a scale or heat
             that a stage does not have.
     """
     found = parse(name)
-    try:
-        heats = [None] if heat is None else [float(each) for each in str(heat).split("+")]
-    except ValueError:
-        heats = []
+    _check_scale(name, scale)
+    heats = [None] if heat is None else _heats(heat)
     heats = heats * len(found) if len(heats) == 1 else heats
     if len(heats) != len(found):
         raise ValueError(f"heat: expected a number, or {len(found)} joined by '+' for {name}, got {heat!r}")
@@ -163,14 +168,39 @@ def stages(name: str, scale: int, heat: float | str | None = None) -> list[Stage
     return [s._replace(scale=factor, heat=h) for s, factor, h in zip(found, factors, fitted, strict=True)]
 
 
-def _fit(name: str, record: Upscaler, scale: int, heat: float | None) -> float:
+def _check_scale(name: str, scale: int) -> None:
+    if not is_whole(scale):
+        raise ValueError(f"{name}: expected an integer of at least 1 as scale, got {scale!r}")
+
+
+def _heats(heat: float | str) -> list[float]:
+    """The numbers in a heat, [] where it is none; ValueError: one is infinite or below 0, and no standard deviation."""
+    text = str(heat)
+    try:
+        found = [float(text)]
+    except ValueError:
+        try:
+            found = [float(part) for part in text.split("+")]
+        except ValueError:
+            return []
+    if not all(0 <= each < math.inf for each in found):
+        raise ValueError(f"heat: expected a standard deviation, finite and at least 0, got {heat!r}")
+    return [each + 0.0 for each in found]  # -0.0 is 0.0
+
+
+def _fit(name: str, record: Upscaler, scale: int, heat: float | str | None) -> float:
     """The heat, None replaced by the upscaler's own; ValueError: it has not this scale or heat."""
+    _check_scale(name, scale)
     if record.scales and scale not in record.scales:
         raise ValueError(f"{name}: expected scale {' or '.join(map(str, record.scales))}, got {scale}")
-    if heat is not None and record.heat not in (None, heat):
+    own = 1.0 if record.heat is None else record.heat
+    heats = [own] if heat is None else _heats(heat)
+    if len(heats) != 1:
+        raise ValueError(f"{name}: expected a number as heat, got {heat!r}")
+    if record.heat not in (None, *heats):
         why = "the radius of the sphere of starts" if record.stochastic else "there are no latents"
         raise ValueError(f"{name}: expected heat {record.heat}, {why}, got {heat}")
-    return heat if heat is not None else 1.0 if record.heat is None else record.heat
+    return heats[0]
 
 
 def normalise(name: str, options: Mapping[str, object] | None = None) -> str:
@@ -183,7 +213,7 @@ def normalise(name: str, options: Mapping[str, object] | None = None) -> str:
     Raises:
         ValueError: see `parse`.
     """
-    return _spell(parse(name + _spell_options(options or {})))
+    return _spell(parse(name + _spell_options(options) if options else name))
 
 
 def _spell(found: Sequence[Stage]) -> str:
