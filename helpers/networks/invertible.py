@@ -10,6 +10,7 @@ from functools import partial
 from torch import nn
 
 from helpers.networks.irn import IRN
+from helpers.networks.sain import SAIN
 from helpers.networks.tirn import TIRN
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {  # the released configurations
@@ -19,6 +20,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {  # the released configurations
     "irn_x8": partial(IRN, scale=8, blocks=(8, 8, 8)),
     "tirn_x2": partial(TIRN, scale=2, blocks=(3,)),
     "tirn_x4": partial(TIRN, scale=4, blocks=(3, 4)),
+    "sain_x2": partial(SAIN, scale=2, e_blocks=5, v_blocks=3),
+    "sain_x4": partial(SAIN, scale=4, e_blocks=10, v_blocks=6),
 }
 
 
