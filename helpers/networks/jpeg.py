@@ -56,14 +56,21 @@ def _cosines(like: Tensor) -> Tensor:
     return cosines.to(like.dtype).to(like.device)
 
 
+def _exact(like: Tensor) -> torch.autocast:
+    """No autocast: 8 bits of mantissa are too few for levels of 8 bits."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
 def to_ycbcr(rgb: Tensor) -> Tensor:
     """Levels of Y and, around 0, of Cb and Cr; shape (N, 3, H, W), both scaled 0..255 (chroma -127.5..127.5)."""
-    return torch.einsum("ij,njhw->nihw", rgb.new_tensor(TO_YCBCR), rgb)
+    with _exact(rgb):
+        return torch.einsum("ij,njhw->nihw", rgb.new_tensor(TO_YCBCR), rgb)
 
 
 def to_rgb(ycbcr: Tensor) -> Tensor:
     """Undo `to_ycbcr`, up to the 1e-6 by which the rounded constants of JFIF are not inverse; not clipped."""
-    return torch.einsum("ij,njhw->nihw", ycbcr.new_tensor(TO_RGB), ycbcr)
+    with _exact(ycbcr):
+        return torch.einsum("ij,njhw->nihw", ycbcr.new_tensor(TO_RGB), ycbcr)
 
 
 def to_blocks(planes: Tensor) -> Tensor:
@@ -77,13 +84,16 @@ def to_blocks(planes: Tensor) -> Tensor:
     """
     cosines = _cosines(planes)
     blocks = planes.unflatten(3, (-1, SIDE)).unflatten(2, (-1, SIDE)).transpose(3, 4)
-    return cosines @ blocks @ cosines.T
+    with _exact(planes):
+        return cosines @ blocks @ cosines.T
 
 
 def from_blocks(blocks: Tensor) -> Tensor:
     """Undo `to_blocks`."""
     cosines = _cosines(blocks)
-    return (cosines.T @ blocks @ cosines).transpose(3, 4).flatten(4, 5).flatten(2, 3)
+    with _exact(blocks):
+        planes = cosines.T @ blocks @ cosines
+    return planes.transpose(3, 4).flatten(4, 5).flatten(2, 3)
 
 
 def to_zigzag(blocks: Tensor) -> Tensor:
