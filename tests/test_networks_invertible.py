@@ -238,6 +238,8 @@ def test_networks_that_do_not_fit_are_refused():
     for scale, blocks in ((4, (8,)), (1, (8,)), (3, (8, 8)), (6, (1, 1))):
         with pytest.raises(ValueError, match=f"at scale {scale} "):
             IRN(scale=scale, blocks=blocks)
+    with pytest.raises(ValueError, match="at least one in the last level to take v"):
+        IRN(scale=2, blocks=(0,), extra=1)
     with pytest.raises(ValueError, match=r"2 with one number of blocks or 4 with two, got 4, \(3,\)"):
         invertible.build("tirn_x4", blocks=(3,))
 

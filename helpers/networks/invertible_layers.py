@@ -77,14 +77,16 @@ class Haar(nn.Module):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, c, h, w) to (N, 4 c, h / 2, w / 2)."""
-        y = F.conv2d(x, self.haar_weights, stride=2, groups=self.channels) / 4
+        with torch.autocast(x.device.type, enabled=False):  # pixels keep their precision, here and below
+            y = F.conv2d(x, self.haar_weights, stride=2, groups=self.channels) / 4
         y = y.unflatten(1, (self.channels, 4)).transpose(1, 2).flatten(1, 2)
         return y, x.new_full((len(x),), -x[0].numel() / 4 * math.log(16))
 
     def decode(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 4 c, h, w) to (N, c, 2 h, 2 w)."""
         x = y.unflatten(1, (4, self.channels)).transpose(1, 2).flatten(1, 2)
-        x = F.conv_transpose2d(x, self.haar_weights, stride=2, groups=self.channels)
+        with torch.autocast(x.device.type, enabled=False):
+            x = F.conv_transpose2d(x, self.haar_weights, stride=2, groups=self.channels)
         return x, x.new_full((len(x),), x[0].numel() / 4 * math.log(16))
 
 
@@ -105,13 +107,15 @@ class LearnedDownsampling(nn.Module):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, c, h, w) to (N, s^2 c, h / s, w / s)."""
         y = F.pixel_unshuffle(x, self.scale).unflatten(1, (x.shape[1], self.scale**2))
-        y = torch.einsum("ij,ncjhw->nichw", self.conv_weights, y).flatten(1, 2)
+        with torch.autocast(x.device.type, enabled=False):
+            y = torch.einsum("ij,ncjhw->nichw", self.conv_weights, y).flatten(1, 2)
         return y, self._logdet(x)
 
     def decode(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """(N, s^2 c, h, w) to (N, c, s h, s w)."""
         inverse = torch.linalg.inv(self.conv_weights.cpu().double()).to(self.conv_weights)  # MPS has no float64
-        x = torch.einsum("ij,njchw->ncihw", inverse, y.unflatten(1, (self.scale**2, -1)))
+        with torch.autocast(y.device.type, enabled=False):
+            x = torch.einsum("ij,njchw->ncihw", inverse, y.unflatten(1, (self.scale**2, -1)))
         x = F.pixel_shuffle(x.flatten(1, 2), self.scale)
         return x, -self._logdet(x)
 
@@ -206,4 +210,5 @@ def to_rgb(ycbcr: Tensor) -> Tensor:
 
 
 def _colours(images: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
-    return torch.einsum("ij,njhw->nihw", images.new_tensor(matrix), images)
+    with torch.autocast(images.device.type, enabled=False):
+        return torch.einsum("ij,njhw->nihw", images.new_tensor(matrix), images)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from helpers.networks.invertible_layers import Coupling, Haar, LearnedDownsampling
+from helpers.networks.invertible_layers import Coupling, DenseNet, Haar, LearnedDownsampling
 
 
 class IRN(nn.Module):
@@ -20,8 +20,9 @@ class IRN(nn.Module):
         blocks: couplings of each level, log2(s) numbers; one for another s.
         growth: width of the sub-nets.
         clamp: bound of the log-scales; n blocks shrink z by exp(-clamp n) at most.
-        extra: channels of a downscaling latent v, which the last level takes beside the image: one HR image has as
-            many LR images as there are v. Ours, 0 in the official networks.
+        extra: channels of a downscaling latent v, which the last level takes beside the image: v times what one more
+            sub-net (`kernel`) makes of the high bands is added to the LR channels, and v goes on beside the bands. One
+            HR image has as many LR images as there are v. Ours, 0 in the official networks.
 
     Raises:
         ValueError: a scale, or a number of levels, that does not fit.
@@ -35,6 +36,8 @@ class IRN(nn.Module):
         levels = scale.bit_length() - 1 if whole else 1
         if scale < 2 or len(blocks) != levels:
             raise ValueError(f"blocks: expected {levels} numbers at scale {scale} (at least 2), got {tuple(blocks)}")
+        if extra and not blocks[-1]:
+            raise ValueError("blocks: expected at least one in the last level to take v, got 0")
         self.config = {"scale": scale, "blocks": list(blocks), "growth": growth, "clamp": clamp, "extra": extra}
         self.scale, self.extra = scale, extra
         operations, channels = [], 3
@@ -44,7 +47,9 @@ class IRN(nn.Module):
             channels += extra if level == levels - 1 else 0
             operations += [Coupling(channels, growth, clamp) for _ in range(count)]
         self.operations = nn.ModuleList(operations)
-        self.first_of_last = len(operations) - blocks[-1]  # the coupling that takes v
+        self.first_of_last = len(operations) - blocks[-1]  # v joins before it
+        if extra:
+            self.kernel = DenseNet(3 * scale**2 - 3, 3 * extra, growth)
 
     def latent_shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
         """Shape (c, h, w) of z for an LR image of `height` x `width`, in a list as other networks have it."""
@@ -92,7 +97,8 @@ class IRN(nn.Module):
         x, logdet = hr, hr.new_zeros(len(hr))
         for number, operation in enumerate(self.operations):
             if number == self.first_of_last and self.extra:
-                x = torch.cat([x, x.new_zeros(shape) if v is None else v], 1)
+                v = x.new_zeros(shape) if v is None else v
+                x = torch.cat([x[:, :3] + self._shift(x[:, 3:], v), x[:, 3:], v], 1)
             x, change = operation.encode(x)
             logdet = logdet + change
         return x, logdet
@@ -105,8 +111,13 @@ class IRN(nn.Module):
             x, change = operation.decode(x)
             logdet = logdet + change
             if number == self.first_of_last and self.extra:
-                x, v = x.split([x.shape[1] - self.extra, self.extra], 1)
+                low, high, v = x.split([3, x.shape[1] - 3 - self.extra, self.extra], 1)
+                x = torch.cat([low - self._shift(high, v), high], 1)
         return x, v, logdet
+
+    def _shift(self, high: Tensor, v: Tensor) -> Tensor:
+        """What v adds to the LR channels."""
+        return (self.kernel(high).unflatten(1, (self.extra, 3)) * v.unsqueeze(2)).sum(1)
 
 
 def check_hr(hr: Tensor, scale: int) -> None:
