@@ -101,6 +101,23 @@ def test_checkpoint_with_more_than_tensors(tmp_path):
         load_state(tmp_path / "x.pth")
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tensors_that_lie_in_another_dict_are_found(tmp_path, zipped):
+    other = {"x": torch.zeros(2)}
+    kinds = {
+        "one": {"params": STATE},
+        "beside": {"epoch": 3, "params": STATE, "words": ["a"]},
+        "average": {"params": other, "params_ema": STATE},
+    }
+    for name, content in kinds.items():
+        torch.save(content, tmp_path / f"{name}.pth", _use_new_zipfile_serialization=zipped)
+        found = load_state(tmp_path / f"{name}.pth")
+        assert found.keys() == STATE.keys() and all(torch.equal(found[key], STATE[key]) for key in STATE)
+    torch.save({"params": {"deeper": STATE}}, tmp_path / "deep.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match="deep.pth: expected tensors"):
+        load_state(tmp_path / "deep.pth")
+
+
 # ---- every kind of file that torch.save writes
 
 MANY = {

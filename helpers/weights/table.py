@@ -32,6 +32,8 @@ CONTRIQUE_REVISION = "f73233cd89a66bd4a0cc145fa911c8813a09a42b"
 STYLEGAN = "CC BY-NC 4.0 (non-commercial, NVIDIA 2019), as a conversion of NVIDIA's network"
 PULSE = "https://github.com/adamian98/pulse/raw"  # its later name is alex-damian/pulse
 NOT_SEEN = "The real file was never seen here."
+SAIN = "https://raw.githubusercontent.com/yang-jin-hai/SAIN/e361d7a0d34b31468f1e47b3e4f181b0e2ca7d46/experiments"
+HYPERTHUMBNAIL = "https://github.com/AbnerVictor/HyperThumbnail/releases/download/v0.0.1"
 
 
 def _drive(number: str, file: str) -> tuple[str, ...]:
@@ -221,6 +223,31 @@ WEIGHTS = {
         )
         for data, needed in (("CLIVE", ("07",)), ("Koniq", ()))
     },
+    **{
+        name: Entry(
+            f"{name}.pth",
+            (f"{SAIN}/pretrained_models/{name}.pth",),
+            "",
+            None,
+            "Apache-2.0 (yang-jin-hai/SAIN)",
+            f"SAIN, rescaler trained on DIV2K for x{scale} and {kind}; no hash was published. {NOT_SEEN}",
+            most=1 << 26,
+        )
+        for name, scale, kind in (
+            ("SAINx2_JPEG", 2, "JPEG"),
+            ("SAINx2_WebP", 2, "WebP"),
+            ("SAINx4_JPEG", 4, "JPEG"),
+        )
+    },
+    "HyperThumbnail_4x": Entry(
+        "HyperThumbnail_4x_net_g_latest.pth",
+        (f"{HYPERTHUMBNAIL}/HyperThumbnail_4x_net_g_latest.pth",),
+        "",
+        None,
+        "MIT (AbnerVictor/HyperThumbnail)",
+        f"HyperThumbnail, rescaler trained on DIV2K for x4; no hash was published. {NOT_SEEN}",
+        most=1 << 27,
+    ),
     "ffhq_features": Entry(
         "ffhq-features-dataset-9c4c7ef5132d.zip",
         (

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from helpers.weights import downloads
 
 UNPACKED = 16  # the arrays of a compressed .npz are at most so many times as large as it is; those of BRISQUE are 5
+WRAPPERS = ("params_ema", "params")  # names under which BasicSR saves the tensors, the better ones first
 ALIASED = 2  # the tensors of a .pth together: they may share values in pairs
 TUPLES = 50_000  # in one pickle; a tensor has four or five
 LEGACY = 0x1950A86A20F9469CFC6C  # before PyTorch 1.6 a file of `torch.save` began with this number
@@ -39,7 +40,8 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     """Load the tensors of a checkpoint to the CPU; code in a pickle is never run.
 
     Args:
-        path: .safetensors, .npz (without pickles), or .pth / .pt / .tar as `torch.save` writes a dict of tensors.
+        path: .safetensors, .npz (without pickles), or .pth / .pt / .tar as `torch.save` writes a dict of tensors, which
+            may lie in another one under a name of `WRAPPERS`.
 
     Returns:
         name -> tensor, in the order of the file.
@@ -71,7 +73,11 @@ def load_into(network: nn.Module, state: dict[str, Tensor], source: str | Path) 
     """
     own = network.state_dict()
     missing_names, unexpected = [k for k in own if k not in state], [k for k in state if k not in own]
-    shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
+    shapes = [
+        f"{k}: {list(own[k].shape)} expected, {list(state[k].shape)} found"
+        for k in own
+        if k in state and own[k].shape != state[k].shape
+    ]
     if missing_names or unexpected or shapes:
         found = [
             f"{len(names)} {what} ({names[0]}, ...)"
@@ -206,6 +212,7 @@ def _saved(path: Path, read: bool) -> dict[str, Tensor]:
     size = path.stat().st_size
     with _Reader(io.FileIO(path)) as file:
         state, places = _zipped(file, size) if file.read(4) == b"PK\3\4" else _legacy(file)
+        state = _unwrapped(state)
         if not isinstance(state, dict) or not all(type(view) is _View for view in state.values()):
             raise ValueError(f"expected a flat dict of tensors, got {type(state).__name__} with other values")
         for name, view in state.items():
@@ -215,6 +222,12 @@ def _saved(path: Path, read: bool) -> dict[str, Tensor]:
             raise ValueError(f"expected at most {ALIASED} x {size} bytes of tensors, got {total}")
         buffers = {}
         return {name: _tensor(file, view, places, buffers) for name, view in state.items()} if read else {}
+
+
+def _unwrapped(state: object) -> object:
+    """The dict of tensors in a dict that holds one by a name of `WRAPPERS`, perhaps beside others; else `state`."""
+    found = [name for name in WRAPPERS if isinstance(state, dict) and isinstance(state.get(name), dict)]
+    return state[found[0]] if found else state
 
 
 def _check_view(name: object, view: _View, places: dict[str, tuple[int, int]], size: int) -> None:
@@ -276,6 +289,7 @@ def _legacy(file: io.BufferedReader) -> tuple[object, dict[str, tuple[int, int]]
         raise ValueError(f"expected a file of torch.save with values of byte order {sys.byteorder}")
     state, keys = _unpickle(file), _unpickle(file)
     views = state.values() if isinstance(state, dict) else ()
+    views = [*views, *(view for each in views if isinstance(each, dict) for view in each.values())]
     sizes = {view.storage.key: view.storage.dtype.itemsize for view in views if type(view) is _View}
     places = {}
     for key in keys:

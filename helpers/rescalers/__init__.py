@@ -1,0 +1,1 @@
+"""Learned pairs: a downscaler whose LR image its own upscaler reads. One module a family."""
