@@ -35,7 +35,7 @@ def packaged(name: str) -> Path:
     """A folder of data that comes with the package: `helpers/data/<name>` once installed, `data/<name>` in a checkout.
 
     Args:
-        name: "weights" or "manifests".
+        name: "weights", "manifests" or "images/kodak".
     """
     installed = Path(__file__).parent / "data" / name
     return installed if installed.is_dir() else Path(__file__).parents[1] / "data" / name

@@ -34,7 +34,7 @@ PATHS = (  # files and folders that must be there; "" is none, some take a word 
     "features", "ethnicity", "images", "labels", "rows_file", "scores", "lpips_rows", "faces", "face_labels",
     "face_rows", "photographs", "evaluation", "calibration", "unseen",
 )  # fmt: skip
-WORDS = ("library", "generated", "portrait", "download")
+WORDS = ("photographs", "scientific", "library", "generated", "portrait", "download")
 
 
 def literals(source: str) -> dict[str, object]:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from helpers import listing
-from helpers.datasets import LIBRARY, groups, library, load, names, preflight, read_manifest, sources
+from helpers.datasets import SETS, groups, load, names, preflight, read_manifest, sources
 
 
 def picture(path, height=32, width=32, seed=0, **options):
@@ -158,8 +158,8 @@ def test_names_of_groups(hr):
 
 
 def test_groups_are_photographs(tmp_path, hr):
-    found = groups("library", library())
-    assert list(found) == library() and set(found.values()) == set(LIBRARY)
+    found = groups("library", names("library"))
+    assert list(found) == names("library") and set(found.values()) == set(SETS["library"])
     assert found["chelsea_y022_x097"] == "chelsea"
     assert groups("generated", ["generated_003"]) == {"generated_003": "generated_003"}
     assert groups("portrait", ["astronaut"]) == {"astronaut": "astronaut"}

@@ -291,9 +291,9 @@ def has_bf16_units(device: torch.device) -> bool:
 
 @torch.no_grad()
 def compare_precisions(scale: int, n_samples: int, device: torch.device) -> float:
-    """Score a crop of the library in float32 and bf16, print times and the check, return the ratio of times."""
-    image = datasets.library()[0]
-    hr, rows, seconds = datasets.load("library", image).to(device), {}, {}
+    """Score a crop of a photograph in float32 and bf16, print times and the check, return the ratio of times."""
+    image = datasets.names("photographs")[0]
+    hr, rows, seconds = datasets.load("photographs", image).to(device), {}, {}
     for precision in ("float32", "bf16"):
         upscale = UPSCALERS["embedded_flow"](scale=scale, device=str(device), precision=precision)
         against = distortions.against("lpips_embedded", hr)

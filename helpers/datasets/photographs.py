@@ -1,4 +1,4 @@
-"""Cut the library, the default data set, from ten photographs that come inside scikit-image and scikit-learn."""
+"""Cut the offline data sets from photographs that come with the project, scikit-image and scikit-learn."""
 
 from functools import lru_cache
 from importlib.util import find_spec
@@ -6,10 +6,19 @@ from pathlib import Path
 
 from torch import Tensor
 
+from helpers import files
 from helpers.images import from_uint8, read_rgb, to_uint8
 
-# Photograph -> package, file in it, what and by whom, terms as the package states them.
-LIBRARY = {
+# Photograph -> where (an installed package, a folder of the project's data), file in it, what and by whom, terms.
+_KODAK = {
+    3: "caps", 4: "woman in a red hat", 6: "boat", 8: "houses", 9: "sailing boats", 11: "boat at a pier",
+    13: "mountain stream", 16: "island", 18: "woman in a dark dress", 19: "lighthouse", 20: "aeroplane", 23: "parrots",
+}  # fmt: skip
+KODAK = {
+    f"kodim{n:02d}": ("images/kodak", f"kodim{n:02d}.png", f"{what}, Eastman Kodak", "released for unrestricted use")
+    for n, what in _KODAK.items()
+}
+EVERYDAY = {
     "astronaut": ("skimage", "data/astronaut.png", "Eileen Collins, by NASA", "public domain"),
     "chelsea": ("skimage", "data/chelsea.png", "cat, by Stefan van der Walt", "CC0"),
     "coffee": ("skimage", "data/coffee.png", "coffee cup, by Rachel Michetti, Pikolo Espresso Bar", "CC0"),
@@ -17,21 +26,29 @@ LIBRARY = {
     "motorcycle": ("skimage", "data/motorcycle_left.png", "Middlebury stereo benchmark 2014", "none stated"),
     "china": ("sklearn", "datasets/images/china.jpg", "pagoda, by danielbuechele (Flickr)", "CC BY 2.0"),
     "flower": ("sklearn", "datasets/images/flower.jpg", "dahlia, by vultilion (Flickr)", "CC BY 2.0"),
+}
+SCIENTIFIC = {
     "hubble": ("skimage", "data/hubble_deep_field.jpg", "Hubble eXtreme Deep Field, NASA", "public domain"),
     "retina": ("skimage", "data/retina.jpg", "fundus of an eye, by Mikael Haggstrom", "CC0"),
     "ihc": ("skimage", "data/ihc.png", "stained colon tissue, by CMMI", "no known restrictions"),
 }
+SETS = {  # data set -> its photographs; "library" was the default of rows published before 0.6
+    "photographs": EVERYDAY | KODAK,
+    "scientific": SCIENTIFIC,
+    "library": EVERYDAY | SCIENTIFIC,
+}
+PHOTOGRAPHS = EVERYDAY | KODAK | SCIENTIFIC
 CROPS = 4  # at most, of one photograph: none may dominate the mean
 DETAIL = 0.005  # least mean step between neighbouring grey pixels of a crop: below it there is little to lose
 
 
-def library(size: int = 256) -> list[str]:
-    """Names of the crops: whole, non-overlapping, on a centred grid of each photograph.
+def crops(dataset: str, size: int = 256) -> list[str]:
+    """Name the crops of a data set: whole, non-overlapping, on a centred grid of each photograph.
 
     Crops with less than `DETAIL` are left out (night sky, black rim); of the rest the `CROPS` with most detail stay.
-    27 crops at 256.
 
     Args:
+        dataset: a key of `SETS`.
         size: side of a crop in pixels.
 
     Returns:
@@ -39,12 +56,12 @@ def library(size: int = 256) -> list[str]:
         the first n show as many photographs as possible.
 
     Raises:
-        ValueError: `size` below 1, or an installed package lacks a photograph.
+        ValueError: `size` below 1, or a photograph is missing.
     """
     if size < 1:
         raise ValueError(f"expected a crop size of at least 1, got {size}")
-    crops = [_crops(photograph, size) for photograph in LIBRARY]
-    return [own[turn] for turn in range(CROPS) for own in crops if turn < len(own)]
+    found = [_crops(photograph, size) for photograph in SETS[dataset]]
+    return [own[turn] for turn in range(CROPS) for own in found if turn < len(own)]
 
 
 def photograph_of(crop: str) -> str:
@@ -53,33 +70,36 @@ def photograph_of(crop: str) -> str:
 
 
 def load_crop(crop: str, size: int = 256) -> Tensor:
-    """One of `library(size)`, in [0, 1], shape (1, 3, size, size)."""
+    """One of `crops(dataset, size)`, in [0, 1], shape (1, 3, size, size)."""
     photograph, y, x = crop.rsplit("_", 2)
     y, x = int(y[1:]), int(x[1:])
     return from_uint8(_levels(photograph)[..., y : y + size, x : x + size])
 
 
 def path_of(photograph: str) -> Path:
-    """The file of a photograph inside its installed package, which is found but not imported: both are slow.
+    """The file of a photograph: one of the project's own, or inside an installed package, which is not imported.
 
     Raises:
-        ValueError: the package is not installed, or lacks the file.
+        ValueError: the package is not installed, or the file is missing.
     """
-    package, file, *_ = LIBRARY[photograph]
-    spec = find_spec(package)
-    path = Path(spec.submodule_search_locations[0]) / file if spec else Path(file)
-    if not path.is_file():
-        raise ValueError(f"expected {file} inside the installed package {package}, found no {path}")
-    return path
+    where, file, *_ = PHOTOGRAPHS[photograph]
+    if "/" in where:
+        folder, place = files.packaged(where), "the project's data"
+    else:
+        spec = find_spec(where)
+        folder, place = Path(spec.submodule_search_locations[0] if spec else ""), f"the installed package {where}"
+    if not (folder / file).is_file():
+        raise ValueError(f"expected {file} inside {place}, found no {folder / file}")
+    return folder / file
 
 
-@lru_cache(maxsize=len(LIBRARY))
+@lru_cache(maxsize=32)
 def _levels(photograph: str) -> Tensor:
     """8-bit levels of a whole photograph, shape (1, 3, H, W)."""
     return to_uint8(read_rgb(path_of(photograph)))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=128)
 def _crops(photograph: str, size: int) -> tuple[str, ...]:
     """Names of the crops of one photograph, top to bottom, left to right."""
     levels = _levels(photograph)[0].int()  # whole numbers: the choice is the same everywhere

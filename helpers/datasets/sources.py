@@ -1,7 +1,8 @@
-"""Read X, the set of HR images, from the library, generated faces, a folder or a manifest."""
+"""Read X, the set of HR images, from photographs that come along, generated faces, a folder or a manifest."""
 
 import csv
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -15,13 +16,13 @@ from helpers.listing import SUFFIXES, composed, list_pictures, on_disk, same_ste
 def names(dataset: str | Path, n_images: int | None = None, *, size: int = 256) -> list[str]:
     """List the images of a data set in a fixed order, the same on every system.
 
-    It is the library's, the manifest's, or that of a folder's stems by code points (see `listing`).
+    It is that of `photographs.crops`, the manifest's, or that of a folder's stems by code points (see `listing`).
 
     Args:
-        dataset: "library"; "generated" or "portrait" (see `generated`); a folder of images; or a manifest (see
-            `read_manifest`).
+        dataset: "photographs", "scientific" or "library" (see `photographs`); "generated" or "portrait" (see
+            `generated`); a folder of images; or a manifest (see `read_manifest`).
         n_images: the first so many; None for all.
-        size: side of the library's crops.
+        size: side of the crops of photographs.
 
     Raises:
         ValueError: no such folder, nothing in it, a stem twice, or fewer images than `n_images`.
@@ -64,7 +65,7 @@ def groups(dataset: str | Path, names: Iterable[str], *, size: int = 256) -> dic
         names: names of its images.
 
     Returns:
-        Image -> photograph. A crop of the library belongs to its photograph, an image of a manifest to what the
+        Image -> photograph. A crop belongs to its photograph, an image of a manifest to what the
         manifest's column `group` says (where it says anything); every other image is a photograph of its own.
 
     Raises:
@@ -73,7 +74,7 @@ def groups(dataset: str | Path, names: Iterable[str], *, size: int = 256) -> dic
     names, files = list(map(composed, names)), list_images(dataset, size)[0]
     if unknown := [name for name in names if name not in files]:
         raise ValueError(f"{dataset}: expected names of its {len(files)} images, got {shorten(unknown)}")
-    if str(dataset) == "library":
+    if str(dataset) in photographs.SETS:
         return {name: photographs.photograph_of(name) for name in names}
     if Path(dataset).suffix.lower() == ".csv":
         rows = _manifest(Path(dataset))
@@ -164,7 +165,7 @@ def look(dataset: str | Path, name: str, source: tuple[Path | None, str], size: 
         name, source: an item of what `list_images` returns.
         reading: options of `images.read_picture`.
     """
-    if str(dataset) == "library":
+    if str(dataset) in photographs.SETS:
         return Picture(photographs.load_crop(name, size))
     if str(dataset) in MADE:
         return Picture(generated.portrait() if name == generated.PORTRAIT else generated.known(name).image)
@@ -182,7 +183,7 @@ def shorten(items: list[str], most: int = 5) -> str:
 
 
 MADE = {  # data sets without files of their own: name -> names of the images, by size
-    "library": photographs.library,
+    **{name: partial(photographs.crops, name) for name in photographs.SETS},
     "generated": lambda size: generated.generated(),
     "portrait": lambda size: [generated.PORTRAIT],
 }

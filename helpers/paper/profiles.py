@@ -17,7 +17,7 @@ from helpers.notebook import literals
 
 BACKBONES = {"lpips": "AlexNet (for LPIPS)", "dists": "VGG-16 (for DISTS)"}
 IMAGES = ("dataset", "sets", "camera")  # parameters that name folders or manifests of images
-BUILT_IN = ("library", "generated", "portrait")  # images that come with the project
+BUILT_IN = ("photographs", "scientific", "library", "generated", "portrait")  # images that come with the project
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SOURCES = {  # part of a folder's name -> where its images come from
     "ffhq": "FFHQ, 1024x1024 PNG (github.com/NVlabs/ffhq-dataset, images1024x1024; CC BY-NC-SA 4.0)",

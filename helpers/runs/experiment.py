@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from helpers import degradations, distortions, upscalers
+from helpers.datasets import SETS
 from helpers.downscalers import DOWNSCALERS
 from helpers.runs import kinds
 
@@ -20,7 +21,7 @@ class Experiment:
     Paths become texts, and numbers of NumPy plain ones.
 
     Args:
-        dataset: X, as `datasets.load` takes it: "library", "generated", "portrait", a folder, or a manifest (.csv).
+        dataset: X, as `datasets.load` takes it: "photographs", "generated", "portrait", a folder, or a manifest (.csv).
             Rows call it `dataset_name`; a pair (name, one of these) gives another name.
         images: names of the images in it.
         downscalers: f_ds, each as `adapters.resolve` takes it. Rows call a user's function by its name and a hash of
@@ -36,7 +37,7 @@ class Experiment:
         degradations: pairs (name, level), each applied by itself; ("", None) is none.
         where: the degradation comes "after" the downscaler or "before" it.
         device: as `runtime.pick_device` takes it.
-        size: side of the library's crops in pixels.
+        size: side of the crops of photographs in pixels.
         precision: "float32", or "bf16", which is faster where the processor has units for it (see
             `upscalers.embedded_flow`); "" is what the upscaler's name says, else float32. Kept as a part of that name,
             "embedded_flow(precision=bf16)", which all its rows carry: they are others than those in float32. D is
@@ -116,11 +117,11 @@ class Experiment:
 
     @property
     def dataset_name(self) -> str:
-        """What rows call the data set: its last name; the library with its size, generated faces with a hash."""
+        """What rows call the data set: its last name; crops with their size, generated faces with a hash."""
         if not isinstance(self.dataset, str):
             return self.dataset[0]
-        if self.dataset == "library":
-            return f"library{self.size}"
+        if self.dataset in SETS:
+            return f"{self.dataset}{self.size}"
         if self.dataset == "generated":  # another generator makes other images of the same name
             return f"generated@{upscalers.weights_hash('embedded_pulse', self.scale)[:8]}"
         path = Path(self.dataset)
