@@ -66,6 +66,8 @@ def test_library_needs_no_download(monkeypatch):
 
 
 def test_library_says_what_is_missing(monkeypatch):
+    for cached in (photographs._levels, photographs._crops):
+        cached.cache_clear()
     monkeypatch.setitem(PHOTOGRAPHS, "astronaut", ("skimage", "data/no_such.png", "", ""))
     with pytest.raises(ValueError, match="expected data/no_such.png inside the installed package skimage"):
         crops("library", 64)
