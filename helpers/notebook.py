@@ -16,12 +16,13 @@ import torch
 from helpers import datasets, distortions, files, results, runs
 from helpers.parameters import check, check_upscalers, literals, outputs, own, spelled, start_of
 from helpers.runtime import record
+from helpers.stats import findings
 
 if TYPE_CHECKING:
     import nbformat
 
 __all__ = [
-    "check", "check_upscalers", "distortion", "execute", "images", "left_out", "literals", "outputs",
+    "check", "check_upscalers", "distortion", "execute", "finding", "images", "left_out", "literals", "outputs",
     "own", "published", "spelled", "this_run",
 ]  # fmt: skip
 STARTED = time.perf_counter()  # notebooks import this module first
@@ -165,6 +166,29 @@ def published(path: str, rows: pd.DataFrame) -> pd.DataFrame:
 def _draws(rows: pd.DataFrame) -> list[tuple[str, ...]]:
     rows = rows.assign(lr=rows.lr.map(lambda lr: lr.removesuffix(results.TRUSTED)))
     return list(map(tuple, rows[DRAW].astype(str).to_numpy()))
+
+
+def finding(statement: str, verdict: str | Sequence[str], *, source: str = "", **values: object) -> None:
+    """Show a finding as a sentence that the rows decide: its verdict, then the statement with its numbers.
+
+    Args:
+        statement: what is said to hold, with "{name}" where a value stands.
+        verdict: of `findings.verdict`, `claims.verdicts` or `rankings`' tests; of a statement of several parts, each.
+        source: where the paper states it, such as "P 4.5"; "" where it does not. The verdict is then on the paper.
+        values: numbers, texts and quantities with intervals (`findings.Quantity`).
+
+    The output carries the finding in its metadata too, which `tools.fill_tables` reads.
+
+    Raises:
+        ValueError: no verdict, or an unknown one.
+        KeyError: the statement names a value that is not given.
+    """
+    from IPython.display import Markdown, display
+
+    decided = findings.together([verdict] if isinstance(verdict, str) else list(verdict))
+    said = statement.format_map(values)
+    facts = {"statement": said, "verdict": decided, "source": source}
+    display(Markdown(f"**{decided.capitalize()}**{f' [{source}]' * bool(source)}: {said}"), metadata={"finding": facts})
 
 
 def this_run(device: str | torch.device = "cpu", **facts: object) -> pd.DataFrame:

@@ -1,0 +1,93 @@
+"""State a finding: a number with its interval, and what the interval decides about a statement."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from helpers.stats import inference, rankings
+
+SUPPORTED, CONTRADICTED, NOT_SHOWN = "supported", "contradicted", "not shown"
+
+
+class Quantity(NamedTuple):
+    """A number with the ends of its 95 % interval over n photographs.
+
+    In a text, "{gap}" writes it as "0.021 [0.017, 0.026]", two digits of the half width kept; a format such as
+    "{gap:+.1f}" or "{gap:.0%}" is that of each of the three numbers.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __format__(self, form: str) -> str:
+        if not form:
+            half = (self.high - self.low) / 2
+            least = half if half > 0 else abs(self.value)  # NaN where there is no interval
+            digits = 1 - math.floor(math.log10(least)) if math.isfinite(least) and least > 0 else 3
+            form = f".{min(max(digits, 0), 6)}f"
+        ends = "no interval" if math.isnan(self.low) else f"{self.low:{form}}, {self.high:{form}}"
+        return f"{self.value:{form}} [{ends}]"
+
+
+def mean(values: pd.Series) -> Quantity:
+    """The mean of one value per photograph, with Student's t interval; a ratio of means is not a mean of ratios.
+
+    Raises:
+        ValueError: a value is not finite, or there is none.
+    """
+    if not len(values):
+        raise ValueError("expected one value per photograph, got none")
+    return Quantity(float(values.mean()), *inference.interval(values)[:2], len(values))
+
+
+def gap(rows: pd.DataFrame, worse: str, better: str, by: str | Sequence[str] = "downscaler") -> Quantity:
+    """How much more `worse` loses than `better`, on the photographs that both have; above 0 where it does.
+
+    Args:
+        rows: one row per draw, of one D.
+        worse, better: values of `by`.
+
+    Raises:
+        ValueError: as `rankings.paired`.
+    """
+    line = rankings.paired(rows, better, by).set_index("f").loc[worse]
+    ends = (line.low, line.high) if line.lower_is_better else (-line.high, -line.low)
+    return Quantity(line.difference if line.lower_is_better else -line.difference, *ends, int(line.n))
+
+
+def verdict(quantity: Quantity, *, above: float | None = None, below: float | None = None) -> str:
+    """Decide from the interval whether a quantity lies above or below a number, or between two.
+
+    Args:
+        above, below: ends of where it is stated to lie; at least one.
+
+    Returns:
+        `SUPPORTED` where the whole interval lies there, `CONTRADICTED` where all of it lies elsewhere, on one side;
+        `NOT_SHOWN` for all else, also where there is no interval.
+
+    Raises:
+        ValueError: neither `above` nor `below`, or no number lies between them.
+    """
+    least, most = -math.inf if above is None else above, math.inf if below is None else below
+    if (above is None and below is None) or not least < most:
+        raise ValueError(f"expected above, below or both, above < below; got above={above}, below={below}")
+    if quantity.low > least and quantity.high < most:
+        return SUPPORTED
+    return CONTRADICTED if quantity.high <= least or quantity.low >= most else NOT_SHOWN
+
+
+def together(verdicts: Sequence[str]) -> str:
+    """The verdict of a statement that says several things: contradicted by one of them, supported by all.
+
+    Raises:
+        ValueError: no verdict, or a word that is none.
+    """
+    if not verdicts or (unknown := set(verdicts) - {SUPPORTED, CONTRADICTED, NOT_SHOWN}):
+        raise ValueError(f"expected verdicts, got {sorted(unknown) if verdicts else 'none'}")
+    if CONTRADICTED in verdicts:
+        return CONTRADICTED
+    return SUPPORTED if set(verdicts) == {SUPPORTED} else NOT_SHOWN

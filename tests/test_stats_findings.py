@@ -1,0 +1,106 @@
+"""Findings: quantities with intervals as text, and what an interval decides."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from helpers import notebook
+from helpers.stats import findings
+from helpers.stats.findings import CONTRADICTED, NOT_SHOWN, SUPPORTED, Quantity
+
+
+@pytest.mark.parametrize(
+    "numbers, form, expected",
+    [
+        ((0.02134, 0.017, 0.0257, 33), "", "0.0213 [0.0170, 0.0257]"),
+        ((2.74, -1.1, 6.5, 9), "", "2.7 [-1.1, 6.5]"),
+        ((41.6, 12.0, 71.2, 9), "", "42 [12, 71]"),
+        ((0.161, 0.15, 0.17, 9), ".0%", "16% [15%, 17%]"),
+        ((0.161, math.nan, math.nan, 1), ".2f", "0.16 [no interval]"),
+        ((0.161, math.nan, math.nan, 1), "", "0.16 [no interval]"),
+        ((0.0, 0.0, 0.0, 3), "", "0.000 [0.000, 0.000]"),
+    ],
+)
+def test_a_quantity_is_written_with_its_interval(numbers, form, expected):
+    assert format(Quantity(*numbers), form) == expected
+
+
+def test_the_mean_has_a_t_interval():
+    values = pd.Series([0.1, 0.4, 0.3, 0.2])
+    found = findings.mean(values)
+    low, high = stats.t.interval(0.95, 3, 0.25, stats.sem(values))
+    assert found.n == 4 and np.allclose(found[:3], (0.25, low, high))
+    assert math.isnan(findings.mean(values[:1]).low)
+    with pytest.raises(ValueError, match="got none"):
+        findings.mean(values[:0])
+
+
+@pytest.mark.parametrize(
+    "ends, where, expected",
+    [
+        ((0.1, 0.3), {"above": 0}, SUPPORTED),
+        ((-0.3, -0.1), {"above": 0}, CONTRADICTED),
+        ((-0.1, 0.3), {"above": 0}, NOT_SHOWN),
+        ((0.0, 0.3), {"above": 0}, NOT_SHOWN),
+        ((-0.3, 0.0), {"above": 0}, CONTRADICTED),
+        ((-0.3, -0.1), {"below": 0}, SUPPORTED),
+        ((-0.01, 0.01), {"above": -0.02, "below": 0.02}, SUPPORTED),
+        ((-0.03, 0.01), {"above": -0.02, "below": 0.02}, NOT_SHOWN),
+        ((0.03, 0.05), {"above": -0.02, "below": 0.02}, CONTRADICTED),
+        ((math.nan, math.nan), {"above": 0}, NOT_SHOWN),
+    ],
+)
+def test_the_interval_decides(ends, where, expected):
+    assert findings.verdict(Quantity(sum(ends) / 2, *ends, 9), **where) == expected
+
+
+def test_a_verdict_needs_a_question():
+    with pytest.raises(ValueError, match="expected above, below or both"):
+        findings.verdict(Quantity(1, 0, 2, 9))
+    with pytest.raises(ValueError, match="above=2, below=1"):
+        findings.verdict(Quantity(1, 0, 2, 9), above=2, below=1)
+
+
+def test_several_verdicts_together():
+    assert findings.together([SUPPORTED, SUPPORTED]) == SUPPORTED
+    assert findings.together([SUPPORTED, NOT_SHOWN]) == NOT_SHOWN
+    assert findings.together([SUPPORTED, NOT_SHOWN, CONTRADICTED]) == CONTRADICTED
+    for wrong, said in (([], "got none"), (["yes"], "got .'yes'")):
+        with pytest.raises(ValueError, match=said):
+            findings.together(wrong)
+
+
+def rows(distortion: str, worse: float) -> pd.DataFrame:
+    lines = []
+    for image in range(6):
+        for name, value in (("nearest", 1 + worse + 0.01 * image), ("bicubic", 1.0), ("box", 3.0)):
+            lines.append({"dataset": "d", "image": f"i{image}", "group": "", "downscaler": name, "sample": 0})
+            lines[-1] |= {"distortion": distortion, "value": value}
+    return pd.DataFrame(lines)
+
+
+@pytest.mark.parametrize("distortion, sign", [("mse", 1), ("psnr", -1)])
+def test_a_gap_is_positive_where_more_is_lost(distortion, sign):
+    found = findings.gap(rows(distortion, sign * 0.5), "nearest", "bicubic")
+    assert found.value == pytest.approx(sign * (sign * 0.5 + 0.025)) and found.n == 6
+    assert found.low < found.value < found.high
+    assert findings.verdict(found, above=0) == SUPPORTED
+    back = findings.gap(rows(distortion, sign * 0.5), "bicubic", "nearest")
+    assert back[:3] == pytest.approx((-found.value, -found.high, -found.low))
+
+
+def test_a_notebook_shows_a_finding_and_leaves_it_in_its_output(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda text, metadata: shown.append((text.data, metadata)))
+    gap = Quantity(0.02134, 0.017, 0.0257, 33)
+    notebook.finding("{f} leads by {gap}", findings.verdict(gap, above=0), source="P 4.5", f="bicubic", gap=gap)
+    notebook.finding("two things hold", [SUPPORTED, CONTRADICTED])
+    said = "bicubic leads by 0.0213 [0.0170, 0.0257]"
+    facts = {"statement": said, "verdict": "supported", "source": "P 4.5"}
+    assert shown[0] == (f"**Supported** [P 4.5]: {said}", {"finding": facts})
+    assert shown[1][0] == "**Contradicted**: two things hold"
+    with pytest.raises(KeyError, match="gap"):
+        notebook.finding("by {gap}", SUPPORTED)
