@@ -10,14 +10,16 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DATA = ("weights", "manifests")
+DATA = ("images/kodak", "manifests", "weights")
 USE = """
 import torch, helpers
+from helpers import datasets
 from helpers.datasets import demographics
 from helpers.distortions import DISTORTIONS
 from helpers.runtime import seeded
 from helpers.upscalers import UPSCALERS
 
+assert datasets.load("photographs", "kodim03_y000_x000").shape == (1, 3, 256, 256)
 lr = torch.rand(1, 3, 16, 16, generator=seeded("wheel")) / 20 + 0.5
 sr = UPSCALERS["embedded_flow"](scale=4)(lr, seeded("wheel", 0)).clamp(0, 1)
 print(helpers.__file__, tuple(sr.shape), DISTORTIONS["lpips_embedded"](sr, sr).item())
