@@ -32,6 +32,9 @@ CONTRIQUE_REVISION = "f73233cd89a66bd4a0cc145fa911c8813a09a42b"
 STYLEGAN = "CC BY-NC 4.0 (non-commercial, NVIDIA 2019), as a conversion of NVIDIA's network"
 PULSE = "https://github.com/adamian98/pulse/raw"  # its later name is alex-damian/pulse
 NOT_SEEN = "The real file was never seen here."
+IRN = "https://github.com/xubingna/HCD/raw/b184972/codes/experiments/pretrained_models"  # copies beside its own code
+IRN_FOLDER = "drive.google.com/drive/folders/1ym6DvYNQegDrOy_4z733HxrULa1XIN92"
+TIRN = "https://github.com/Jingwei-Bao/T-InvBlocks/raw/main/experiments/pretrained_TIRN"
 SAIN = "https://raw.githubusercontent.com/yang-jin-hai/SAIN/e361d7a0d34b31468f1e47b3e4f181b0e2ca7d46/experiments"
 HYPERTHUMBNAIL = "https://github.com/AbnerVictor/HyperThumbnail/releases/download/v0.0.1"
 
@@ -222,6 +225,31 @@ WEIGHTS = {
             most=1 << 20,
         )
         for data, needed in (("CLIVE", ("07",)), ("Koniq", ()))
+    },
+    **{
+        f"IRN_x{scale}": Entry(
+            f"IRN_x{scale}.pth",
+            (f"{IRN}/IRN_x{scale}.pth",) if scale in (2, 4) else (),
+            "",
+            None,
+            "Apache-2.0 (pkuxmq/Invertible-Image-Rescaling)",
+            f"IRN, rescaler trained on DIV2K for x{scale}, as in the authors' folder {IRN_FOLDER}; no hash was "
+            f"published. {NOT_SEEN}",
+            most=1 << 26,
+        )
+        for scale in (2, 3, 4, 8)
+    },
+    **{
+        f"TIRN_x{scale}": Entry(
+            f"TIRNx{scale}.pth",
+            (f"{TIRN}/TIRNx{scale}.pth",),
+            "",
+            None,
+            "Apache-2.0 (Jingwei-Bao/T-InvBlocks)",
+            f"T-IRN, rescaler trained on DIV2K for x{scale}; no hash was published. {NOT_SEEN}",
+            most=1 << 26,
+        )
+        for scale in (2, 4)
     },
     **{
         name: Entry(
