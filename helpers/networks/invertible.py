@@ -2,6 +2,7 @@
 
 Each has `encode(hr) -> (lr, channels)`, `decode(channels) -> hr`, which takes the LR image and a latent behind it,
 `latent(channels)`, `latent_shapes(h, w)` of an LR image, `logdet(hr)`, and `config`, from which it can be made again.
+`decode` undoes `encode`; of SAIN only with its own channels, whose first three are the LR image as after a codec.
 """
 
 from collections.abc import Callable
