@@ -187,10 +187,11 @@ def CACHES() -> list:
     """What a process keeps that may lie on a device."""
     from helpers import distortions
     from helpers.iqa import trained
+    from helpers.rescalers import registry
     from helpers.runs import cell
     from helpers.upscalers import pulse_losses
 
-    kept = [distortions.network, cell._loaded, pulse_losses._proxy_matrix]
+    kept = [distortions.network, registry.made, cell._loaded, pulse_losses._proxy_matrix]
     kept += [trained._maniqa_network, trained._contrique_network]
     return [each for each in kept if hasattr(each, "cache_clear")]
 

@@ -10,10 +10,12 @@ from helpers import weights
 from helpers.networks import invertible
 from helpers.networks.invertible_layers import quantize_through
 from helpers.rescalers import irn, registry
+from helpers.runs import adapters
 from helpers.runtime import seeded
 from helpers.training.loop import export
 from tests import pretend
 from tests.checkpoints import empty_home
+from tests.fakes import experiment, run, write_images
 from tests.pictures import noise, waves
 from tests.rescaling import differ, fill
 
@@ -236,6 +238,28 @@ def test_a_rescaler_by_name(tmp_path, monkeypatch):
     assert not torch.equal(
         registry.build("dlv_style", scale=4)[0](hr), registry.build("dlv_style", scale=4, v=1.0)[0](hr)
     )
+
+
+@pytest.mark.filterwarnings("ignore:downscaler .irn.")  # random weights change levels
+def test_a_rescaler_is_a_downscaler_wherever_one_is_named(tmp_path, monkeypatch):
+    registry.made.cache_clear()
+    network, hr = small("irn_x4"), waves(1, 16, 24)
+    embedded(monkeypatch, tmp_path, irn_x4=network)
+    downscale = adapters.resolve("irn")
+    assert torch.equal(downscale(hr, 4), irn.pair(network)[0](hr)) and downscale.device
+    assert registry.made.cache_info().misses == 1 and downscale(hr, 4) is not None
+    assert registry.made.cache_info().hits == 1
+    folder = write_images(tmp_path / "images", 1, side=32)
+    how = {"downscalers": ["bicubic", "irn"], "scale": 4, "upscaler": "bicubic", "heat": 0.0, "distortion": "mse"}
+    rows = run(experiment(folder, **how), tmp_path / "rows")
+    assert set(rows.downscaler) == {"bicubic", "irn"} and rows.value.notna().all()
+    with pytest.raises(ValueError, match="did you mean 'tirn'"):
+        adapters.resolve("t-irn")
+    with pytest.raises(ValueError, match="rescaler irn: scale: expected 2 or 4, got 3"):
+        downscale(waves(1, 18, 24), 3)
+    with pytest.raises(ValueError, match="rescaler: expected one of irn"):
+        registry.downscaler("dlv_irn")
+    registry.made.cache_clear()
 
 
 @pytest.mark.usefixtures("empty_home")

@@ -81,6 +81,32 @@ def test_losses_by_hand():
     assert back == pytest.approx((apart.square() + 1e-6).sqrt().sum().item() / 3)
 
 
+def test_losses_of_the_tuning_for_compression_by_hand():
+    network, hr = network_of_tests().double(), torch.rand(2, 3, 8, 8, generator=seeded("hr"), dtype=torch.float64)
+    lr, z = network.encode(hr)[0], torch.zeros(2, 9, 4, 4)
+    damage = 0.01 * torch.randn(lr.shape, generator=seeded("damage"), dtype=torch.float64)
+    fit, _, back = rescaler.losses(network, hr, lr + 0.1, z, fit=rescaler.summed_l1, damage=damage).tolist()
+    assert fit == pytest.approx(4 * 48 * (0.01 + 1e-6) ** 0.5)
+    levels = (lr * 255).round() / 255 + damage
+    apart = hr - levels.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert back == pytest.approx((apart.square() + 1e-6).sqrt().sum().item() / 2)
+
+
+def test_half_of_the_steps_damage_the_lr_image(tmp_path, monkeypatch):
+    seen, losses = [], rescaler.losses
+
+    def watched(*args, **how):
+        seen.append(how["damage"])
+        return losses(*args, **how)
+
+    monkeypatch.setattr(rescaler, "losses", watched)
+    pairs, how = pairs_of_tests(), {**FAST, "iterations": 30, "every": 30, "damage": 0.01}
+    rescaler.train_rescaler(network_of_tests(), pairs, validation(pairs), tmp_path / "run.pt", **how)
+    noisy = [each for each in seen if each is not None]
+    assert len(seen) == 30 and 8 < len(noisy) < 22
+    assert torch.cat(noisy).std().item() == pytest.approx(0.01, rel=0.05)
+
+
 def test_the_gradient_is_clipped():
     start = network_of_tests()
     moved = {}

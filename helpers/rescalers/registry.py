@@ -5,8 +5,10 @@ authors' files.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
+
+from torch import Tensor
 
 from helpers import weights
 from helpers.networks.invertible import NETWORKS
@@ -86,6 +88,30 @@ def build(name: str, *, scale: int, device: str = "cpu", **options) -> irn.Pair:
         return RESCALERS[name](scale=scale, device=device, **options)
     except ValueError as error:
         raise ValueError(f"rescaler {name}: {error}") from error
+
+
+def downscaler(name: str) -> Callable[[Tensor, int], Tensor]:
+    """The first half of a rescaler as any other downscaler: `f(hr, scale)`, with the options of its record.
+
+    The network is loaded at the first call for a scale, to the device of the images.
+
+    Raises:
+        ValueError: unknown name; the function itself raises as `build` does.
+    """
+    if name not in RESCALERS:
+        raise ValueError(f"rescaler: expected one of {', '.join(RESCALERS)}, got {name!r}")
+
+    def downscale(hr: Tensor, scale: int) -> Tensor:
+        return made(name, scale, str(hr.device))[0](hr)
+
+    downscale.__name__, downscale.device = name, True  # takes images on any device, see `runtime.on_cpu`
+    return downscale
+
+
+@lru_cache(maxsize=4)
+def made(name: str, scale: int, device: str) -> irn.Pair:
+    """`build` without options, kept."""
+    return build(name, scale=scale, device=device)
 
 
 def lacking(name: str, scale: int) -> list[str]:

@@ -26,6 +26,7 @@ from helpers.downscalers import DOWNSCALERS, form
 from helpers.images import LOSSLESS, quantize, read_picture, write_rgb
 from helpers.listing import composed, list_folder, same_stems, stem_of
 from helpers.measure import Checked, check_downscaler
+from helpers.rescalers.registry import RESCALERS, downscaler
 from helpers.runs import user_files
 from helpers.runs.user_files import forget
 from helpers.runtime import Stopped, on_cpu
@@ -43,7 +44,7 @@ def resolve(
     """A downscaler from what a user can write in one line.
 
     Args:
-        spec: a name in `DOWNSCALERS`; "module:function"; "path/to/file.py:function";
+        spec: a name in `DOWNSCALERS` or `RESCALERS`; "module:function"; "path/to/file.py:function";
             "command: mytool {input} {output} --scale {scale}"; "folder: path/to/LR"; or a function itself.
         names: names of all HR images; a folder is then checked at once, see `check_folder`.
         timeout: seconds that a command may take per image.
@@ -62,6 +63,8 @@ def resolve(
         raise ValueError(f"downscaler: expected a name, a specification or a function, got {spec!r}")
     if spec in DOWNSCALERS:
         return DOWNSCALERS[spec]
+    if spec in RESCALERS:
+        return downscaler(spec)
     kind, colon, rest = spec.partition(":")
     if kind == "command":
         return _command(rest.strip(), timeout, allow_lossy)
@@ -69,9 +72,9 @@ def resolve(
         return _folder(Path(rest.strip()).expanduser(), names, allow_lossy)
     if colon:
         return _function(spec)
-    close = difflib.get_close_matches(spec, DOWNSCALERS, 1)
+    close = difflib.get_close_matches(spec, [*DOWNSCALERS, *RESCALERS], 1)
     raise ValueError(
-        f"downscaler: expected one of {', '.join(DOWNSCALERS)}; 'module:function', 'file.py:function', "
+        f"downscaler: expected one of {', '.join([*DOWNSCALERS, *RESCALERS])}; 'module:function', 'file.py:function', "
         f"'command: ...' or 'folder: ...', got {spec!r}" + (f"; did you mean {close[0]!r}?" if close else "")
     )
 

@@ -7,7 +7,7 @@ moves the LR image between the kernels of users. Sums go over channels and pixel
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -38,7 +38,15 @@ def summed_l2(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def losses(
-    network: nn.Module, hr: Tensor, reference: Tensor, z: Tensor, *, v: Tensor | None = None, prior: float = 1.0
+    network: nn.Module,
+    hr: Tensor,
+    reference: Tensor,
+    z: Tensor,
+    *,
+    v: Tensor | None = None,
+    prior: float = 1.0,
+    fit: Callable[[Tensor, Tensor], Tensor] = summed_l2,
+    damage: Tensor | None = None,
 ) -> Tensor:
     """The three losses of one batch; their sum is minimised.
 
@@ -49,16 +57,19 @@ def losses(
         z: upscaling latents of the way back, (N, c, H / s, W / s).
         v: downscaling latents, where the network has them.
         prior: weight of sum(z^2); 0 for T-IRN.
+        fit: of the LR image; `summed_l1` where IRN is tuned for compression (`train_IRN_x2_finetune.yml`).
+        damage: what is added to the rounded LR image, of its shape.
 
     Returns:
-        s^2 times `summed_l2` of the unrounded LR image ("l_forw_fit"), the prior ("l_forw_ce") and `summed_l1` of the
-        HR image from the rounded one ("l_back_rec"), (3,).
+        s^2 times `fit` of the unrounded LR image ("l_forw_fit"), the prior ("l_forw_ce") and `summed_l1` of the HR
+        image from the rounded one ("l_back_rec"), (3,).
     """
     lr, channels = network.encode(hr) if v is None else network.encode(hr, v)
-    fit = network.scale**2 * summed_l2(lr, reference)
+    near = network.scale**2 * fit(lr, reference)
     ce = prior * network.latent(channels).square().sum() / len(hr)
-    back = network.decode(torch.cat([quantize_through(lr), z.to(lr)], 1))
-    return torch.stack([fit, ce, summed_l1(hr, back)])
+    levels = quantize_through(lr) if damage is None else quantize_through(lr) + damage
+    back = network.decode(torch.cat([levels, z.to(lr)], 1))
+    return torch.stack([near, ce, summed_l1(hr, back)])
 
 
 def update(optimizer: torch.optim.Optimizer, network: nn.Module, parts: Tensor, clip: float = 10.0) -> Tensor:
@@ -149,6 +160,8 @@ def train_rescaler(
     weight_decay: float = 1e-5,
     noise: float = 0.0,
     prior: float = 1.0,
+    fit: Callable[[Tensor, Tensor], Tensor] = summed_l2,
+    damage: float = 0.0,
     decay: float = 0.999,
     seed: int = 0,
     every: int = 500,
@@ -172,7 +185,9 @@ def train_rescaler(
         clip: largest norm of a gradient.
         weight_decay: see `adam`.
         noise: standard deviation of z on the way back ("gaussian_scale").
-        prior: weight of sum(z^2).
+        prior, fit: see `losses`.
+        damage: standard deviation of noise that half of the steps add to the rounded LR image; IRN is tuned for
+            compression with 0.01, `fit=summed_l1`, peak 1e-5, in 100,000 iterations.
         decay: of the exponential moving average of the weights, which is what validation sees and is returned.
         seed: of patches and latents.
         bfloat16: run the convolutions in bfloat16; the rest stays float32.
@@ -203,8 +218,11 @@ def train_rescaler(
         if extra:
             value = torch.randn(batch, generator=generator)
             v, reference = value.view(-1, 1, 1, 1).expand(-1, extra, *shape[1:]).to(device), between(lrs, value)
+        noisy = damage and torch.rand((), generator=generator) < 0.5
+        more = damage * torch.randn(reference.shape, generator=generator) if noisy else None
+        how = {"v": v, "prior": prior, "fit": fit, "damage": None if more is None else more.to(device)}
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            parts = losses(network, hr, reference.to(device), z.to(device), v=v, prior=prior)
+            parts = losses(network, hr, reference.to(device), z.to(device), **how)
         update(optimizer, network, parts, clip)
         follow(average, network, max(1 - decay, 1 / (iteration + 2)))
         return parts.detach()
@@ -216,8 +234,8 @@ def train_rescaler(
     state = {"network": network, "optimizer": optimizer, "generator": generator, "average": average}
     best = train(
         step, validate, state, checkpoint, iterations=iterations, saves=range(every, iterations, every),
-        facts={"config": network.config, "noise": noise, "prior": prior}, losses=LOSSES, seconds=seconds,
-        progress=progress,
+        facts={"config": network.config, "noise": noise, "prior": prior, "damage": damage}, losses=LOSSES,
+        seconds=seconds, progress=progress,
     )  # fmt: skip
     result = deepcopy(network).eval()
     result.load_state_dict(best or network.state_dict())
