@@ -69,7 +69,7 @@ def test_tau_is_scipys_tau_b_with_ties():
 
 def test_equal_conditions_are_tied_for_sure():
     rng = np.random.default_rng(4)
-    table = rng.random((7, 3))
+    table = rng.random((9, 3))
     rows = make_rows({"a": table, "b": table, "c": table + 1})
     other = make_rows({"a": table, "b": table + 0.5, "c": table + 1})
     result = agreement.kendall(rows, other)
@@ -78,6 +78,28 @@ def test_equal_conditions_are_tied_for_sure():
     assert tied.swaps and not tied.significant and result.holds
     nothing = agreement.kendall(rows[rows.downscaler != "c"], other[other.downscaler != "c"])
     assert math.isnan(nothing.tau) and math.isnan(nothing.low) and nothing.interval == "no interval (ties only)"
+
+
+@pytest.mark.parametrize(("n", "known"), [(2, False), (4, False), (8, True)])
+def test_a_difference_without_spread_is_known_from_enough_photographs_only(n, known):
+    """After Holm over six pairs: 6 * 2^(1 - n)."""
+    base = np.random.default_rng(0).integers(1, 9, (n, 1)) / 8.0  # exact in binary
+    rows = make_rows({"a": base, "b": base + 1, "c": base + 2})
+    result = agreement.kendall(rows, rows.assign(value=2 * rows.value))
+    assert result.tau == 1 and (result.low, result.high) == ((1, 1) if known else (-1, 1))
+    assert result.pairs.p_holm_a.tolist() == [min(1, 3 * 2.0 ** (1 - n))] * 3
+    same = agreement.kendall(rows, rows)
+    assert same.low == (1 if known else -1)
+    a, b = (rankings.per_photograph(each) for each in (rows, rows.assign(value=-rows.value)))
+    assert agreement.rank_agreement(a, b)[["low", "high"]].tolist() == ([-1, -1] if known else [-1, 1])
+
+
+def test_photographs_of_two_data_sets_are_not_paired_by_name():
+    rows = simulated(np.random.default_rng(0), np.zeros(4), n=6)
+    one, other = (rankings.per_photograph(rows.assign(dataset=name)) for name in "xy")
+    assert agreement.rank_agreement(one, one).value == 1
+    with pytest.raises(ValueError, match=r"expected photographs of one data set, got those of \['x'\] and \['y'\]"):
+        agreement.rank_agreement(one, other)
 
 
 def test_p_values_are_those_of_the_paired_table():

@@ -219,3 +219,15 @@ def test_floor_leaves_out_nan_draws_and_refuses_missing_rows():
 def test_one_image_has_no_interval():
     line = dc.split(CHANNEL[CHANNEL.image == "i000"]).iloc[0]
     assert line.n == 1 and math.isfinite(line.rho) and math.isnan(line.rho_low) and math.isnan(line.score_high)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("n", "known"), [(2, False), (5, False), (6, True)])
+def test_a_part_without_spread_has_no_interval_at_few_photographs(n, known):
+    """Not one of width 0, which would be certain; the LR image of bicubic is at 0 of itself on all of them."""
+    rng = np.random.default_rng(0)
+    rows = rows_of({"mse": {"f": rng.random((n, 2))}, "lr_mse": {"f": np.zeros((n, 2))},
+                    "consistency_mse": {"f": rng.random((n, 2))}})  # fmt: skip
+    line = dc.floor(rows).iloc[0]
+    assert line.lr == 0 and math.isnan(line.lr_low) != known and math.isnan(line.lr_high) != known
+    assert line.score_low < line.score < line.score_high

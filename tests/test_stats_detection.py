@@ -133,3 +133,12 @@ def test_minimum_refuses_two_types_at_once():
     table = detection.differences(make_rows({1.0: 0.01}), "blur")
     with pytest.raises(ValueError, match="one degradation"):
         detection.minimum(pd.concat([table, table.assign(degradation="noise")]))
+
+
+def test_an_undegraded_side_of_another_data_set_or_downscaler_is_refused():
+    rows = make_rows({1.0: 0.01})
+    for column in ("dataset", "downscaler", "scale"):
+        mixed = rows.assign(**{column: np.where(rows.degradation == "", "one", "two")})
+        with pytest.raises(ValueError, match=f"expected one {column}, got"):
+            detection.differences(mixed, "blur")
+    assert detection.differences(rows.assign(where=np.where(rows.degradation == "", "", "lr")), "blur").n[0] > 0

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from helpers.stats import budget, tables
+from helpers.stats import budget, claims, tables
 from helpers.stats import rankings as st
 
 
@@ -331,13 +331,68 @@ def test_pairing_narrows_the_interval_and_it_agrees_with_the_test():
 
 
 @pytest.mark.filterwarnings("error")
-def test_no_test_of_one_photograph_or_of_a_constant_difference():
+def test_no_test_of_one_photograph_and_the_sign_test_of_a_constant_difference():
     one = st.paired(make_rows({"a": [[1]], "b": [[2]]})).iloc[0]
     assert math.isnan(one.p) and math.isnan(one.p_wilcoxon) and one.note == "no test (n<2)"
     crops = st.paired(cropped({"a": [[1], [2]], "b": [[2], [9]]}, crops=["x", "x"])).iloc[0]
     assert (crops.n, crops.images, crops.note) == (1, 2, "no test (n<2)")
     same = st.paired(make_rows({"a": [[1], [2], [4]], "b": [[2], [3], [5]]})).iloc[0]
-    assert math.isnan(same.p_holm) and same.note == "no test (constant difference)" and same.difference == -1
+    assert (same.p, same.p_holm, same.p_wilcoxon, same.note) == (0.25, 0.25, 0.25, "constant difference")
+    assert same.difference == -1 and math.isnan(same.low) and math.isnan(same.d_z)
+    assert tables.sentence(same) == (
+        "a - b = -1 in lpips on each of 3 photographs, p = 0.250 (sign test) after Holm over 1 pair. No difference is "
+        "shown, which is not equality."
+    )
+    for n in (2, 5, 6, 12):
+        base = np.random.default_rng(0).random((n, 1))
+        line = st.paired(make_rows({"a": base, "b": base + 0.1})).iloc[0]  # up to rounding
+        assert line.p == stats.binomtest(n, n).pvalue == stats.wilcoxon(np.full(n, -0.1), method="exact").pvalue
+        rounded = make_rows({"a": base, "b": base + 10.3}).astype({"value": np.float32})
+        assert st.paired(rounded).p[0] == line.p
+        assert ("shown" in tables.sentence(line)) == (n < 6)
+
+
+@pytest.mark.parametrize(("n", "known"), [(2, False), (3, False), (4, False), (5, False), (7, True)])
+def test_constant_differences_order_nothing_at_few_photographs(n, known):
+    """After Holm over three pairs: 3 * 2^(1 - n)."""
+    base = np.arange(n)[:, None] / 4.0
+    rows = make_rows({"a": base, "b": base + 1, "c": base + 2})
+    table = st.ranks(rows)
+    assert table["rank"].tolist() == [1, 2, 3]
+    assert table.rank_low.tolist() == ([1, 2, 3] if known else [1, 1, 1])
+    assert table.rank_high.tolist() == ([1, 2, 3] if known else [3, 3, 3])
+    verdict = claims.verdicts(rows, [claims.Claim("c loses more", "", (("c", "a"), ("c", "b")))]).verdict[0]
+    assert verdict == ("supported" if known else "not shown")
+    equal = make_rows({"a": base, "b": base, "c": base + 1})
+    assert st.ranks(equal).rank_low.tolist() == ([1.5, 1.5, 3] if known else [1, 1, 1])
+
+
+def test_photographs_of_two_data_sets_are_never_paired_by_name():
+    rows = nested(6, 2, {"a": 0.0, "b": 0.01})
+    both = pd.concat([rows.assign(dataset="one"), rows.assign(dataset="two", value=rows.value + 0.1)])
+    for function in (st.per_image, st.scores, st.paired, st.ranks):
+        for by in ("dataset", ["dataset", "downscaler"]):
+            with pytest.raises(ValueError, match=r"got 6, such as 'i000' in \['one', 'two'\]: photographs are paired"):
+                function(both if by != "dataset" else both[both.downscaler == "a"], by=by)
+    named = both.assign(image=both.dataset + "/" + both.image)  # as the error says
+    pairs = st.paired(named, by=["dataset", "downscaler"])
+    within = pairs.f.str.split(" ").str[0] == pairs.g.str.split(" ").str[0]
+    assert pairs.n.tolist() == [6 if each else 0 for each in within] and within.sum() == 2
+    assert set(pairs.note[~within]) == {"no common image"}
+    alone = st.scores(named[named.downscaler == "a"], by="dataset").set_index("dataset")
+    assert alone["mean"]["two"] == pytest.approx(alone["mean"]["one"] + 0.1) and alone.n.tolist() == [6, 6]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("group", [np.nan, None, pd.NA, ""])
+def test_no_group_at_all_is_every_image_its_own_photograph_without_a_warning(group):
+    rows = nested(5, 2, {"a": 0.0, "b": 0.01})
+    for function in (st.per_photograph, st.scores, st.paired, st.ranks, budget.variance_split, tables.caption):
+        want, got = function(rows), function(rows.assign(group=group))
+        assert want == got if isinstance(want, str) else want.equals(got)
+    empty = rows.assign(value=rows.value.where(rows.downscaler == "a"))  # nor where a condition has no finite draw
+    table = st.scores(empty.assign(group=group)).set_index("downscaler")
+    assert table.n.to_dict() == {"a": 5, "b": 0} and math.isnan(table["mean"]["b"])
 
 
 def test_rare_failures_move_wilcoxon_and_not_the_test_of_the_mean():
@@ -382,11 +437,17 @@ def test_tost_agrees_with_its_interval_and_needs_a_margin():
 
 
 @pytest.mark.filterwarnings("error")
-def test_tost_without_spread_has_no_p():
+def test_tost_without_spread_is_the_sign_test():
     rows = make_rows({"f": [[1], [2]], "g": [[1], [2]], "h": [[2], [3]], "k": [[1], [np.nan]]})
     same, shifted = st.equivalence(rows, "f", "g", 0.1).iloc[0], st.equivalence(rows, "f", "h", 0.1).iloc[0]
-    assert (same.note, same.equivalent) == ("identical", True) and math.isnan(same.p)
-    assert (shifted.note, shifted.equivalent) == ("constant difference", False)
+    assert (same.note, same.equivalent, same.p) == ("identical", False, 0.25)  # two photographs show no equality
+    assert (shifted.note, shifted.equivalent, shifted.p) == ("constant difference", False, 1)
+    for n in (4, 5):
+        base = np.arange(n)[:, None] / 4.0
+        rows_n = make_rows({"f": base, "g": base, "h": base + 0.0625})
+        found = [st.equivalence(rows_n, "f", each, 0.1).iloc[0] for each in "gh"]
+        assert [line.equivalent for line in found] == [n == 5] * 2 and [line.p for line in found] == [2.0**-n] * 2
+        assert "identical, TOST p = 0.0" in tables.sentence(found[0])
     assert st.equivalence(rows, "f", "k", 0.1).iloc[0][["note", "equivalent"]].tolist() == [
         "no test (n<2)",
         False,
@@ -465,9 +526,11 @@ def test_monotonicity_by_hand():
     level = st.monotonicity(graded({1: [[1], [1]], 2: [[1], [2]]}), "noise").iloc[0]
     assert (level.increasing, level.decreasing) == (0.5, 0)  # strictly
     assert line.chance == pytest.approx(1 / 6)  # P(rho = 1) for three levels
-    mixed = st.monotonicity(graded({1: [[1], [1]], 2: [[3], [3]], 4: [[2], [2]]}), "noise").iloc[0]
+    few = st.monotonicity(graded({1: [[1], [1]], 2: [[3], [3]], 4: [[2], [2]]}), "noise").iloc[0]
+    assert (few.spearman, few.low, few.high) == (0.5, -1, 1)  # the same differences on two photographs settle none
+    mixed = st.monotonicity(graded({1: [[1]] * 7, 2: [[3]] * 7, 4: [[2]] * 7}), "noise").iloc[0]
     assert mixed.spearman == mixed.low == mixed.high == 0.5
-    tied = st.monotonicity(graded({1: [[1], [1]], 2: [[1], [1]], 4: [[2], [2]]}), "noise").iloc[0]
+    tied = st.monotonicity(graded({1: [[1]] * 7, 2: [[1]] * 7, 4: [[2]] * 7}), "noise").iloc[0]
     assert tied.spearman == tied.low == tied.high == pytest.approx(stats.spearmanr([1, 2, 3], [1, 1, 2]).statistic)
     down = st.monotonicity(rows, "noise", levels=[0.05, 0.1]).iloc[0]
     assert down.levels == 2 and down.increasing == pytest.approx(2 / 3) and down.decreasing == pytest.approx(1 / 3)

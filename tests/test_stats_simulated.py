@@ -48,6 +48,15 @@ def test_rare_failures_that_cancel_a_small_gain_are_no_difference_for_the_t_test
     assert 0.03 <= calm["t"] <= 0.07
 
 
+def test_a_difference_without_spread_is_not_certain_and_t_holds_its_level_at_few_photographs():
+    for n, spread, taken_for_sure in ((2, 1, 0.124), (2, 4, 0.065), (3, 1, 0.034), (6, 1, 0.052)):
+        found = simulate.few_rejections(partial(simulate.in_steps, n, spread), 20_000)
+        assert found["t"] < 0.056 and found["constants are sure"] == pytest.approx(taken_for_sure, abs=0.006)
+    for n in (2, 3, 4):
+        assert simulate.few_rejections(partial(normal, size=n), 20_000)["t"] == pytest.approx(0.05, abs=0.006)
+    assert simulate.few_rejections(partial(simulate.in_steps, 2, 1), 20_000)["t"] == 0
+
+
 @pytest.mark.parametrize("pairs", [1, 21])
 def test_plans_from_a_small_pilot_reach_the_power_they_promise(pairs):
     seen = simulate.planned_power(0.8, 10, 40, pairs=pairs)

@@ -102,6 +102,20 @@ def rejections(draw: Callable, sets: int, seed: int = 0, alpha: float = 0.05) ->
     return {name: count / sets for name, count in found.items()}
 
 
+def in_steps(n: int, spread: float, rng: np.random.Generator) -> np.ndarray:
+    """Differences with mean 0 of a D that has steps: normal, of a spread in steps."""
+    return np.round(spread * rng.standard_normal(n))
+
+
+def few_rejections(draw: Callable, sets: int, seed: int = 0, alpha: float = 0.05) -> dict:
+    """Share of small sets with mean difference 0 that are called different: t, and t with constants taken for sure."""
+    rng = np.random.default_rng([seed, 8])
+    d = np.stack([draw(rng) for _ in range(sets)], axis=1)  # (photographs, sets)
+    constant = ~inference.varies(d) & d.any(axis=0)
+    low = inference.t_test(d) < alpha
+    return {"t": low.mean(), "constants are sure": (low | constant).mean()}
+
+
 def planned_power(d_z: float, pilot: int, sets: int, *, pairs: int = 1, chosen: bool = False, seed: int = 0) -> dict:
     """Mean power of plans for 80 % that are made from pilots: ours, d_z taken for the truth, and the formula before."""
     rng, reached = np.random.default_rng([seed, 5]), {"ours": 0.0, "d_z for the truth": 0.0, "before": 0.0}
@@ -177,6 +191,10 @@ def everything(sets: int = 2000) -> Iterator[tuple[str, dict[str, dict]]]:
         draw = partial(failures, n, share, size)
         wrong[f"{n}, a loss of {size} sd in {100 * share:g} %"] = rejections(draw, few)
     yield "share of sets called different at 0.05 where the mean difference is 0 (photographs)", wrong
+
+    steps = {f"{n}, spread {spread} steps": few_rejections(partial(in_steps, n, spread), 50 * sets)
+             for n, spread in itertools.product((2, 3, 4, 6), (0.5, 1, 2, 4, 1000))}  # fmt: skip
+    yield "the same at few photographs and a D in steps (photographs)", steps
 
     plans = {}
     for chosen, d_z, pilot, pairs in itertools.product((False, True), (0.3, 0.6, 1.2), (5, 10, 24), (1, 21)):

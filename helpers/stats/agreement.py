@@ -5,10 +5,10 @@ difference, over the images that have every condition, has another sign in the s
 `results.lower_is_better` knows that higher is.
 
 An interval runs over every sign that the photographs leave open: those of pairs that t tests, after Holm over all pairs
-of both sets, do not tell apart. It covers its tau in 95 % of sets or more (in all simulated ones), whatever the number
-of photographs and conditions, and it is wide where conditions are near ties. Percentiles of resampled taus are narrower
-and cover too rarely, because resampling adds noise to that of the sample: 68 % at seven conditions and 5 photographs,
-14 % at twenty and 10 (`python -m tools.simulate`).
+of both sets, do not tell apart (for constant ones see `inference.unanimous`). It covers its tau in 95 % of sets or more
+(in all simulated ones), whatever the number of photographs and conditions, and it is wide where conditions are near
+ties. Percentiles of resampled taus are narrower and cover too rarely, because resampling adds noise to that of the
+sample: 68 % at seven conditions and 5 photographs, 14 % at twenty and 10 (`python -m tools.simulate`).
 """
 
 import itertools
@@ -81,8 +81,12 @@ def rank_agreement(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:
         value, low, high (95 %), n (photographs) and conditions.
 
     Raises:
-        ValueError: fewer than two photographs or two conditions in common.
+        ValueError: fewer than two photographs or two conditions in common; or `per_photograph` took them from other
+            data sets, whose photographs are not the same for having one name.
     """
+    sets = [table.attrs.get("dataset", []) for table in (a, b)]
+    if all(sets) and sets[0] != sets[1]:
+        raise ValueError(f"expected photographs of one data set, got those of {sets[0]} and {sets[1]}")
     names = [name for name in a if name in b]
     both = pd.concat({"a": a[names], "b": b[names]}, axis=1).dropna()
     if len(both) < 2 or len(names) < 2:
@@ -126,7 +130,7 @@ def _tau(d_a: np.ndarray, d_b: np.ndarray, *, same: bool) -> tuple[float, float,
         return tau, math.nan, math.nan, "no interval (ties only)" if math.isnan(tau) else "no interval (n<2)"
     signs = inference.known_signs(d_a, d_b)
     product = signs[0] * signs[1]
-    if same:  # differences that are equal on every photograph agree, whatever their sign
+    if same and inference.unanimous(len(d_a)) < ALPHA:  # differences equal on so many agree, whatever their sign
         product = np.where((d_a == d_b).all(axis=0) & np.isnan(product), 1, product)
     norm = math.sqrt((signs[0] != 0).sum() * (signs[1] != 0).sum())
     free = np.isnan(product).sum()

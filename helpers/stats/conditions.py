@@ -39,8 +39,9 @@ def check(rows: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
     """Copy of the rows, sorted by draw, with the column `condition` and `value` in float64.
 
     Raises:
-        ValueError: a column is missing, a draw occurs twice, a value is no number, an image has no name, or a
-            setting outside `by` varies.
+        ValueError: a column is missing, a draw occurs twice, a value is no number, an image has no name, a setting
+            outside `by` varies, or data sets that are compared have images of one name: other photographs, so far as
+            anybody knows, that would be paired.
     """
     keys = columns(by)
     missing = [column for column in ("image", "sample", "distortion", "value", *keys) if column not in rows]
@@ -54,6 +55,14 @@ def check(rows: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
         if setting in rows and setting not in keys and rows[setting].nunique(dropna=False) > 1:
             got = list(rows[setting].unique())
             raise ValueError(f"expected one {setting}, got {got}: select one, or add it to by")
+    if "dataset" in keys and (several := rows.groupby("image").dataset.nunique() > 1).any():
+        image = several.idxmax()
+        got = f"{several.sum()}, such as {image!r} in {sorted(set(map(str, rows.dataset[rows.image == image])))}"
+        raise ValueError(
+            f"expected each image in one of the data sets that are compared, got {got}: photographs are paired by "
+            "name; compare within one data set, or put its name before theirs: rows.assign(image=rows.dataset + '/' + "
+            "rows.image)"
+        )
     rows = rows.assign(condition=name(rows, by), value=rows.value.astype(np.float64))
     draw = ["image", "condition", *(column for column in ("seed", "sample") if column in rows)]
     if (twice := rows.duplicated(draw)).any():
@@ -81,8 +90,9 @@ def photographs(rows: pd.DataFrame) -> pd.Series:
     Raises:
         ValueError: an image belongs to two photographs.
     """
-    named = rows.get("group", pd.Series("", rows.index)).fillna("")
-    pairs = pd.DataFrame({"image": rows.image, "photograph": named.where(named != "", None)}).drop_duplicates()
+    named = rows.get("group", pd.Series("", rows.index)).astype(object)  # without a single name it may be of floats
+    named = named.where(named.notna() & (named != ""), None)
+    pairs = pd.DataFrame({"image": rows.image, "photograph": named}).drop_duplicates()
     groups = pairs.groupby("image").photograph
     if (several := groups.nunique() > 1).any():
         raise ValueError(f"expected one photograph (column group) for each image, got several for {several.idxmax()!r}")

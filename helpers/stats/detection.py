@@ -90,7 +90,9 @@ def differences(
         raise ValueError(f"expected rows with {degradation} at {wanted} and rows without a degradation, got {got}")
     if degradation == "contrast" and min(wanted) < 1 < max(wanted):
         raise ValueError(f"expected contrast factors on one side of 1, got {wanted}")
-    for part, by in ((plain, ["degradation"]), (damaged, ["degradation", "level"])):
+    kinds = ["degradation", "level"]
+    whole = pd.concat([plain, damaged]), [*kinds, *(["where"] if "where" in rows else [])]  # twins, too, are of one set
+    for part, by in ((plain, kinds[:1]), (damaged, kinds), whole):
         rankings.per_image(part.assign(degradation=part.degradation.fillna("")), by)  # refuses what is mixed
     metric = rows.distortion.iloc[0]
     sign = 1 if conditions.direction(rows, lower_is_better) else -1

@@ -20,7 +20,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from helpers.stats import bootstrap, conditions
 from helpers.stats.conditions import by_photograph
-from helpers.stats.inference import holm, interval, known_signs, rank_ends, t_test, varies
+from helpers.stats.inference import holm, interval, known_signs, rank_ends, t_test, unanimous, varies
 
 RESAMPLES = 9999
 COUNTS = ["draws", "nan_draws", "inf_draws"]
@@ -55,10 +55,14 @@ def per_image(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler") -> pd.
 def per_photograph(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler") -> pd.DataFrame:
     """Means of photographs (index) x conditions: over draws, then over the images that all conditions have.
 
+    The attribute `attrs` of the table names the data sets.
+
     Raises:
         ValueError: as `per_image`; the conditions have no image in common.
     """
-    return by_photograph(_common(per_image(rows, by)["mean"]), rows)
+    table = by_photograph(_common(per_image(rows, by)["mean"]), rows)
+    table.attrs["dataset"] = sorted(set(map(str, rows.dataset))) if "dataset" in rows else []
+    return table
 
 
 def scores(
@@ -131,7 +135,8 @@ def paired(
         beside it, d_z (mean / sd of the differences), wins and ties (shares of photographs where f is better, and
         equal), n (common photographs), images (common ones), left_out (images that only one of the two has), note,
         family (p-values adjusted together), p_missing (pairs without a p, taken out before). Differences that are all
-        zero are noted as "identical"; their p is 1 and stays in the family.
+        zero are noted as "identical", others without spread as "constant difference"; the p of the former is 1, both
+        tests of the latter are the sign test (see `inference.unanimous`).
 
     Raises:
         ValueError: as `scores`; unknown baseline; fewer than two conditions.
@@ -153,13 +158,14 @@ def paired(
         n, identical = len(d), len(d) > 0 and not d.any()
         low, high, kind = interval(d)
         p = float(t_test(d))
-        wilcoxon = math.nan if math.isnan(p) else stats.wilcoxon(d, zero_method="pratt").pvalue if d.any() else 1.0
+        spread = n > 1 and varies(d)
+        wilcoxon = stats.wilcoxon(d, zero_method="pratt").pvalue if spread else p
         line = {"f": f, "g": g, "distortion": rows.distortion.iloc[0], "lower_is_better": lower}
         line |= {"difference": _mean(d), "low": low, "high": high, "interval": kind, "p": p, "p_holm": math.nan}
         line |= {"p_wilcoxon": wilcoxon, "wilcoxon_holm": math.nan, "d_z": _mean(d) / _sd(d)}
         line |= {"wins": _mean(d < 0 if lower else d > 0), "ties": _mean(d == 0)}
-        why = "no common image" if not n else "no test (n<2)" if n < 2 else "no test (constant difference)"
-        note = "identical" if identical else why if math.isnan(p) else ""
+        why = "no common image" if not n else "no test (n<2)" if n < 2 else "" if spread else "constant difference"
+        note = "identical" if identical else why
         lines.append(line | {"n": n, "images": images[k], "left_out": left_out[k], "note": note})
     result = pd.DataFrame(lines)
     tested = result.p.notna()
@@ -183,7 +189,7 @@ def equivalence(
     Returns:
         One line: f, g, distortion, difference, low, high (the 1 - 2 alpha t interval: inside the margins exactly when
         both tests reject), margin, p, equivalent, n (photographs), images, left_out, note. Constant differences have
-        no p.
+        the p of one-sided sign tests, 2^-n within the margin: at 0.05 they are equivalent from five photographs on.
 
     Raises:
         ValueError: as `per_image`; unknown names; margin not above 0; alpha not in (0, 0.5).
@@ -198,7 +204,11 @@ def equivalence(
     if len(d) < 2:
         equivalent, note = False, "no test (n<2)"
     elif not varies(d):
-        equivalent, note = abs(d[0]) < margin, "constant difference" if d.any() else "identical"
+        p, note = (
+            unanimous(len(d)) / 2 if abs(d[0]) < margin else 1.0,
+            "constant difference" if d.any() else "identical",
+        )
+        equivalent = p < alpha
     else:
         low, high = stats.t.interval(1 - 2 * alpha, len(d) - 1, d.mean(), stats.sem(d))
         p = ttost_paired(d, np.zeros(len(d)), -margin, margin)[0]
@@ -229,7 +239,8 @@ def ranks(
 
     Returns:
         One line per condition, best first: its name, distortion, mean, rank, rank_low and rank_high (95 %, for all
-        conditions together), p_best (share of resamples where it is first, ties shared), n (photographs), images, note.
+        conditions together), p_best (share of resamples where it is first, ties shared; a resample has only what was
+        photographed, so that 1 is nothing certain at few photographs), n (photographs), images, note.
 
     Raises:
         ValueError: as `scores`; the conditions have no image in common.

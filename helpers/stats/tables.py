@@ -108,12 +108,17 @@ def sentence(row: pd.Series, alpha: float = 0.05) -> str:
     """
     over = counted(row.n, row.images)
     gap = f"{row.f} - {row.g} = {row.difference:+.4g} in {row.distortion}"
+    if "margin" not in row and row.note == "constant difference":
+        pairs = f"{row.family} pair{'s' if row.family > 1 else ''}"
+        verdict = "" if row.p_holm < alpha else " No difference is shown, which is not equality."
+        return f"{gap} on each of {over}, p {format_p(row.p_holm)} (sign test) after Holm over {pairs}.{verdict}"
     if "margin" not in row and row.note:
         same = row.note in ("identical", "no common image")
         return f"{f'{row.f} and {row.g}' if same else gap}: {row.note}, {over}."
     if "margin" in row:
         verdict = "equivalent" if row.equivalent else "equivalence is not shown"
-        test = row.note or f"interval {row.low:+.4g} to {row.high:+.4g}, TOST p {format_p(row.p)}"
+        ends = row.note or f"interval {row.low:+.4g} to {row.high:+.4g}"
+        test = ends if np.isnan(row.p) else f"{ends}, TOST p {format_p(row.p)}"
         return f"{gap} ({test}), {over}: {verdict} within a margin of {row.margin:.4g}."
     family = f"{row.family} pair{'s' if row.family > 1 else ''}"
     size = f"d_z = {row.d_z:+.2f}, {row.f} better on {100 * row.wins:.0f} % of {over}"
