@@ -136,9 +136,9 @@ def on_cpu(function: Callable) -> Callable:
     """Let a user's downscaler compute on the CPU, and put what it returns where the images are.
 
     Args:
-        function: called with images first; its attribute `device`, if true, asks for the images where they are.
+        function: called with images first; its attribute `device`, if it is True, asks for the images where they are.
     """
-    if getattr(function, "device", False):
+    if getattr(function, "device", False) is True:
         return function
 
     @functools.wraps(function)

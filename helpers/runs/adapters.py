@@ -2,9 +2,6 @@
 
 import contextlib
 import difflib
-import importlib
-import importlib.machinery
-import importlib.util
 import inspect
 import os
 import shlex
@@ -16,6 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -44,7 +42,7 @@ def resolve(
     """A downscaler from what a user can write in one line.
 
     Args:
-        spec: a name in `DOWNSCALERS` or `RESCALERS`; "module:function"; "path/to/file.py:function";
+        spec: a name in `DOWNSCALERS` or `RESCALERS`; "module:function"; "path/to/file.py:function"; "package:function";
             "command: mytool {input} {output} --scale {scale}"; "folder: path/to/LR"; or a function itself.
         names: names of all HR images; a folder is then checked at once, see `check_folder`.
         timeout: seconds that a command may take per image.
@@ -59,8 +57,9 @@ def resolve(
     """
     if callable(spec):
         return on_cpu(_takes_hr_and_scale(spec, getattr(spec, "__name__", "the function")))
-    if not isinstance(spec, str):
+    if not isinstance(spec, str | os.PathLike):
         raise ValueError(f"downscaler: expected a name, a specification or a function, got {spec!r}")
+    spec = user_files.spelled(spec)
     if spec in DOWNSCALERS:
         return DOWNSCALERS[spec]
     if spec in RESCALERS:
@@ -72,6 +71,8 @@ def resolve(
         return _folder(Path(rest.strip()).expanduser(), names, allow_lossy)
     if colon:
         return _function(spec)
+    if spec.endswith(user_files.SUFFIXES):
+        raise ValueError(f"downscaler: expected '{Path(spec).name}:function', which of its functions, got {spec!r}")
     close = difflib.get_close_matches(spec, [*DOWNSCALERS, *RESCALERS], 1)
     raise ValueError(
         f"downscaler: expected one of {', '.join([*DOWNSCALERS, *RESCALERS])}; 'module:function', 'file.py:function', "
@@ -81,24 +82,40 @@ def resolve(
 
 def _function(spec: str) -> Callable[..., Tensor]:
     where, _, attribute = spec.rpartition(":")  # the last colon: C:\mine.py:f
-    path = Path(where).expanduser().resolve() if where.endswith(".py") else None
+    path = Path(where) if where.endswith(user_files.SUFFIXES) else None
     if path is not None and not path.is_file():
         raise ValueError(f"downscaler {spec!r}: expected a Python file, found none at {path}")
+    if where == "__main__":
+        raise ValueError(f"downscaler {spec!r}: expected a function that others can load, put it into a file")
+    if path is None and not all(map(str.isidentifier, where.split("."))):
+        found = "a folder without __init__.py" if Path(where).is_dir() else f"{where!r}"
+        found += f"; is {Path(where).name}.py meant?" if Path(f"{where}.py").is_file() else ""
+        raise ValueError(f"downscaler {spec!r}: expected a file ending in .py, a package or a module, got {found}")
     try:
         with _staying(spec):
-            module = user_files.load(path) if path else importlib.import_module(where)
+            loaded = user_files.load(path) if path else user_files.import_(where)
     except ImportError as error:
+        if path and "bad magic number" in str(error):
+            raise ValueError(f"downscaler {spec!r}: {error}: it is of another Python; name the source") from error
         if path:
             raise
         raise ValueError(f"downscaler {spec!r}: expected a module {where!r}, got: {error}") from error
-    if not callable(function := getattr(module, attribute, None)):
-        own = [name for name, _ in inspect.getmembers(module, inspect.isfunction) if name[0] != "_"]
-        found = ", ".join(name for name in own if getattr(module, name).__module__ == module.__name__) or "none"
-        raise ValueError(f"downscaler {spec!r}: expected a function {attribute!r}, found {found}")
+    except ValueError as error:
+        raise ValueError(f"downscaler {spec!r}: {error}") from error
+    function = getattr(loaded.module, attribute, None)
+    if function is None or isinstance(function, type) or not callable(function):
+        found = f"found {_functions_of(loaded.module)}" if function is None else f"got {function!r}"
+        found = "got a class; call it in the file, and name what it makes" if isinstance(function, type) else found
+        raise ValueError(f"downscaler {spec!r}: expected a function {attribute!r}, {found}")
     if function in DOWNSCALERS.values():
         return function
     function = _takes_hr_and_scale(function, spec)
-    return on_cpu(_staying(spec)(user_files.inside(path.parent, function) if path else function))
+    return on_cpu(_staying(spec)(user_files.inside(loaded, function)))
+
+
+def _functions_of(module: ModuleType) -> str:
+    names = [name for name, _ in inspect.getmembers(module, inspect.isfunction) if name[0] != "_"]
+    return ", ".join(name for name in names if getattr(module, name).__module__ == module.__name__) or "none"
 
 
 @contextlib.contextmanager

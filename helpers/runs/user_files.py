@@ -3,11 +3,13 @@
 The file may stand beside a `helpers.py`, `utils.py` or `random.py` of the user's and may put further folders on
 `sys.path`: what it imports from there, at once or in a later call, reaches neither our code, nor a library, nor the
 user's files in other folders. Files of one folder share their neighbours, which are copies of their own also where
-the session has imported the same files, or the package that contains the folder: they are read anew after `forget()`.
+the session has imported the same files, or the package that contains the folder. They are read anew after `forget()`,
+and as soon as one of them has changed, when a file of the folder is loaded again; so are modules that are named
+"module:function", unless they are installed. What they set for the process is put back, see `process_state`.
 Only packages with compiled parts, installed ones, and ours are shared with the session. A neighbour named like a module
-of the standard library is meant only by an `import` statement in the user's own modules. Two limits are Python's: one
-of a name that is built in (`time`) is never found; and started in a folder that has a `helpers.py`, Python takes that
-file for this package: start it elsewhere, or rename the file.
+of the standard library is meant only by an `import` statement in the user's own modules; there it has another
+`__name__`. Two limits are Python's: one of a name that is built in (`time`) is never found; and started in a folder
+that has a `helpers.py`, Python takes that file for this package: start it elsewhere, or rename the file.
 """
 
 import builtins
@@ -17,6 +19,7 @@ import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
+import itertools
 import os
 import sys
 import sysconfig
@@ -27,91 +30,242 @@ from types import ModuleType
 from typing import NamedTuple
 
 from helpers.files import cache_by_stat
+from helpers.runs.process_state import put_back
 
 
 class Room(NamedTuple):
     """What belongs to the files of one folder."""
 
+    folder: Path
+    number: str  # part of the names of modules that are not called by their own
     modules: dict[str, ModuleType]
-    standard: dict[str, ModuleType]  # those named like a module of the standard library
+    sources: dict[str, str]  # files that were read -> hashes of what stood there
+    missed: set[str]  # modules that were looked for and not found here
     front: list[str]  # folders that they put on `sys.path`, before and after all others
     back: list[str]
 
 
+class Loaded(NamedTuple):
+    """A user's module, and what its functions need in each call."""
+
+    module: ModuleType
+    room: Room | None  # None: it is installed
+    own: dict[str, dict]  # what it has set for the process
+
+
 OURS = __name__.partition(".")[0]
 STANDARD = tuple({os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")})
+SUFFIXES = (".py", ".pyc")
 _rooms: dict[Path, Room] = {}
+_installed: dict[str, dict] = {}  # what installed modules have set when they were imported
+_numbers = itertools.count()
 _importing = threading.RLock()
+_holder: list[tuple[int, set[int | None]]] = []  # the thread that has it, and all that there were then
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until no other thread loads or calls what a user's file holds.
+
+    Raises:
+        RuntimeError: that thread has started this one, and waits for it.
+    """
+    held = None
+    while not _importing.acquire(timeout=1):
+        before, held = held, (_holder or [None])[0]  # somebody may just take or leave it
+        me = threading.get_ident()
+        if held and held is before and me not in held[1] and _is_waiting(held[0]):
+            raise RuntimeError(
+                "a user's function waits for a thread of its own, which loads or calls another user's file: "
+                "do so in the function itself"
+            )
+    _holder.append((threading.get_ident(), {thread.ident for thread in threading.enumerate()}))
+    try:
+        yield
+    finally:
+        _holder.pop()
+        _importing.release()
+
+
+def _is_waiting(ident: int) -> bool:
+    """Whether a thread waits for another one."""
+    frame = sys._current_frames().get(ident)
+    return frame is not None and frame.f_code.co_filename == threading.__file__
 
 
 def forget() -> None:
     """Import what stands beside users' files anew when they are loaded again."""
-    with _importing:
+    with _alone():
         _rooms.clear()
 
 
-def load(path: Path) -> ModuleType:
-    """Run a file as a module of a name of its own: dataclasses and pickle look their module up."""
-    name = f"downscaler_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
+def spelled(spec: str | os.PathLike) -> str:
+    """The one spelling of a user's function: "/folder/file.py:function"; all other specifications as they are.
+
+    Args:
+        spec: "file.py:function" with any path to the file, "folder:function" with a package's folder, or
+            "module:function", which is taken for its file unless it is installed.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    if not isinstance(spec, str | os.PathLike):
+        raise ValueError(f"downscaler: expected a text such as 'file.py:function', got {spec!r}")
+    spec = os.fspath(spec)
+    where, colon, function = spec.rpartition(":")
+    if not colon or not where or where.split(":")[0] in ("command", "folder"):
+        return spec
+    path = Path(os.path.expanduser(where))
+    if (path / "__init__.py").is_file():
+        path = path / "__init__.py"
+    elif path.suffix not in SUFFIXES:
+        path = _file_of(where)
+    return spec if path is None else f"{_canonical(path)}:{function}"
+
+
+def _canonical(path: Path) -> Path:
+    real = Path(os.path.realpath(path))
+    return real if real.suffix == path.suffix else Path(os.path.realpath(path.parent), path.name)
+
+
+def _file_of(module: str) -> Path | None:
+    """The source file of a module that is the user's own, neither installed nor part of this package; nothing runs."""
+    top, *rest = module.split(".")
+    if not all(map(str.isidentifier, (top, *rest))) or top == OURS or top in sys.stdlib_module_names:
+        return None
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):  # one that has no source, such as a session's own
+        return None
+    for place in map(_real, filter(os.path.isabs, _where(spec) if spec else ())):
+        found = Path(place, *rest)
+        for path in (found / "__init__.py", found.with_name(f"{found.name}.py")) if rest else (found,):
+            path = path / "__init__.py" if path.is_dir() else path
+            if path.is_file() and path.suffix == ".py" and not _is_installed(place):
+                return path
+    return None
+
+
+def load(path: Path) -> Loaded:
+    """Run a file as a module of a name of its own: dataclasses and pickle look their module up.
+
+    Raises:
+        ValueError: it is no Python, or raises an error that does not say itself where it comes from.
+        ImportError, OSError, MemoryError: as the file raises them.
+    """
     importlib.invalidate_caches()  # its neighbours may be younger than the last look at the folder
-    for _ in range(2):
-        with _inside(path.parent) as room:
-            before = {*room.front, *room.back}
-            source = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path), path.parent))
-            module = sys.modules[name] = importlib.util.module_from_spec(source)
-            source.loader.exec_module(module)
-        added = {*room.front, *room.back} - before
-        if not any(each in sys.modules for folder in added for each in _hiding(folder)):
-            break  # else it met another's module, before its folder was known: once more, now that it is
-    return module
+    own: dict[str, dict] = {}
+    with _alone():
+        room = _rooms.get(path.parent)
+        if room is None or _has_changed(room) or path.name == "__init__.py":
+            room = _rooms[path.parent] = Room(path.parent, f"{next(_numbers)}", {}, {}, set(), [], [])
+        with put_back(own, loading=True):
+            for _ in range(2):
+                before = {*room.front, *room.back}
+                with _inside(room):
+                    module = _run(path, room)
+                added = {*room.front, *room.back} - before
+                if not any(each in sys.modules for folder in added for each in _hiding(folder)):
+                    break  # else it met another's module, before its folder was known: once more, now that it is
+        if own:  # a neighbour may have set it, which is not imported twice
+            del _rooms[path.parent]
+    return Loaded(module, room, own)
 
 
-def inside(folder: Path, function: Callable) -> Callable:
-    """Let a function of a user's file import its neighbours whenever it is called."""
+def _run(path: Path, room: Room) -> ModuleType:
+    try:
+        if path.name == "__init__.py":
+            return _import_package(room)
+        name = f"downscaler_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
+        compiled = importlib.machinery.SourcelessFileLoader(name, str(path))
+        loader = compiled if path.suffix == ".pyc" else _Loader(name, str(path), room)
+        spec = _Spec(name, loader, origin=str(path))
+        spec.has_location, spec.room = True, room
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        loader.exec_module(module)
+        return module
+    except (ImportError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{path.name} cannot be loaded: {type(error).__name__}: {error}") from error
 
-    @functools.wraps(function)
+
+def _import_package(room: Room) -> ModuleType:
+    for name in [name for name in sys.modules if name.partition(".")[0] == _around(room)]:  # of a first try
+        del sys.modules[name]
+    return importlib.import_module(_package_of(room))
+
+
+def import_(name: str) -> Loaded:
+    """Import an installed module.
+
+    Raises:
+        ImportError: as usual.
+    """
+    own: dict[str, dict] = {}
+    with _alone(), put_back(own, loading=True):
+        module = importlib.import_module(name)
+    own = _installed.setdefault(name, own)
+    return Loaded(module, None, own)
+
+
+def inside(loaded: Loaded, function: Callable) -> Callable:
+    """Let a function of a user's file import its neighbours whenever it is called, and put back what it sets."""
+
+    named = [name for name in ("__module__", "__name__", "__doc__") if isinstance(getattr(function, name, 0), str)]
+
+    @functools.wraps(function, assigned=named)
     def call(*args, **options):
-        with _inside(folder):
+        with _alone(), put_back(loaded.own), _inside(loaded.room) if loaded.room else contextlib.nullcontext():
             return function(*args, **options)
 
     return call
 
 
-@contextlib.contextmanager
-def _inside(folder: Path, standard: str = "") -> Iterator[Room]:
-    """Have the modules of a folder in `sys.modules`, and out of it others that are loaded under the same names.
+def _has_changed(room: Room) -> bool:
+    """Whether what was read for a room is no longer what stands there, or what was looked for has come."""
+    there = set().union(*map(_names_in, [str(room.folder), *room.front, *room.back]))
+    return bool(room.missed & there) or any(_hash_at(path) != seen for path, seen in list(room.sources.items()))
 
-    A neighbour named like a module of the standard library is not among them, but for the one named `standard`.
-    """
-    with _importing:
-        room, path = _rooms.setdefault(folder, Room({}, {}, [], [])), list(sys.path)
-        within = any(
-            isinstance(each, _Finder) and each.folder == folder for each in sys.meta_path
-        )  # another such block
+
+def _hash_at(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if os.path.isfile(path) else ""
+
+
+def _is_active(room: Room) -> bool:
+    """Whether a function of a room is called, or a file of it loaded, in whatever thread."""
+    return any(isinstance(each, _Finder) and each.room is room for each in list(sys.meta_path))
+
+
+@contextlib.contextmanager
+def _inside(room: Room) -> Iterator[None]:
+    """Have the modules of a room in `sys.modules`, and out of it others that are loaded under the same names."""
+    with _alone():
+        folder, path, tables = room.folder, list(sys.path), (sys.modules, sys.path, sys.meta_path)
+        within = _is_active(room)  # another such block
         own = [str(folder), *room.front, *room.back]
         names = {name.partition(".")[0] for name in room.modules}.union(*map(_hiding, own)) | _loaded_around(folder)
         hidden = _take_out(names)
         others = dict(sys.modules)
         sys.modules.update(room.modules)
         sys.path[:] = [*room.front, str(folder), *path, *room.back]
-        finder = _Finder(folder, own, standard)
+        finder, finders = _Finder(room, own), list(sys.meta_path)
         sys.meta_path.insert(0, finder)
         try:
-            yield room
+            yield
         finally:
-            sys.meta_path.remove(finder)
-            cut = next((place for place, each in enumerate(sys.path) if each in path), len(sys.path))
-            new = [
-                [each for each in part if each not in (str(folder), *path)] for part in (sys.path[:cut], sys.path[cut:])
-            ]
+            later, more = list(sys.path), [each for each in sys.meta_path if each not in (finder, *finders)]
+            sys.modules, sys.path, sys.meta_path = tables  # the objects that Python itself holds
+            sys.meta_path[:] = [*finders, *more]  # a library's new finder stays, behind all others
+            cut = next((place for place, each in enumerate(later) if each in path), len(later))
+            new = [[each for each in part if each not in (str(folder), *path)] for part in (later[:cut], later[cut:])]
             room.front[:], room.back[:] = dict.fromkeys(new[0] + room.front), dict.fromkeys(room.back + new[1])
             sys.path[:] = path
             new = {name.partition(".")[0] for name, module in sys.modules.items() if others.get(name) is not module}
             around = _loaded_around(folder)
             private = {name for name in new if name in names | around or not _is_everybodys(name, others)}
             room.modules.update(_take_out(private))
-            sys.modules.update({name: module for name, module in others.items() if name.partition(".")[0] in private})
-            sys.modules.update(hidden | (room.modules if within else {}))
+            sys.modules.update(others | hidden | (room.modules if within else {}))
 
 
 def _take_out(names: Iterable[str]) -> dict[str, ModuleType]:
@@ -207,41 +361,95 @@ def _names_in(folder: str) -> set[str]:
     return names
 
 
+class _Spec(importlib.machinery.ModuleSpec):
+    """Says of a file that runs under a name of its own which package its relative imports start from."""
+
+    room: Room
+
+    @property
+    def parent(self) -> str:
+        return _package_of(self.room)
+
+
+def _around(room: Room) -> str:
+    """What the outermost package around a room is called in `sys.modules`, whatever else has its name."""
+    return f"around_{room.number}"
+
+
+def _package_of(room: Room) -> str:
+    return ".".join([_around(room), *room.folder.relative_to(_root_of(room.folder)).parts])
+
+
+def _root_of(folder: Path) -> Path:
+    """The outermost package that a folder belongs to; a folder without `__init__.py` is one by itself."""
+    while (folder / "__init__.py").is_file() and (folder.parent / "__init__.py").is_file():
+        folder = folder.parent
+    return folder
+
+
 class _Finder:
     """Finds the source files of a room for its own loader; everything else is left to Python."""
 
-    def __init__(self, folder: Path, own: list[str], standard: str):
-        self.folder, self.own, self.standard = folder, own, standard
+    def __init__(self, room: Room, own: list[str]):
+        self.room, self.own = room, own
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> object:
         top, finder = name.partition(".")[0], importlib.machinery.PathFinder
-        if top in sys.stdlib_module_names and top != self.standard:  # a library asks for it
+        if name == _around(self.room):
+            return self._find_package(name)
+        if path is None and name.startswith(_beside_name(self.room)):
+            return self._find_other(name)
+        if top in sys.stdlib_module_names:  # a library asks for it
             outside = [each for each in sys.path if each not in self.own] if path is None else path
             return finder.find_spec(name, outside)
         spec = finder.find_spec(name, path)
         package = spec if path is None else getattr(sys.modules.get(top), "__spec__", None)
         places = {os.path.dirname(os.path.realpath(each)) for each in _where(package)} if spec and package else set()
         beside = places & {*map(os.path.realpath, self.own)}
-        if not beside and not (spec and package and _is_around(self.folder, package)):
+        if not beside and not (spec and package and _is_around(self.room.folder, package)):
+            self.room.missed.add(top)
             return None
         if type(spec.loader) is importlib.machinery.SourceFileLoader:
-            spec.loader = _Loader(name, spec.origin, self.folder)
+            spec.loader = _Loader(name, spec.origin, self.room)
+        elif type(spec.loader) is importlib.machinery.SourcelessFileLoader:
+            self.room.sources[spec.origin] = _hash_at(spec.origin)
         return spec
+
+    def _find_package(self, name: str) -> object:
+        root = _root_of(self.room.folder)
+        if (file := root / "__init__.py").is_file():
+            return self._make_spec(name, str(file), [str(root)])
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(root)]
+        return spec
+
+    def _find_other(self, name: str) -> object:
+        """A neighbour that is named like a module of the standard library."""
+        folder, own = str(self.room.folder), name.removeprefix(_beside_name(self.room))
+        spec = importlib.machinery.PathFinder.find_spec(own, [folder])
+        return spec and self._make_spec(name, spec.origin, spec.submodule_search_locations)
+
+    def _make_spec(self, name: str, file: str, folders: list[str] | None) -> object:
+        source = file.endswith(tuple(importlib.machinery.SOURCE_SUFFIXES))
+        loader = _Loader(name, file, self.room) if source else None
+        return importlib.util.spec_from_file_location(name, file, loader=loader, submodule_search_locations=folders)
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
     """Reads the source anew, no cached bytecode that is a second old; lets it import neighbours named `random`."""
 
-    def __init__(self, name: str, path: str, folder: Path):
+    def __init__(self, name: str, path: str, room: Room):
         super().__init__(name, path)
-        self.folder = folder
+        self.room = room
 
     def get_code(self, fullname: str) -> object:
-        return self.source_to_code(self.get_data(self.path), self.path)
+        data = self.get_data(self.path)
+        self.room.sources[self.path] = hashlib.sha256(data).hexdigest()
+        return self.source_to_code(data, self.path)
 
     def exec_module(self, module: ModuleType) -> None:
-        if _standard_in(self.folder):
-            module.__builtins__ = vars(builtins) | {"__import__": functools.partial(_import, self.folder)}
+        if _standard_in(self.room.folder):
+            module.__builtins__ = vars(builtins) | {"__import__": functools.partial(_import, self.room)}
         super().exec_module(module)
 
 
@@ -251,16 +459,17 @@ def _standard_in(folder: Path) -> set[str]:
     return {name for name in names if importlib.machinery.FrozenImporter.find_spec(name) is None}
 
 
-def _import(folder: Path, name: str, *args, **options) -> ModuleType:
-    """`__import__` of a user's module: a neighbour comes before the standard library."""
-    top, level = name.partition(".")[0], options.get("level", args[3] if len(args) > 3 else 0)
-    if level or top not in _standard_in(folder):
+def _beside_name(room: Room) -> str:
+    return f"beside_{room.number}_"
+
+
+def _import(room: Room, name: str, *args, **options) -> ModuleType:
+    """`__import__` of a user's module: a neighbour comes before the standard library, under a name of its own.
+
+    A thread that the user's function has started does not wait for that function.
+    """
+    level = options.get("level", args[3] if len(args) > 3 else 0)
+    if level or name.partition(".")[0] not in _standard_in(room.folder):
         return builtins.__import__(name, *args, **options)
-    with _inside(folder, top) as room:
-        hidden = _take_out({top})
-        sys.modules.update({each: module for each, module in room.standard.items() if each.partition(".")[0] == top})
-        try:
-            return builtins.__import__(name, *args, **options)
-        finally:
-            room.standard.update(_take_out({top}))
-            sys.modules.update(hidden)
+    with contextlib.nullcontext() if _is_active(room) else _inside(room):
+        return builtins.__import__(_beside_name(room) + name, *args, **options)
