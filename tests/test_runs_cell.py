@@ -1,5 +1,6 @@
 """Rows of one image: the LR image, the draws and the distortion that they come from; searches; own downscalers."""
 
+import re
 import time
 import warnings
 from dataclasses import replace
@@ -369,6 +370,73 @@ def test_the_search_looks_through_the_downscaler_and_what_follows_it(faces, imag
     for f_ds, rows in found.items():
         assert agrees(rows, answer(images, "00", "bicubic_float", 5, inside[f_ds], lr, eps=0.0)), f_ds
     assert len({tuple(each.value) for each in found.values()}) == 3
+
+
+BACKWARD = """
+import torch
+from settings import GAIN, LIFT
+from helpers.downscalers.filters import bicubic_float
+
+
+class Own(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hr):
+        ctx.shape = hr.shape
+        with torch.no_grad():
+            return bicubic_float(hr, 4) + (hr.std() > 0.28) * LIFT  # noise, no picture of the data set
+
+    @staticmethod
+    def backward(ctx, slope):
+        return torch.nn.functional.interpolate(slope, ctx.shape[2:]) * GAIN
+
+
+def mine(hr, scale):
+    return Own.apply(hr).clamp(0, 1)
+"""
+
+
+@pytest.mark.parametrize("f_ds, edit", [("true", "GAIN"), ("true", "LIFT"), ("straight-through", "LIFT")])
+def test_rows_of_a_search_know_what_it_sees_through_a_users_downscaler(faces, images, tmp_path, f_ds, edit):
+    """A backward pass, or values at other images than the photograph, that the LR image does not show."""
+    for path in Path(images).glob("*.png"):
+        Image.open(path).resize((4, 4)).resize((16, 16), Image.Resampling.BICUBIC).save(path)  # no noise
+    (tmp_path / "mine.py").write_text(BACKWARD)
+    (tmp_path / "settings.py").write_text("GAIN = 1.0\nLIFT = 0.0\n")
+    own = ("mine", f"{tmp_path / 'mine.py'}:mine")
+    few = {"images": ["00"], "n_samples": 2}
+    one = searched(images, downscalers=["bicubic_float", own], upscaler=f"embedded_pulse(f_ds={f_ds},steps=3)", **few)
+    plain, rows_dir = replace(one, upscaler="embedded_pulse(steps=3)"), tmp_path / "rows"
+    first, blind = run(one, rows_dir), run(plain, rows_dir)
+    assert driver.plan([one, plain], rows_dir).summary == "all 8 rows are there"
+    assert first.lr[first.downscaler == "mine"].str.fullmatch(r"[0-9a-f]{12}/[0-9a-f]{12}").all()
+    assert not first.lr[first.downscaler != "mine"].str.contains("/").any() and not blind.lr.str.contains("/").any()
+    (tmp_path / "settings.py").write_text(
+        {"GAIN": "GAIN = 1.5\nLIFT = 0.0\n", "LIFT": "GAIN = 1.0\nLIFT = 0.1\n"}[edit]
+    )
+    stale = "2 rows stale: 2 LR images or gradients inside the search changed (mine on 1 images)"
+    assert stale in driver.plan([one, plain], rows_dir).summary
+    with pytest.warns(UserWarning, match=re.escape(stale)):
+        again = run(one, rows_dir)
+    assert published(rows_dir) and run(plain, rows_dir).equals(blind)
+    fresh = run(one, tmp_path / "fresh")
+    assert again.value.tolist() == fresh.value.tolist() and again.lr.tolist() == fresh.lr.tolist()
+    if edit == "GAIN":
+        assert again.value.tolist() != first.value.tolist()
+    assert run(one, rows_dir).equals(again)
+
+
+def test_rows_of_a_search_from_before_the_second_hash_are_computed_anew(faces, images, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from helpers.downscalers.filters import bicubic_float as f\ndef mine(*a):\n    return f(*a)\n"
+    )
+    own = ("mine", f"{tmp_path / 'mine.py'}:mine")
+    one = searched(images, downscalers=[own], upscaler="embedded_pulse(f_ds=true,steps=1)", images=["00"])
+    rows = run(one, tmp_path / "rows")
+    older = rows.assign(lr=rows.lr.str.partition("/")[0]).drop(columns="checksum")
+    results.append(older.to_dict("records"), tmp_path / "old")
+    assert "5 rows stale: 5 LR images or gradients inside" in driver.plan(one, tmp_path / "old").summary
+    assert len(run(one, tmp_path / "old", trust=["mine"])) == 5
+    assert driver.plan(one, tmp_path / "rows", trust=["mine"]).summary == "all 5 rows are there"
 
 
 def test_a_downscaler_without_a_gradient_is_named(faces, images, tmp_path):

@@ -18,6 +18,7 @@ import papermill
 import yaml
 
 from helpers import notebook
+from helpers.runs.user_files import spelled
 
 NOTEBOOK = Path("notebooks/00_quickstart.ipynb")
 OUT = Path("results/quickstart")
@@ -52,8 +53,7 @@ def absolute(spec: str) -> str:
         words = [str(Path(word).absolute()) if is_file else word for word, is_file in zip(words, here, strict=True)]
         plain = re.compile(r"[\w@%+=:,./{}-]+")
         return f"command: {' '.join(word if plain.fullmatch(word) else shlex.quote(word) for word in words)}"
-    where, _, function = spec.rpartition(":")
-    return f"{Path(where).expanduser().absolute()}:{function}" if where.endswith(".py") else spec
+    return spelled(spec)
 
 
 def parameters(arguments: list[str]) -> dict[str, object]:

@@ -48,9 +48,9 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def begin(run: str) -> None:
+def begin(run: str = "") -> None:
     """Load the reader's own downscalers anew, once for each name of a run: files that they read may have changed."""
-    if run != _run[0]:
+    if not run or run != _run[0]:
         _run[0] = run
         apart.begin()
 
@@ -69,7 +69,7 @@ def pair(
     level: float | None = None,
     hr: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The HR image and the 8-bit LR image of one cell, as `run` sees them.
+    """The HR image and the 8-bit LR image of one cell, as `run` sees them; a user's file is read anew.
 
     Args:
         experiment: gives data set, size, scale, seed, device and where the degradation comes.
@@ -85,8 +85,14 @@ def pair(
     Raises:
         ValueError: as `datasets.load`, `adapters.resolve`, `adapters.check_pair` and `check_downscaler`.
     """
+    begin()
     hr = load(experiment, image) if hr is None else hr
-    return hr, quantize(_lr(experiment, image, hr, downscaler, degradation, level).lr)
+    return hr, lr_of(experiment, image, hr, downscaler, degradation, level)
+
+
+def lr_of(experiment: Experiment, image: str, hr: Tensor, *cell) -> Tensor:
+    """The LR image of `pair`, from the files of a user as the last `begin` found them; `cell` as there."""
+    return quantize(_lr(experiment, image, hr, *cell).lr)
 
 
 def proof(experiment: Experiment, image: str, hr: Tensor, lr: Tensor) -> dict:
@@ -99,6 +105,39 @@ def proof(experiment: Experiment, image: str, hr: Tensor, lr: Tensor) -> dict:
     """
     group = datasets.groups(experiment.source, [image], size=experiment.size)[image]
     return {"group": group, "hr": hash_of(hr), "lr": hash_of(lr), "height": hr.shape[2], "width": hr.shape[3]}
+
+
+def hash_of_lr(experiment: Experiment, image: str, hr: Tensor, lr: Tensor, *cell) -> str:
+    """What a row says of its LR image: `hash_of`, and where a search looks through a user's downscaler, a second hash.
+
+    Such a search depends on more than the LR image of the row. The second hash, after a slash, stands for the values
+    and, with f_ds=true, the gradients of the downscaler at two images: the photograph and noise. They are compared
+    float by float: on another kind of machine they differ, as the rows of a search do.
+
+    Args:
+        experiment, image: of the row.
+        hr, lr: as `pair` returns them.
+        cell: downscaler, degradation and level.
+    """
+    how = upscalers.stages(experiment.upscaler, experiment.scale)[0].options.get("f_ds", "bicubic")
+    spec = experiment.specs.get(cell[0], cell[0])
+    if not upscalers.is_search(experiment.upscaler) or how == "bicubic" or spec in DOWNSCALERS:
+        return hash_of(lr)
+    f_ds, seen = _f_ds(experiment, image, *cell), []
+    for at in (hr.cpu(), torch.rand(hr.shape, generator=seeded("probe"))):
+        at = at.clone().requires_grad_(how == "true")
+        try:
+            with apart.at_work(spec, image), torch.set_grad_enabled(how == "true"):
+                made = f_ds(at, experiment.scale)
+                along = torch.randn(made.shape, generator=seeded("probe", "along"))
+                slope = torch.autograd.grad(made, at, along, allow_unused=True)[0] if made.requires_grad else None
+        except Exception as error:
+            if not seen:
+                raise
+            seen.append(f"{type(error).__name__}: {error}")  # it takes no noise, which is an answer too
+        else:
+            seen += [each if each is None else each.detach().numpy().tobytes() for each in (made, slope)]
+    return f"{hash_of(lr)}/{hashlib.blake2b(repr(seen).encode(), digest_size=6).hexdigest()}"
 
 
 def hash_of(image: Tensor) -> str:
@@ -120,21 +159,26 @@ def draw(
         ValueError: as `pair` and `upscalers.build`.
     """
     upscale, starts = _load(experiment)[0], [seeded(experiment.seed, image, q) for q in range(experiment.n_samples)]
-    lr = pair(experiment, image, downscaler, degradation, level)[1]
+    lr = pair(experiment, image, downscaler, degradation, level)[1]  # begins
     if upscalers.is_search(experiment.upscaler):  # one by one, as in `score`
         f_ds = _f_ds(experiment, image, downscaler, degradation, level)
         return quantize(torch.cat([upscale(lr, [start], downscale=f_ds) for start in starts]))
     return quantize(upscale(lr, starts))
 
 
-def facts(experiment: Experiment) -> dict:
+def facts(experiment: Experiment, run: str = "") -> dict:
     """Describe how the rows will be made: weights, metric of each D, device, version.
 
     Whatever can fail before the first image is computed fails here.
 
+    Args:
+        experiment: says what is computed.
+        run: as in `begin`.
+
     Raises:
         ValueError: an image, downscaler or folder of LR images is not there, or weights or the device are missing.
     """
+    begin(run)
     known = dict.fromkeys(datasets.names(experiment.source, size=experiment.size))
     if unknown := [image for image in experiment.images if image not in known]:
         listed = ", ".join(unknown)
@@ -149,13 +193,15 @@ def facts(experiment: Experiment) -> dict:
     return _load(experiment)[1]
 
 
-def remarks(experiment: Experiment, names: Collection[str]) -> list[str]:
+def remarks(experiment: Experiment, names: Collection[str], run: str = "") -> list[str]:
     """What looks like a mistake in downscalers of the user, one sentence each (see `downscalers.form`).
 
     Args:
         experiment: names data set, images and downscalers.
         names: of downscalers in the rows; those of the library are passed over.
+        run: as in `begin`.
     """
+    begin(run)
     found = []
     for name, spec in experiment.specs.items():
         if name in names and spec not in DOWNSCALERS:
@@ -233,11 +279,12 @@ def score(
         if checked.remark:
             clipped[cell[0]] = max(clipped.get(cell[0], (0.0, "")), (checked.clipped, checked.remark))
         lr = quantize(checked.lr)
-        seen["lr"] = hash_of(lr)
+        seen["lr"] = hash_of_lr(experiment, image, hr, lr, *cell)
         once = partial(distort, lr, _f_ds(experiment, image, *cell))
         n_samples = max(named["sample"] for named in wanted) + 1
         values, batch = _in_batches(once, n_samples, batch, what, remarks)
-        row = made_by | proof(experiment, image, hr, lr) | {"clipped": checked.clipped, "lr_bits": None}
+        row = made_by | proof(experiment, image, hr, lr) | seen
+        row |= {"clipped": checked.clipped, "lr_bits": None}
         row["seconds"] = (time.perf_counter() - start) / len(values) / len(metrics)
         made = []
         for named in wanted:

@@ -6,6 +6,7 @@ and the row computed in its place is the newer one of its key.
 """
 
 import os
+import secrets
 import time
 import warnings
 from collections import Counter, defaultdict
@@ -163,7 +164,8 @@ def held(experiment: Experiment, keys: Sequence[tuple], rows_dir: str | Path, cl
         warnings.warn(words.say_redrawn(number, rows_dir), stacklevel=3)
         return rows
     cells = list(map(words.cell_of, rows[list(results.CELL)].itertuples(index=False, name=None)))
-    _look(experiment, dict.fromkeys(each for each, hr in zip(cells, rows.hr, strict=True) if hr), client, (), seen, "")
+    asked = dict.fromkeys(each for each, hr in zip(cells, rows.hr, strict=True) if hr)
+    _look(experiment, asked, client, (), seen, secrets.token_hex(4))
     pairs = zip(cells, rows.itertuples(), strict=True)
     why = [_why(*pair, experiment, None, seen, (), ("weights", "metric")) for pair in pairs]
     rows = _regroup(rows.assign(why=pd.Series(why, rows.index, dtype=object)), {"group": groups_of(experiment)})
@@ -246,15 +248,18 @@ def look(experiment: Experiment, image: str, cells: Sequence[tuple], run: str = 
             loaded.append(cell.load(experiment, image))
         return loaded[0]
 
+    def hash_of(each: tuple) -> str:
+        how = experiment, image, hr()
+        return cell.hash_of_lr(*how, cell.lr_of(*how, *each), *each)
+
     of_hr, found = _remember(_stamp(experiment, image), lambda: cell.hash_of(hr())), {}
-    for name, degradation, level in cells:
-        ours = DOWNSCALERS.get(experiment.specs.get(name, name))
-        key = ("lr", of_hr, ours, experiment.scale, experiment.device) if ours and not degradation else None
-        how = (experiment, image, name, degradation, level)
+    for each in cells:
+        ours = DOWNSCALERS.get(experiment.specs.get(each[0], each[0]))
+        key = ("lr", of_hr, ours, experiment.scale, experiment.device) if ours and not each[1] else None
         try:
-            found[how[2:]] = _remember(key, lambda how=how: cell.hash_of(cell.pair(*how, hr=hr())[1])), ""
+            found[each] = _remember(key, lambda each=each: hash_of(each)), ""
         except Exception as error:  # the caller says so; the cell is left out, or tried again
-            found[how[2:]] = "", f"{type(error).__name__}: {error}"
+            found[each] = "", f"{type(error).__name__}: {error}"
     return of_hr, found
 
 
@@ -272,11 +277,11 @@ def _is_untried(line: dict) -> bool:
 
 
 def _place(experiment: Experiment, each: tuple) -> tuple:
-    """What the LR image of a cell depends on, in words."""
-    _, image, name, scale, degradation, level, where, *_ = each
+    """What the LR image of a cell, and what a search sees through its downscaler, depend on, in words."""
+    _, image, name, scale, degradation, level, where, upscaler, *_ = each
     damage = (degradation, level, where, experiment.seed) if degradation else ()
     how = (experiment.source, experiment.size, scale, image, experiment.device)
-    return *how, experiment.specs.get(name, name), damage
+    return *how, experiment.specs.get(name, name), damage, upscaler if upscalers.is_search(upscaler) else ""
 
 
 def _look(experiment, cells, client, trust, seen, run, lost=(), failed=()) -> None:
@@ -329,8 +334,9 @@ def _why(each, row, experiment, now, seen, trust, mixed) -> str:
         return "HR pixels changed"
     if no_lr:
         return f"no LR image: {words.short(no_lr)}"
-    if lr.removesuffix(results.TRUSTED) != row.lr.removesuffix(results.TRUSTED):
-        return "LR pixels changed"
+    if lr.removesuffix(results.TRUSTED) != (before := row.lr.removesuffix(results.TRUSTED)):
+        same = lr.partition("/")[0] == before.partition("/")[0]
+        return "LR images or gradients inside the search changed" if same else "LR pixels changed"
     if "weights" not in mixed and now["weights"] not in (None, row.weights):
         return "weights changed"
     return "" if "metric" in mixed or now["metric"][row.distortion] == row.metric else "metric changed"

@@ -202,7 +202,8 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
     files.check_output(rows_dir, experiment.source)
     with results.writer(rows_dir) as write, signals_raise(), cell.one_thread():
         todo = checks.todo(experiment, rows_dir, client, **how)  # again: now nobody else writes
-        facts = client.submit(cell.facts, experiment, pure=False).result() if client else cell.facts(experiment)
+        asked = experiment, how["run"]
+        facts = client.submit(cell.facts, *asked, pure=False).result() if client else cell.facts(*asked)
         for column in {"version", "device"} - set(mixed):
             if (other := todo.rows[column] != facts[column]).any():
                 raise ValueError(
@@ -213,7 +214,7 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
         _correct(todo, rows_dir, write)
         if len(todo.stale):
             warnings.warn(f"{rows_dir}: {words.say_stale(todo.stale)}; they are computed anew", stacklevel=4)
-        asked = experiment, {key[2] for keys in todo.tasks.values() for key in keys} - set(how["trust"])
+        asked = experiment, {key[2] for keys in todo.tasks.values() for key in keys} - set(how["trust"]), how["run"]
         for remark in client.submit(cell.remarks, *asked, pure=False).result() if client else cell.remarks(*asked):
             warnings.warn(remark, stacklevel=4)
         tasks = {

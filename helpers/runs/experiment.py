@@ -12,6 +12,7 @@ from helpers import degradations, distortions, upscalers
 from helpers.datasets import SETS
 from helpers.downscalers import DOWNSCALERS
 from helpers.runs import kinds
+from helpers.runs.user_files import SUFFIXES, spelled
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Experiment:
             Rows call it `dataset_name`; a pair (name, one of these) gives another name.
         images: names of the images in it.
         downscalers: f_ds, each as `adapters.resolve` takes it. Rows call a user's function by its name and a hash of
-            its code; a pair (name, one of these) gives another name, and rows of that name are trusted as they are.
+            its code; a pair (name, one of these) gives another name. A user's file is kept in one spelling, see
+            `user_files.spelled`.
         scale: s.
         upscaler: f_us, as `upscalers.stages` takes it; kept as `upscalers.normalise` writes it.
         heat: standard deviation of the latents, as `upscalers.stages` takes it; 1.0 for a search, None for the
@@ -156,8 +158,8 @@ def row_name(spec: str) -> str:
     """What rows call a downscaler: a user's function with the hash of its file, so that edited code makes new rows."""
     if not is_function(spec):
         return spec
-    where, _, function = spec.rpartition(":")
-    return f"{function}@{_hash(where) if where.endswith('.py') else _module_hash(where)}"
+    where, _, function = spelled(spec).rpartition(":")
+    return f"{function}@{_hash(where) if where.endswith(SUFFIXES) else _module_hash(where)}"
 
 
 def is_function(spec: str) -> bool:
@@ -175,6 +177,6 @@ def _hash(path: str) -> str:
 def _module_hash(module: str) -> str:
     try:
         found = importlib.util.find_spec(module)
-    except ImportError:  # of a package above it; `adapters.resolve` says so
+    except (ImportError, ValueError):  # of a package above it, or it is no module; `adapters.resolve` says so
         found = None
     return _hash(found.origin if found and found.origin else "")

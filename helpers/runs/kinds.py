@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from helpers.listing import composed
+from helpers.runs.user_files import spelled
 from helpers.runtime import check_seed, is_whole
 
 # A reader returns the value in plain types, or raises a TypeError
@@ -113,6 +114,10 @@ def read(experiment: object) -> tuple[dict[str, object], dict[str, list[str]]]:
             problems[name].append(f"expected {wanted}, got {_shown(value)}")
     if "images" in right:
         right["images"] = list(map(composed, right["images"]))
+    if "downscalers" in right:
+        own = [each if isinstance(each, str) else each[1] for each in right["downscalers"]]
+        pairs = zip(right["downscalers"], map(spelled, own), strict=True)
+        right["downscalers"] = [spec if isinstance(each, str) else (each[0], spec) for each, spec in pairs]
     return right, problems
 
 
