@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from helpers import files, generators, weights
 from helpers.images import quantize
 from helpers.runtime import is_whole
-from helpers.upscalers import flows, pulse
+from helpers.upscalers import esrgan, flows, pulse
 
 
 class Upscaler(NamedTuple):
@@ -52,6 +52,11 @@ def _flow(name: str, scales: tuple[int, ...], **how) -> Upscaler:
     return Upscaler(partial(flows.embedded_flow, **how), (name,), scales, options=options, check=flows.check_precision)
 
 
+def _rrdb(file: str, *scales: int, blind: bool = True) -> Upscaler:
+    return Upscaler(lambda *, scale, **how: esrgan.upscaler(file=file.format(scale=scale), scale=scale, **how),
+                    (file,), scales, heat=0.0, blind=blind)  # fmt: skip
+
+
 def _search(key: str, *names: str) -> Upscaler:
     how = {"heat": 1.0, "blind": False, "search": True, "options": pulse.OPTIONS, "check": pulse.check_options}
     return Upscaler(partial(pulse.upscaler, pulse.GENERATORS[key]), names, **how)
@@ -64,6 +69,14 @@ UPSCALERS: dict[str, Upscaler] = {
     "srflow_df2k_8x": _srflow("SRFlow_DF2K_8X", 8),
     "srflow_celeba_8x": _srflow("SRFlow_CelebA_8X", 8),
     "bicubic": Upscaler(flows.bicubic, heat=0.0),
+    "esrgan": _rrdb("ESRGAN", 4, blind=False),  # trained on MATLAB's bicubic LR images
+    "rrdb_psnr": _rrdb("RRDB_PSNR_x4", 4, blind=False),  # the same without GAN
+    "bsrgan": _rrdb("BSRGAN_x{scale}", 2, 4),
+    "bsrnet": _rrdb("BSRNet", 4),  # the same without GAN
+    "real_esrgan_x4": _rrdb("RealESRGAN_x4plus", 4),
+    "real_esrgan_x2": _rrdb("RealESRGAN_x2plus", 2),
+    "real_esrnet_x4": _rrdb("RealESRNet_x4plus", 4),  # the same without GAN
+    "rsr": _rrdb("RSR", 4),  # blind by adversarial training
     "embedded_pulse": _search("embedded_pulse", generators.NAME),
     "pulse": _search("pulse", *generators.OFFICIAL),
 }

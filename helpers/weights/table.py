@@ -36,7 +36,30 @@ IRN = "https://github.com/xubingna/HCD/raw/b184972/codes/experiments/pretrained_
 IRN_FOLDER = "drive.google.com/drive/folders/1ym6DvYNQegDrOy_4z733HxrULa1XIN92"
 TIRN = "https://github.com/Jingwei-Bao/T-InvBlocks/raw/main/experiments/pretrained_TIRN"
 SAIN = "https://raw.githubusercontent.com/yang-jin-hai/SAIN/e361d7a0d34b31468f1e47b3e4f181b0e2ca7d46/experiments"
+KAIR = "https://github.com/cszn/KAIR/releases/download/v1.0"  # where BSRGAN's main_download_pretrained_models.py looks
+REAL_ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 HYPERTHUMBNAIL = "https://github.com/AbnerVictor/HyperThumbnail/releases/download/v0.0.1"
+
+RRDB = (  # name, file, addresses, SHA-256, bytes, licence, what it is
+    ("ESRGAN", "ESRGAN.pth", (f"{KAIR}/ESRGAN.pth",), "", None, "Apache-2.0 (xinntao/ESRGAN)",
+     "ESRGAN for x4; the authors' RRDB_ESRGAN_x4.pth, in their cloud drive, will do under this name"),
+    ("RRDB_PSNR_x4", "RRDB_PSNR_x4.pth", (), "", None, "Apache-2.0 (xinntao/ESRGAN)",
+     "ESRGAN's network trained without GAN, in the authors' cloud drive (README of xinntao/ESRGAN)"),
+    ("BSRGAN_x4", "BSRGAN.pth", (f"{KAIR}/BSRGAN.pth",), "", None, "Apache-2.0 (cszn/BSRGAN)", "BSRGAN for x4"),
+    ("BSRGAN_x2", "BSRGANx2.pth", (f"{KAIR}/BSRGANx2.pth",), "", None, "Apache-2.0 (cszn/BSRGAN)", "BSRGAN for x2"),
+    ("BSRNet", "BSRNet.pth", (f"{KAIR}/BSRNet.pth",), "", None, "Apache-2.0 (cszn/BSRGAN)",
+     "BSRGAN's network for x4, trained without GAN"),
+    ("RealESRGAN_x4plus", "RealESRGAN_x4plus.pth", (f"{REAL_ESRGAN}/v0.1.0/RealESRGAN_x4plus.pth",),
+     "4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1", 67_040_989,
+     "BSD-3-Clause (xinntao/Real-ESRGAN)", "Real-ESRGAN for x4; third parties agree on the hash"),
+    ("RealESRGAN_x2plus", "RealESRGAN_x2plus.pth", (f"{REAL_ESRGAN}/v0.2.1/RealESRGAN_x2plus.pth",),
+     "49fafd45f8fd7aa8d31ab2a22d14d91b536c34494a5cfe31eb5d89c2fa266abb", 67_061_725,
+     "BSD-3-Clause (xinntao/Real-ESRGAN)", "Real-ESRGAN for x2; third parties agree on the hash"),
+    ("RealESRNet_x4plus", "RealESRNet_x4plus.pth", (f"{REAL_ESRGAN}/v0.1.1/RealESRNet_x4plus.pth",), "", None,
+     "BSD-3-Clause (xinntao/Real-ESRGAN)", "Real-ESRGAN's network for x4, trained without GAN"),
+    ("RSR", "RSR.pth", (), "", None, "no licence stated (BCV-Uniandes/RSR refers to BasicSR's)",
+     "RSR for x4, in the authors' cloud drive (README of BCV-Uniandes/RSR)"),
+)  # fmt: skip
 
 
 def _drive(number: str, file: str) -> tuple[str, ...]:
@@ -276,6 +299,10 @@ WEIGHTS = {
         f"HyperThumbnail, rescaler trained on DIV2K for x4; no hash was published. {NOT_SEEN}",
         most=1 << 27,
     ),
+    **{
+        name: Entry(file, urls, sha256, size, licence, f"{note}. {NOT_SEEN}", most=1 << 27)
+        for name, file, urls, sha256, size, licence, note in RRDB
+    },
     "ffhq_features": Entry(
         "ffhq-features-dataset-9c4c7ef5132d.zip",
         (
