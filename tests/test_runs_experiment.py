@@ -141,3 +141,17 @@ def test_heats_are_finite_and_at_least_0(fakes, images, heat):
     name = "embedded_flow_x2+embedded_flow_x2" if "+" in str(heat) else "fake"
     with pytest.raises(ValueError, match="experiment: heat: expected .*, got "):
         experiment(images, upscaler=name, heat=heat)
+
+
+def test_what_is_deterministic_is_drawn_once(fakes, images):
+    """One row a cell with heat 0, whoever asks for five, of a network, of the flow, and of a cascade of both."""
+    for upscaler, heat in (
+        ("bsrgan", 0.0),
+        ("real_esrgan_x4", None),
+        ("embedded_flow", 0),
+        ("bicubic_x2+bsrgan_x2", "0+0"),
+    ):
+        one = experiment(images, upscaler=upscaler, heat=heat, n_samples=5)
+        assert one.n_samples == 1 and len(one.keys()) == len(one.images) * len(one.downscalers) * len(one.metrics)
+    for upscaler, heat in (("embedded_flow", 0.1), ("bicubic_x2+embedded_flow_x2", "0+1")):
+        assert experiment(images, upscaler=upscaler, heat=heat, n_samples=5).n_samples == 5

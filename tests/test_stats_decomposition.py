@@ -231,3 +231,16 @@ def test_a_part_without_spread_has_no_interval_at_few_photographs(n, known):
     line = dc.floor(rows).iloc[0]
     assert line.lr == 0 and math.isnan(line.lr_low) != known and math.isnan(line.lr_high) != known
     assert line.score_low < line.score < line.score_high
+
+
+def test_the_one_draw_of_a_deterministic_upscaler_has_no_spread():
+    rng = np.random.default_rng(2)
+    x, answers = rng.standard_normal((6, 8)), rng.standard_normal((6, 1, 8))
+    rows = rows_from(x, sharp=answers, soft=answers / 2)
+    found = dc.split(rows.assign(heat=0.0)).set_index("downscaler")
+    expected = ((x - answers[:, 0] / 2) ** 2).mean()
+    assert found.score["soft"] == found.bias["soft"] == pytest.approx(expected)
+    assert (found.spread == 0).all() and (found.draws == 1).all() and (found.rho == 1).all()
+    for heat in (1.0, "1.0+0.0"):
+        with pytest.raises(ValueError, match="expected an image with two finite draws"):
+            dc.split(rows.assign(heat=heat))

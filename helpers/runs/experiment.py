@@ -32,7 +32,7 @@ class Experiment:
         upscaler: f_us, as `upscalers.stages` takes it; kept as `upscalers.normalise` writes it.
         heat: standard deviation of the latents, as `upscalers.stages` takes it; 1.0 for a search, None for the
             upscaler's own. Kept in one spelling: a number, or several that differ joined by "+", "1.0+0.1".
-        n_samples: N_Q, draws per image.
+        n_samples: N_Q, draws per image; becomes 1 where the heat is 0, because all draws are the same image then.
         seed: first part of every random key.
         distortion: D, or several that look at the same draws (names as in `distortions.against`); a metric of which
             more is better is taken in its lower-is-better form.
@@ -111,6 +111,8 @@ class Experiment:
             object.__setattr__(self, name, value)
         heats = [each.heat for each in upscalers.stages(self.upscaler, self.scale, self.heat)]
         object.__setattr__(self, "heat", heats[0] if len(set(heats)) == 1 else "+".join(map(repr, heats)))
+        if not any(heats):
+            object.__setattr__(self, "n_samples", 1)
 
     @property
     def source(self) -> str:

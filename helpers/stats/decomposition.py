@@ -29,14 +29,16 @@ def split_per_image(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler") 
 
     Returns:
         Images (index) x conditions, under five names: "score", "bias", "spread", "of_mean" (MSE of the mean image)
-        and "draws" (N, the finite ones). NaN where an image has fewer than two.
+        and "draws" (N, the finite ones). NaN where an image has fewer than two, unless all heats are 0: one draw is all
+        there is then, and its spread is 0.
 
     Raises:
         ValueError: other draws of the one than of the other; no image has two finite ones; or `rankings.per_image`'s.
     """
     mse, means = (_of(rows, name, SPLIT, by) for name in SPLIT)
     table = rankings.per_image(mse, by)
-    draws = table["draws"].where(table["draws"] > 1)
+    least = 1 if "heat" in mse and mse.heat.eq(0).all() else 2
+    draws = table["draws"].where(table["draws"] >= least)
     if draws.isna().all(axis=None):
         raise ValueError(f"expected an image with two finite draws or more, got {table['draws'].max(axis=None)}")
     last = (
@@ -46,7 +48,7 @@ def split_per_image(rows: pd.DataFrame, by: str | Sequence[str] = "downscaler") 
     )
     score = table["mean"].where(draws.notna())
     of_mean = rankings.per_image(last, by)["mean"].reindex_like(score).where(draws.notna())
-    spread = draws / (draws - 1) * (score - of_mean)
+    spread = draws / (draws - 1).where(draws > 1, 1) * (score - of_mean)
     parts = {"score": score, "bias": of_mean - spread / draws, "spread": spread, "of_mean": of_mean, "draws": draws}
     return pd.concat(parts, axis=1)
 
