@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from helpers.colour import to_linear, to_srgb
 from helpers.downscalers import DOWNSCALERS, filters, form, kernels
 from helpers.images import crop_to_multiple, from_uint8, quantize, to_uint8
 from tests.test_datasets_checks import photograph
@@ -166,6 +167,94 @@ MISTAKES = {
     "jpeg75": (jpeg(75), "as JPEG leaves them"),
     "jpeg95": (jpeg(95), "as JPEG leaves them"),
 }
+
+
+def cast(x):
+    """To 8 bits as NumPy does it: cut down, around the end of 8 bits."""
+    return torch.from_numpy((x.numpy() * 255).astype(np.int64) % 256).float() / 255
+
+
+def summed(hr, scale):
+    """Means of blocks whose sums are 8-bit levels."""
+    levels = to_uint8(hr).unfold(2, scale, scale).unfold(3, scale, scale).sum((4, 5), dtype=torch.int64)
+    return (levels % 256 // scale**2).float() / 255
+
+
+RANGES = {  # what becomes of the right LR image -> what is said, gain and offset in levels
+    "[-1, 1]": (lambda x: 2 * x - 1, r"those of \[-1, 1\]: return \(x \+ 1\) / 2; gain 2.000", 2, -255),
+    "[-1, 1] cut": (lambda x: (2 * x - 1).clamp(0, 1), r"\[-1, 1\]: return .*, before they are cut off$", 2, -255),
+    "[-0.5, 0.5]": (lambda x: x - 0.5, r"those of \[-0.5, 0.5\]: return x \+ 0.5; gain 1.000", 1, -127.5),
+    "[-0.5, 0.5] cut": (lambda x: (x - 0.5).clamp(0, 1), r"\[-0.5, 0.5\]: return .*, before", 1, -127.5),
+    "0..255": (lambda x: 255 * x, "those of 0..255: divide 8-bit levels by 255; gain 255", 255, 0),
+    "video": (lambda x: quantize((219 * x + 16) / 255), "as in video", 219 / 255, 16),
+    "wide": (lambda x: (255 * x - 16) / 219, "as if 16 to 235 were black to white; gain 1.164", 255 / 219, -18.63),
+    "wide cut": (lambda x: quantize((255 * x - 16) / 219), "as if 16 .* to white, and cut off$", 255 / 219, -18.63),
+    "negative": (lambda x: 1 - x, "a negative: bright where the HR image is dark; gain -1.00", -1, 255),
+    "contrast": (lambda x: (1.5 * x).clamp(0, 1), "scaled: gain 1.500 1.500 1.500, offset .0.0", 1.5, 0),
+    "around white": (lambda x: cast(x * 256.1 / 255), "go around the end of 8 bits, white becomes black", 1.005, -0.5),
+    "around +50": (lambda x: cast(quantize(x) + 50.1 / 255), "go around the end of 8 bits", 1, 50),
+    "around [-1, 1]": (lambda x: cast(2 * quantize(x) - 1), "go around the end of 8 bits", 2, -254),
+    "decoded": (lambda x: quantize(to_linear(x)), "light, about x.2.2, that was not encoded", 1, 0),
+    "power": (lambda x: quantize(x**2.2), "light, about x.2.2, that was not encoded", 1, 0),
+    "twice": (lambda x: quantize(to_srgb(x)), "encoded twice, about", 1, 0),
+    "root": (lambda x: quantize(x ** (1 / 2.2)), "encoded twice, about", 1, 0),
+    "gamma 1.5": (lambda x: quantize(x**1.5), "as of another gamma: about x.1.5", 1, 0),
+}
+LOST = {  # nothing leads back
+    "0..255 cut": (lambda hr, s: (255 * bicubic(hr, s)).clamp(0, 1), "those of 0..255: .* before they are cut off"),
+    "0..255 twice": (lambda hr, s: bicubic(hr, s) / 255, "nearly black, as if they were divided by 255 twice"),
+    "black": (lambda hr, s: torch.zeros_like(bicubic(hr, s)), "nearly black"),
+    "summed": (summed, "a sum over blocks that went around the end of 8 bits"),
+}
+LEVELS = {
+    "cast": (lambda hr, s: cast(filters.bicubic_float(hr, s).clamp(0, 1)), "cut down to 8 bits .floor"),
+    "around": (lambda hr, s: cast(filters.bicubic_float(hr, s) + 0.5 / 255), "go around the end of 8 bits"),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_a_range_or_curve_is_named_and_is_no_shift(name):
+    make, said, gain, offset = RANGES[name]
+    card = form.card(lambda hr, s: make(bicubic(hr, s)), 4)
+    assert any(re.search(said, warning) for warning in card.warnings), card.warnings
+    assert not any("shifted" in warning or "stretched" in warning for warning in card.warnings), card.warnings
+    assert len(card.warnings) == 1 or name.startswith("around"), card.warnings
+    assert card.shift == pytest.approx((0, 0), abs=0.15) and card.kernel.startswith("cubic a = -0.5, antialiased")
+    assert card.gain == pytest.approx((gain,) * 3, rel=0.01) and card.offset == pytest.approx((offset,) * 3, abs=2.5)
+
+
+@pytest.mark.parametrize(
+    "name", ["[-1, 1] cut", "[-0.5, 0.5] cut", "video", "negative", "around [-1, 1]", "power", "root"]
+)
+def test_a_range_or_curve_of_a_folder_is_named_and_is_no_shift(name):
+    make, said, *_ = RANGES[name]
+    card = form.card_of_pairs([(hr, quantize(make(bicubic(hr, 4)))) for hr in hrs(4)], 4)
+    assert any(re.search(said, warning) for warning in card.warnings), card.warnings
+    assert not any("shifted" in warning or "stretched" in warning for warning in card.warnings), card.warnings
+    assert card.kernel.startswith("cubic a = -0.5, antialiased") and card.shift == pytest.approx((0, 0), abs=0.15)
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_a_range_from_which_nothing_leads_back_is_named(name):
+    downscale, said = LOST[name]
+    for card in (form.card(downscale, 4), form.card_of_pairs([(hr, quantize(downscale(hr, 4))) for hr in hrs(4)], 4)):
+        assert len(card.warnings) == 1 and re.search(said, card.warnings[0]), card.warnings
+        assert str(card).startswith("kernel   none")
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_what_a_cast_does_instead_of_rounding_is_named(name):
+    downscale, said = LEVELS[name]
+    [warning] = form.card(downscale, 4).warnings
+    assert re.search(said, warning), warning
+    if name != "around":  # pictures without black and white have nothing that overshoots
+        [warning] = form.card_of_pairs([(hr, downscale(hr, 4)) for hr in hrs(4)], 4).warnings
+        assert re.search(said, warning), warning
+
+
+def test_a_shift_is_seen_where_values_are_cut_off():
+    card = form.card(lambda hr, s: (2 * bicubic(hr.roll(2, 3), s) - 1).clamp(0, 1), 4)
+    assert card.shift == pytest.approx((0, -2), abs=0.1) and "shifted" in card.warnings[1]
 
 
 def tidy(warning):

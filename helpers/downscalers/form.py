@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from helpers.colour import to_linear
+from helpers.colour import to_linear, to_srgb
+from helpers.downscalers import levels
 from helpers.downscalers.filters import resize
-from helpers.downscalers.kernels import REACH, ROUNDING, find
+from helpers.downscalers.kernels import REACH, ROUNDING, filtered, find
 from helpers.downscalers.pairs import drift
 from helpers.images import quantize
 
@@ -25,6 +26,7 @@ NOISE, STRIP = 48, 12  # LR pixels of the chart: a square of noise, beside and b
 WEAK = 0.1  # contrast of a third of the noise: some downscalers leave out weak detail
 GREYS = (0.0, 0.25, 0.5, 0.75, 1.0)
 PATCHES = [*((grey,) * 3 for grey in GREYS), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.25,) * 3]
+EXPLAINED = 0.22  # rms in levels that rounding leaves of a filter of sRGB values: no other light leaves clearly less
 CURVED = 2  # levels that greys lie off a straight line, where it is none
 SIDE = 96  # LR pixels of a picture that are looked at, from its middle
 LEAST = 24  # LR pixels that a side of a picture must have
@@ -159,33 +161,42 @@ def _places() -> list[tuple[int, int]]:
 
 def _describe(pairs, scale: int, parts, on_chart: bool = False) -> Card:
     pairs = [(hr.double(), lr.double()) for hr, lr in pairs]
+    found, around = levels.wrapped(pairs, scale) if all(_upright(*pair, scale) for pair in pairs) else (None, "")
+    if around and not found:
+        return _nothing(f"levels {around}")
+    open_ = [each for _, each in found] if around else [torch.zeros_like(lr, dtype=bool) for _, lr in pairs]
+    pairs = [(hr, lr) for (hr, _), (lr, _) in zip(pairs, found, strict=True)] if around else pairs
     turned, follows = _turned(pairs, scale)
-    if any(TURNS[turned](lr).shape[2] * scale != hr.shape[2] for hr, lr in pairs):
+    if any(not _upright(hr, TURNS[turned](lr), scale) for hr, lr in pairs):
         raise ValueError("expected an LR image of the shape of HR, got one with height and width exchanged")
-    if follows < 0.4:
-        said = f"the LR image hardly follows the HR image: correlation {follows:.2f} with block means"
-        said = "the LR image is a negative: bright where the HR image is dark" if follows < -0.6 else said
-        return Card("none", math.nan, False, (0.0, 0.0), (0.0, 0.0), "", (), (), "", "", "", (said,))
     pairs = [(hr, TURNS[turned](lr)) for hr, lr in pairs]
+    patches = _patches(*pairs[0], scale) if on_chart else None
+    if abs(follows) < 0.4:
+        words = levels.read(pairs, scale, patches).words
+        hardly = f"the LR image hardly follows the HR image: correlation {follows:.2f} with block means"
+        return _nothing(f"levels {words}" if words else hardly)
     channels = _channels(pairs, scale)
-    if channels == "grey":
-        pairs = [(_luma(hr).expand_as(hr), lr) for hr, lr in pairs]
-    else:
-        pairs = [(hr, lr[:, [channels.index(name) for name in "RGB"]]) for hr, lr in pairs]
-    gain, offset, tone = _levels(pairs, scale, on_chart)
-    scaled = torch.tensor([gain, offset], dtype=torch.float64).view(2, 1, 3, 1, 1)
-    level = [(hr, (lr - scaled[1]) / scaled[0]) for hr, lr in pairs]
+    order = [0, 1, 2] if channels == "grey" else [channels.index(name) for name in "RGB"]
+    pairs = [((_luma(hr).expand_as(hr) if channels == "grey" else hr), lr[:, order]) for hr, lr in pairs]
+    read = levels.read(pairs, scale, _patches(*pairs[0], scale) if on_chart else None)
+    open_ = [TURNS[turned](each)[:, order] for each in open_]
+    open_ = [each | levels.cut_off(lr, read.ends) for each, (_, lr) in zip(open_, pairs, strict=True)]
+    if torch.cat([each.flatten() for each in open_]).double().mean() > 0.9 or _few(pairs):
+        return _nothing(f"levels {read.words or 'of the LR image are a few alone'}")
+    level = [(hr, read.undo(lr).where(~each, math.nan)) for (hr, lr), each in zip(pairs, open_, strict=True)]
     cut = [_cut(*pair, scale, part) for pair, part in zip(level, parts, strict=True)]
     lights = {"sRGB values": lambda x: x, "linear light": to_linear}
-    found = {
-        light: find([(_luma(decode(hr)), _luma(decode(lr))) for hr, lr in cut], scale)
-        for light, decode in lights.items()
-    }
-    plain, linear = found.values()
+    # where values are open, channel by channel: all three of a pixel are rarely known
+    planes = (lambda x: x[0]) if any(each.isnan().any() for _, each in cut) else _luma
+
+    def fit(light: str):
+        return find([tuple(planes(lights[light](each)) for each in pair) for pair in cut], scale)
+
+    kernel, light = fit("sRGB values"), "sRGB values"
     # an error in light is one in sRGB values times the slope of the curve, 1 in the mean
-    light = "linear light" if linear.least < 0.6 * plain.least else "sRGB values"
-    kernel = found[light]
-    fixed = kernel.rms < (0.45 if on_chart else 2)
+    if kernel.least > EXPLAINED and (linear := fit("linear light")).least < 0.6 * kernel.least:
+        kernel, light = linear, "linear light"
+    fixed = kernel.rms < (0.45 if on_chart else 2) * (2 if read.words else 1)
     name = kernel.name if kernel.rms < max(1.3 * kernel.least, ROUNDING) else f"unknown, nearest to {kernel.name}"
     corners = "" if fixed else _corners(level, kernel.rms)
     described = Card(
@@ -195,17 +206,39 @@ def _describe(pairs, scale: int, parts, on_chart: bool = False) -> Card:
         shift=kernel.shift,
         stretch=(1 / scale - 1,) * 2 if corners else _stretch(cut),
         border=_border(*map(lights[light], level[0]), scale, kernel) if on_chart and fixed else "",
-        gain=gain,
-        offset=tuple(255 * each for each in offset),
+        gain=read.gain,
+        offset=tuple(255 * each for each in read.offset),
         channels=channels,
         turned=turned,
         light=light,
         warnings=(),
     )
     flat = NOISE if on_chart else None  # the patches of the chart have edges on the grid of JPEG
-    jpeg = [] if turned else _jpeg([lr[..., :flat, :flat] for _, lr in pairs])
+    others = [] if turned else _jpeg([lr[..., :flat, :flat] for _, lr in pairs])
+    if fixed and not read.words and levels.named(read.gain, described.offset) == "":
+        lr = torch.cat([_cut(*pair, scale, part)[1][0, :, REACH:-REACH, REACH:-REACH].flatten()
+                        for pair, part in zip(pairs, parts, strict=True)])  # fmt: skip
+        encode = to_srgb if light == "linear light" else lights[light]
+        exact = [encode(filtered(lights[light](hr[0]), kernel.taps, scale)).flatten() for hr, _ in cut]
+        down = "levels are cut down to 8 bits (floor, as a cast to uint8 does) instead of rounded: half a level darker"
+        others += [down] * levels.cut_down(lr, torch.cat(exact))
     aliased = kernel.point or "not antialiased" in kernel.name
-    return described._replace(warnings=(*_warnings(described, scale, tone, aliased), *jpeg))
+    words = [f"levels {each}" for each in (around, read.words) if each]
+    return described._replace(warnings=(*words, *_warnings(described, scale, read, aliased), *others))
+
+
+def _nothing(said: str) -> Card:
+    """The card of an LR image that tells no more than this."""
+    return Card("none", math.nan, False, (0.0, 0.0), (0.0, 0.0), "", (), (), "", "", "", (said,))
+
+
+def _upright(hr: Tensor, lr: Tensor, scale: int) -> bool:
+    return lr.shape[2] * scale == hr.shape[2]
+
+
+def _few(pairs) -> bool:
+    """Whether LR values have next to no levels."""
+    return len(torch.cat([lr.flatten() for _, lr in pairs]).mul(1000).round().unique()) < 4
 
 
 def _luma(x: Tensor) -> Tensor:
@@ -219,7 +252,7 @@ def _cut(hr: Tensor, lr: Tensor, scale: int, part: tuple[slice, slice]) -> tuple
 
 
 def _turned(pairs, scale: int) -> tuple[str, float]:
-    """What was done to the LR images, by their correlation with block means, and that correlation."""
+    """What was done to the LR images, by their correlation with block means, and it; below 0 of negatives."""
     scores = dict.fromkeys(TURNS, 0.0)
     for hr, lr in pairs:
         grey = F.avg_pool2d(hr, scale).mean(1, keepdim=True)
@@ -227,55 +260,32 @@ def _turned(pairs, scale: int) -> tuple[str, float]:
             back = undo(lr.mean(1, keepdim=True))
             fits = back.shape == grey.shape and min(back.std(), grey.std()) > 1e-4
             scores[name] += np.corrcoef(back.ravel(), grey.ravel())[0, 1] / len(pairs) if fits else 0.0
-    best = max(scores, key=scores.get)
-    best = best if scores[best] > max(0.6, abs(scores[""]) + 0.1) else ""
+    best = max(scores, key=lambda name: abs(scores[name]))
+    best = best if abs(scores[best]) > max(0.6, abs(scores[""]) + 0.1) else ""
     return best, scores[best]
 
 
-def _smoothed(pairs, scale: int) -> tuple[Tensor, Tensor]:
-    """Block means of HR and LR over some LR pixels, (3, n): no kernel matters there."""
-    small = [(F.avg_pool2d(F.avg_pool2d(hr, scale), 4), F.avg_pool2d(lr, 4)) for hr, lr in pairs]
-    return tuple(torch.cat([pair[i][0].flatten(1) for pair in small], 1) for i in (0, 1))
-
-
-def _line(x: Tensor, y: Tensor) -> tuple[float, float, float]:
-    """y = gain x + offset; gain, offset, and the sum of squares that is left."""
-    dx, dy = x - x.mean(), y - y.mean()
-    gain = (dx @ dy / (dx @ dx).clamp_min(1e-12)).item()
-    return gain, (y.mean() - gain * x.mean()).item(), (dy - gain * dx).square().sum().item()
-
-
 def _channels(pairs, scale: int) -> str:
-    hr, lr = _smoothed(pairs, scale)
+    hr, lr = (each.T for each in levels.smoothed(pairs, scale))
     if (lr - lr.mean(0)).abs().max() < 1.5 / 255 and (hr - hr.mean(0)).square().mean().sqrt() > 4 / 255:
         return "grey"
-    left = [[_line(hr[i], lr[k])[2] for i in range(3)] for k in range(3)]
+    left = [[levels.straight(hr[i], lr[k])[2] for i in range(3)] for k in range(3)]
     total = {order: sum(left[k][i] for k, i in enumerate(order)) for order in permutations(range(3))}
     order = min(total, key=total.get)
     order = order if total[order] < 0.7 * total[0, 1, 2] - 1e-9 else (0, 1, 2)
     return "".join("RGB"[i] for i in order)
 
 
-def _levels(pairs, scale: int, on_chart: bool) -> tuple[tuple, tuple, float]:
-    """Gain and offset of each channel, and what a straight line leaves of greys (rms in levels)."""
-    if not on_chart:
-        fits = [_line(x, y) for x, y in zip(*_smoothed(pairs, scale), strict=True)]
-        return tuple(fit[0] or 1.0 for fit in fits), tuple(fit[1] for fit in fits), 0.0
+def _patches(hr: Tensor, lr: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """Levels of the patches of the chart in the middle of each, (patches, 3), HR and LR."""
     middle = slice(STRIP // 2 - 2, STRIP // 2 + 2)
-    [(hr, lr)] = pairs
-    x, y = (
-        torch.stack(
-            [
-                image[0, :, top * k : (top + STRIP) * k, left * k : (left + STRIP) * k][:, m, m].mean((1, 2))
-                for top, left in _places()
-            ]
-        )
+    return tuple(
+        torch.stack([
+            image[0, :, top * k : (top + STRIP) * k, left * k : (left + STRIP) * k][:, m, m].mean((1, 2))
+            for top, left in _places()
+        ])
         for image, k, m in ((hr, scale, slice(None)), (lr, 1, middle))
-    )
-    whole = [(y[:, c] > 0.01) & (y[:, c] < 0.99) for c in range(3)]  # neither black nor white may be cut off
-    fits = [_line(x[keep, c], y[keep, c]) for c, keep in enumerate(whole)]
-    tone = 255 * math.sqrt(sum(fit[2] for fit in fits) / sum(keep.sum().item() for keep in whole))
-    return tuple(fit[0] or 1.0 for fit in fits), tuple(fit[1] for fit in fits), tone
+    )  # fmt: skip
 
 
 def _stretch(pairs) -> tuple[float, float]:
@@ -283,7 +293,7 @@ def _stretch(pairs) -> tuple[float, float]:
     found = []
     for hr, lr in pairs:
         plain = resize(hr.float(), lr.shape[2:], "bicubic", rounded=False)
-        found.append(drift(lr.float(), plain))
+        found.append(drift(torch.where(lr.isnan(), plain, lr.float()), plain))
     ends = [[each[axis] for each in found if each[axis].error < 0.1] for axis in (0, 1)]
     return tuple(float(np.median([each.end - each.start for each in axis])) if axis else 0.0 for axis in ends)
 
@@ -293,7 +303,7 @@ def _corners(pairs, rms: float) -> str:
     left = {}
     for mode, name in (("bilinear", "triangle"), ("bicubic", "cubic a = -0.75")):
         made = [F.interpolate(hr, lr.shape[2:], mode=mode, align_corners=True) - lr for hr, lr in pairs]
-        left[name] = 255 * math.sqrt(np.mean([_luma(each).square().mean().item() for each in made]))
+        left[name] = 255 * math.sqrt(np.mean([_luma(each).square().nanmean().item() for each in made]))
     best = min(left, key=left.get)
     return f"{best}, not antialiased (align_corners=True)" if left[best] < min(0.5 * rms, 2) else ""
 
@@ -302,18 +312,16 @@ def _border(hr: Tensor, lr: Tensor, scale: int, kernel) -> str:
     """How pixels beyond the border were made up, from the first two rows and columns of LR pixels."""
     width = REACH * scale
 
-    def filtered(x: Tensor, mode: str) -> Tensor:
+    def padded(x: Tensor, mode: str) -> Tensor:
         x = torch.from_numpy(np.pad(x.numpy(), ((0, 0), (width, width), (width, width)), mode=mode))
-        for taps, axis in zip(kernel.taps, (1, 2), strict=True):
-            x = x.unfold(axis, len(taps), scale) @ torch.from_numpy(taps)
-        return x
+        return filtered(x, kernel.taps, scale)
 
     modes = ("constant", "symmetric", "edge", "reflect", "constant", "wrap")
-    made = {name: filtered(hr[0], mode) for name, mode in zip(BORDERS, modes, strict=True)}
-    made["renormalised"] = made["black"] / filtered(torch.ones_like(hr[0]), "constant")
+    made = {name: padded(hr[0], mode) for name, mode in zip(BORDERS, modes, strict=True)}
+    made["renormalised"] = made["black"] / padded(torch.ones_like(hr[0]), "constant")
     rim = torch.zeros(lr.shape[2:], dtype=bool)
     rim[:2, :NOISE] = rim[:NOISE, :2] = True
-    left = {name: 255 * (one - lr[0])[:, rim].square().mean().sqrt().item() for name, one in made.items()}
+    left = {name: 255 * (one - lr[0])[:, rim].square().nanmean().sqrt().item() for name, one in made.items()}
     best = min(left, key=left.get)
     if max(left.values()) < 1.1 * left[best] + 0.1:
         return "not reached by the kernel"
@@ -341,7 +349,7 @@ def _jpeg(images: list[Tensor]) -> list[str]:
     return []
 
 
-def _warnings(card: Card, scale: int, tone: float, aliased: bool) -> Iterator[str]:
+def _warnings(card: Card, scale: int, read: levels.Levels, aliased: bool) -> Iterator[str]:
     """What looks like a mistake. Where aliases are many, or light is filtered, slopes and means say less."""
     if card.turned:
         yield f"the LR image is {card.turned}"
@@ -349,18 +357,12 @@ def _warnings(card: Card, scale: int, tone: float, aliased: bool) -> Iterator[st
         yield "the LR image is grey, the HR image is not"
     elif card.channels != "RGB":
         yield f"the channels come in the order {card.channels}" + ", as OpenCV has them" * (card.channels == "BGR")
-    wide = 2 if card.light == "linear light" else 1
-
-    def near(gain: float, offset: float) -> bool:
-        levels = zip(card.gain, card.offset, strict=True)
-        return all(abs(a - gain) < 0.03 * wide and abs(b - offset) < 5 * wide for a, b in levels)
-
-    if tone > CURVED:
-        yield f"levels follow a curve, as of another gamma: {tone:.1f} levels off a straight line"
-    elif not near(1, 0):
-        what = ", as in video (16 to 235 for black to white)" if near(219 / 255, 16) else ""
-        what = ", as if 16 to 235 were black to white" if near(255 / 219, -16 * 255 / 219) else what
-        yield f"levels are scaled{what}: gain {_join(card.gain, '.3f')}, offset {_join(card.offset, '+.1f')}"
+    known = levels.named(card.gain, card.offset, wide=2 if card.light == "linear light" else 1)
+    if not read.words and read.left > CURVED:
+        yield f"levels follow a curve, as of another gamma: {read.left:.1f} levels off a straight line"
+    elif not read.words and known != "":
+        how = f"gain {_join(card.gain, '.3f')}, offset {_join(card.offset, '+.1f')}"
+        yield f"levels {known}; {how}" if known else f"levels are scaled: {how}"
     shift, half = max(map(abs, card.shift)), (scale - 1) / 2
     if "align_corners" in card.kernel or (max(map(abs, card.stretch)) > 0.25 and not (aliased and card.fixed)):
         yield (
@@ -368,7 +370,9 @@ def _warnings(card: Card, scale: int, tone: float, aliased: bool) -> Iterator[st
             "corners of the images aligned instead of their borders (align_corners), or another crop"
         )
     elif (
-        shift > (0.4 if card.fixed else max(0.6, 0.2 * scale)) and "nearest, pixel" not in card.kernel and tone < CURVED
+        shift > (0.4 if card.fixed else max(0.6, 0.2 * scale))
+        and "nearest, pixel" not in card.kernel
+        and read.left < CURVED
     ):
         why = all(abs(abs(each) - half) < 0.1 for each in card.shift) and scale > 1
         yield f"the content is shifted by {_join(card.shift, '+.2f')} HR pixels (down, right)" + (

@@ -1,7 +1,7 @@
 """Fit the kernel of a downscaler between HR and LR pixels, and find the one of those that programs have."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,8 @@ from torch import Tensor
 from helpers.downscalers.filters import FILTERS
 
 REACH = 4  # LR pixels that a kernel may reach beyond its own, on each side
-ROUNDS = 5  # of fitting one axis with the kernel of the other
+ROUNDS = 5  # of fitting one axis with the kernel of the other, at most
+SETTLED = 1e-3  # change of a weight, below which another round changes nothing
 SMOOTH = 1e-6  # weight of the second differences: what a picture cannot tell is smooth
 ROUNDING = 0.4  # rms in levels that roundings explain, of luma
 
@@ -57,7 +58,8 @@ def find(pairs: Iterable[tuple[Tensor, Tensor]], scale: int) -> Found:
     """Fit a separable kernel, with an offset for each channel, and name the one that leaves least.
 
     Args:
-        pairs: HR (C, H, W) and LR (C, H / s, W / s), float64; LR pixels nearer to the border than `REACH` are left out.
+        pairs: HR (C, H, W) and LR (C, H / s, W / s), float64; LR pixels nearer to the border than `REACH` are left out,
+            and values that are NaN.
         scale: s.
 
     Returns:
@@ -67,14 +69,24 @@ def find(pairs: Iterable[tuple[Tensor, Tensor]], scale: int) -> Found:
     taps = [np.where((k >= 0) & (k < scale), 1 / scale, 0.0)] * 2
     axes = [None, None]
     for _ in range(ROUNDS):
+        before = list(taps)
         for axis in (0, 1):
             axes[axis] = _equations(pairs, scale, axis, taps[1 - axis])
             found = axes[axis].solve()
             taps[axis] = found / found.sum() if abs(found.sum()) > 1e-6 else taps[axis]
+        if max(np.abs(now - old).max() for now, old in zip(taps, before, strict=True)) < SETTLED:
+            break
     first = _name((_equations(pairs, scale, 0, taps[1]), axes[1]), scale)
     # a name for one axis makes the other clearer
     again = _name(tuple(_equations(pairs, scale, axis, first.taps[1 - axis]) for axis in (0, 1)), scale)
     return again if again.rms < first.rms else first
+
+
+def filtered(hr: Tensor, taps: Sequence[np.ndarray], scale: int) -> Tensor:
+    """Filter (C, H, W) with weights for height and width; LR pixels whose window leaves the image are left out."""
+    for weights, axis in zip(taps, (1, 2), strict=True):
+        hr = hr.unfold(axis, len(weights), scale) @ torch.from_numpy(weights)
+    return hr
 
 
 def _name(axes: tuple[Axis, Axis], scale: int) -> Found:
@@ -142,11 +154,20 @@ def _equations(pairs: list, scale: int, axis: int, other: np.ndarray) -> Axis:
         x = x.unfold(2, size, scale) @ torch.from_numpy(other)  # (C, H, w - 2 REACH)
         x = x.unfold(1, size, scale).flatten(1, 2)  # (C, pixels, size)
         y = y[:, REACH:-REACH, REACH:-REACH].flatten(1)
-        x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
+        known = y.isfinite()
+        x, y = (x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)) if known.all() else _centred(x, y, known)
         gram += (x.transpose(1, 2) @ x).sum(0).numpy()
         product += (x.transpose(1, 2) @ y[..., None]).sum((0, 2)).numpy()
-        square, n = square + y.square().sum().item(), n + y.numel()
+        square, n = square + y.square().sum().item(), n + known.sum().item()
     return Axis(gram, product, square, n)
+
+
+def _centred(x: Tensor, y: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Both less their means over the pixels that are known, 0 at the others."""
+    n = known.sum(1, keepdim=True).clamp_min(1)
+    y = y.where(known, 0.0)
+    mean = (x * known[..., None]).sum(1, keepdim=True) / n[..., None]
+    return (x - mean) * known[..., None], (y - y.sum(1, keepdim=True) / n) * known
 
 
 def _cubic(x: np.ndarray, b: float, c: float) -> np.ndarray:
