@@ -54,6 +54,8 @@ def lower_is_better(distortion: str) -> bool | None:
         True or False; None for a name that is not the project's: its direction is the caller's to state.
     """
     name = distortion.removesuffix("_of_mean")
+    if re.fullmatch(r"\w+@[0-9a-f]{8}", name):  # a reader's own D, which `runs.methods` has checked
+        return True
     if name in LOWER_IS_BETTER or (name.startswith("1-") and name[2:] in HIGHER_IS_BETTER[1:]):  # no "1-psnr"
         return True
     return False if name in HIGHER_IS_BETTER else None

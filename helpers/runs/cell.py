@@ -20,7 +20,7 @@ from helpers.downscalers import DOWNSCALERS
 from helpers.images import quantize, to_uint8
 from helpers.listing import stem_of
 from helpers.measure import Checked, check_downscaler, score_lr
-from helpers.runs import adapters, apart
+from helpers.runs import adapters, apart, methods
 from helpers.runs.experiment import Experiment
 from helpers.runtime import pick_device, seeded
 
@@ -119,9 +119,11 @@ def hash_of_lr(experiment: Experiment, image: str, hr: Tensor, lr: Tensor, *cell
         hr, lr: as `pair` returns them.
         cell: downscaler, degradation and level.
     """
-    how = upscalers.stages(experiment.upscaler, experiment.scale)[0].options.get("f_ds", "bicubic")
     spec = experiment.specs.get(cell[0], cell[0])
-    if not upscalers.is_search(experiment.upscaler) or how == "bicubic" or spec in DOWNSCALERS:
+    if not methods.is_search(experiment.upscaler) or spec in DOWNSCALERS:
+        return hash_of(lr)
+    how = upscalers.stages(experiment.upscaler, experiment.scale)[0].options.get("f_ds", "bicubic")
+    if how == "bicubic":
         return hash_of(lr)
     f_ds, seen = _f_ds(experiment, image, *cell), []
     for at in (hr.cpu(), torch.rand(hr.shape, generator=seeded("probe"))):
@@ -160,7 +162,7 @@ def draw(
     """
     upscale, starts = _load(experiment)[0], [seeded(experiment.seed, image, q) for q in range(experiment.n_samples)]
     lr = pair(experiment, image, downscaler, degradation, level)[1]  # begins
-    if upscalers.is_search(experiment.upscaler):  # one by one, as in `score`
+    if methods.is_search(experiment.upscaler):  # one by one, as in `score`
         f_ds = _f_ds(experiment, image, downscaler, degradation, level)
         return quantize(torch.cat([upscale(lr, [start], downscale=f_ds) for start in starts]))
     return quantize(upscale(lr, starts))
@@ -190,7 +192,9 @@ def facts(experiment: Experiment, run: str = "") -> dict:
             entries = Path(spec.removeprefix("folder:").strip()).expanduser().iterdir()
             others = set(map(stem_of, entries)) & set(known) - set(experiment.images)
             adapters.resolve(spec, names=[*experiment.images, *sorted(others)])
-    return _load(experiment)[1]
+    found = _load(experiment)[1]
+    methods.check(experiment, load(experiment, experiment.images[0]))
+    return found
 
 
 def remarks(experiment: Experiment, names: Collection[str], run: str = "") -> list[str]:
@@ -245,9 +249,9 @@ def score(
     torch.set_num_threads(1)  # of a worker, for good; the driver has its threads back after the run
     begin(run)
     upscale, made_by = _load(experiment)
-    hr, metrics = load(experiment, image), experiment.metrics
+    hr, own, metrics = load(experiment, image), experiment.distances, experiment.metrics
     bases, plain = {metric.removesuffix(distortions.OF_MEAN) for metric in metrics} - set(distortions.OF_LR), {}
-    searches, answers = upscalers.is_search(experiment.upscaler), []  # residual and converged of each sample
+    searches, answers = methods.is_search(experiment.upscaler), []  # residual and converged of each sample
     batch = 1 if searches else batch  # it amplifies rounding, which companions change
 
     def note(result) -> None:
@@ -256,9 +260,9 @@ def score(
     def distort(lr: Tensor, f_ds: Callable, **options) -> Tensor:
         answers.clear()  # of a first try that ran out of memory
         for base in bases - set(plain):  # once an image
-            plain[base] = distortions.against(base, hr)
+            plain[base] = methods.against(own.get(base, base), hr)
         more = [metric for metric in metrics if metric not in plain]
-        fresh = plain | {metric: distortions.against(metric, hr, lr, plain=plain) for metric in more}  # keep a mean
+        fresh = plain | {metric: methods.against(metric, hr, lr, plain=plain) for metric in more}  # keep a mean
         several = {metric: lambda sr, _, f=fresh[metric]: f(sr) for metric in metrics}
         f_us = partial(upscale, downscale=f_ds, on_result=note) if searches else upscale
         return score_lr(hr, lr, f_us, several, key=(experiment.seed, image), **options)
@@ -327,20 +331,21 @@ def out_of_memory(error: BaseException) -> bool:
 
 def _load(experiment: Experiment) -> tuple[Callable, dict]:
     how = experiment.upscaler, experiment.scale, experiment.heat, experiment.device
-    return _loaded(*how, tuple(experiment.metrics))
+    return _loaded(experiment.upscaler_name, *how, tuple(experiment.distances.items()))
 
 
 @lru_cache(maxsize=1)  # once a process
-def _loaded(upscaler: str, scale: int, heat: float | str, device: str, metrics: tuple) -> tuple[Callable, dict]:
-    """f_us, and what `facts` returns."""
-    upscale = upscalers.build(upscaler, scale=scale, heat=heat, device=device)
+def _loaded(name: str, upscaler: str, scale: int, heat: float | str, device: str, metrics: tuple):
+    """f_us, and what `facts` returns; `name` changes with the code of a reader's own."""
+    upscale = methods.upscaler(upscaler, scale=scale, heat=heat, device=device)
     where = pick_device(device)
-    for metric in set(metrics) - set(distortions.OF_LR):
-        side = distortions.MINIMUM_SIDE[metric]
-        distortions.against(metric, torch.zeros(1, 3, side, side, device=where))  # its weights too are loaded now
+    for metric, spec in metrics:
+        if metric == spec and metric not in distortions.OF_LR:
+            side = distortions.MINIMUM_SIDE[metric]
+            distortions.against(metric, torch.zeros(1, 3, side, side, device=where))  # its weights too are loaded now
     return upscale, {
-        "weights": upscalers.weights_hash(upscaler, scale),
-        "metric": {metric: distortions.describe(metric) for metric in metrics},
+        "weights": methods.weights_hash(upscaler, scale),
+        "metric": {metric: methods.describe(spec) for metric, spec in metrics},
         "device": torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
         "version": __version__,
     }

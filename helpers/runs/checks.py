@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from helpers import __version__, datasets, distortions, results, upscalers
+from helpers import __version__, datasets, results
 from helpers.datasets.sources import list_images
 from helpers.downscalers import DOWNSCALERS
-from helpers.runs import cell, cluster, words
+from helpers.runs import cell, cluster, methods, words
 from helpers.runs.cell import UNKNOWN
 from helpers.runs.experiment import Experiment
 
@@ -201,9 +201,9 @@ def made_by(experiment: Experiment) -> dict:
 
     Nothing is fetched or loaded.
     """
-    here = upscalers.are_here(experiment.upscaler, experiment.scale)
-    weights = upscalers.weights_hash(experiment.upscaler, experiment.scale) if here else None
-    metrics = {metric: distortions.describe(metric) for metric in experiment.metrics}
+    here = methods.are_here(experiment.upscaler, experiment.scale)
+    weights = methods.weights_hash(experiment.upscaler, experiment.scale) if here else None
+    metrics = {name: methods.describe(spec) for name, spec in experiment.distances.items()}
     return {"weights": weights, "metric": metrics, "group": groups_of(experiment)}
 
 
@@ -281,7 +281,7 @@ def _place(experiment: Experiment, each: tuple) -> tuple:
     _, image, name, scale, degradation, level, where, upscaler, *_ = each
     damage = (degradation, level, where, experiment.seed) if degradation else ()
     how = (experiment.source, experiment.size, scale, image, experiment.device)
-    return *how, experiment.specs.get(name, name), damage, upscaler if upscalers.is_search(upscaler) else ""
+    return *how, experiment.specs.get(name, name), damage, upscaler if methods.is_search(experiment.upscaler) else ""
 
 
 def _look(experiment, cells, client, trust, seen, run, lost=(), failed=()) -> None:

@@ -389,7 +389,7 @@ def _check(image: str, made: list[dict], facts: dict, mixed: Sequence[str]) -> N
 def _seconds(todo: list[tuple], experiment: Experiment, rows_dir: str | Path) -> float:
     """Seconds for the missing rows on one worker: the median of each downscaler, else of all; or NaN."""
     rows = results.read(rows_dir, mixed=tuple(results.ONE_OF))
-    same = (rows.upscaler == experiment.upscaler) & (rows.scale == experiment.scale)
+    same = (rows.upscaler == experiment.upscaler_name) & (rows.scale == experiment.scale)
     rows = rows[same & rows.distortion.isin(experiment.metrics)]
     medians, overall = rows.groupby("downscaler").seconds.median(), rows.seconds.median()
     return sum(medians.get(key[2], overall) for key in todo)

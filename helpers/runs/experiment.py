@@ -14,6 +14,8 @@ from helpers.downscalers import DOWNSCALERS
 from helpers.runs import kinds
 from helpers.runs.user_files import SUFFIXES, spelled
 
+STILL = "(stochastic=false)"  # after the name of a reader's own f_us that draws nothing
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -29,13 +31,15 @@ class Experiment:
             its code; a pair (name, one of these) gives another name. A user's file is kept in one spelling, see
             `user_files.spelled`.
         scale: s.
-        upscaler: f_us, as `upscalers.stages` takes it; kept as `upscalers.normalise` writes it.
+        upscaler: f_us, as `upscalers.stages` takes it; kept as `upscalers.normalise` writes it. Or a reader's own,
+            "file.py:function" or "module:function", see `runs.methods`, with "(stochastic=false)" behind it where it is
+            deterministic; rows call it by its name and a hash of its code.
         heat: standard deviation of the latents, as `upscalers.stages` takes it; 1.0 for a search, None for the
             upscaler's own. Kept in one spelling: a number, or several that differ joined by "+", "1.0+0.1".
         n_samples: N_Q, draws per image; becomes 1 where the heat is 0, because all draws are the same image then.
         seed: first part of every random key.
         distortion: D, or several that look at the same draws (names as in `distortions.against`); a metric of which
-            more is better is taken in its lower-is-better form.
+            more is better is taken in its lower-is-better form. Or a reader's own, "file.py:function", as f_us.
         degradations: pairs (name, level), each applied by itself; ("", None) is none.
         where: the degradation comes "after" the downscaler or "before" it.
         device: as `runtime.pick_device` takes it.
@@ -70,9 +74,9 @@ class Experiment:
         for name, value in right.items():
             object.__setattr__(self, name, value)  # frozen
         for name, needs, check in (
-            ("upscaler", {"upscaler", "scale", "heat"}, lambda: upscalers.stages(self.upscaler, self.scale, self.heat)),
+            ("upscaler", {"upscaler", "scale", "heat"}, self._heats),
             ("distortion", {"distortion"}, lambda: self.metrics),
-            ("precision", {"upscaler", "precision"}, lambda: upscalers.at_precision(self.upscaler, self.precision)),
+            ("precision", {"upscaler", "precision"}, self._at_precision),
         ):
             try:
                 check() if needs <= right.keys() else None
@@ -105,14 +109,34 @@ class Experiment:
         if problems:
             order = sorted(problems, key=[*kinds.KINDS, *problems].index)
             raise ValueError("experiment: " + "; ".join(f"{name}: {why}" for name in order for why in problems[name]))
-        for name, value in zip(
-            ("upscaler", "precision"), upscalers.at_precision(self.upscaler, self.precision), strict=True
-        ):
+        for name, value in zip(("upscaler", "precision"), self._at_precision(), strict=True):
             object.__setattr__(self, name, value)
-        heats = [each.heat for each in upscalers.stages(self.upscaler, self.scale, self.heat)]
+        heats = self._heats()
         object.__setattr__(self, "heat", heats[0] if len(set(heats)) == 1 else "+".join(map(repr, heats)))
+        names = [self.distortion] if isinstance(self.distortion, str) else self.distortion
+        names = [spelled(each) if is_function(each) else each for each in names]
+        object.__setattr__(self, "distortion", names[0] if isinstance(self.distortion, str) else names)
         if not any(heats):
             object.__setattr__(self, "n_samples", 1)
+
+    def _heats(self) -> list[float]:
+        """The heat of each stage of f_us; of a reader's own 1, or 0 where it is deterministic."""
+        own = own_upscaler(self.upscaler)
+        if own is None:
+            return [each.heat for each in upscalers.stages(self.upscaler, self.scale, self.heat)]
+        heat, why = (1.0, "its noise is its own") if own[1] else (0.0, "it has no noise")
+        if self.heat not in (None, heat):
+            raise ValueError(f"heat: expected {heat} for {self.upscaler!r}, {why}, got {self.heat!r}")
+        return [heat]
+
+    def _at_precision(self) -> tuple[str, str]:
+        """`upscalers.at_precision`; a reader's own f_us is called in float32."""
+        if own_upscaler(self.upscaler) is None:
+            return upscalers.at_precision(self.upscaler, self.precision)
+        if self.precision not in ("", "float32"):
+            raise ValueError(f"precision: expected float32 for {self.upscaler!r}, got {self.precision!r}")
+        spec = self.upscaler.removesuffix(STILL)
+        return spelled(spec) + self.upscaler[len(spec) :], "float32"
 
     @property
     def source(self) -> str:
@@ -137,14 +161,26 @@ class Experiment:
         return dict((row_name(spec), spec) if isinstance(spec, str) else spec for spec in self.downscalers)
 
     @property
-    def metrics(self) -> list[str]:
-        """The distortions of the rows, each in its lower-is-better form."""
+    def upscaler_name(self) -> str:
+        """What rows call f_us."""
+        own = own_upscaler(self.upscaler)
+        return row_name(own[0]) if own else self.upscaler
+
+    @property
+    def distances(self) -> dict[str, str]:
+        """Name of each distortion in the rows -> the name of ours in its lower-is-better form, or a reader's own."""
         names = [self.distortion] if isinstance(self.distortion, str) else self.distortion
-        return list(dict.fromkeys(map(distortions.as_distortion, names)))
+        names = [each if is_function(each) else distortions.as_distortion(each) for each in names]
+        return {row_name(each): each for each in names}
+
+    @property
+    def metrics(self) -> list[str]:
+        """The distortions of the rows, see `distances`."""
+        return list(self.distances)
 
     def keys(self) -> list[tuple]:
         """The key of every row, values in the order of `results.KEY`."""
-        how = self.upscaler, self.heat, self.seed
+        how = self.upscaler_name, self.heat, self.seed
         dataset, names, metrics = self.dataset_name, list(self.specs), self.metrics
         return [
             (dataset, image, name, self.scale, damage, level, self.where if damage else "", *how, sample, metric)
@@ -154,6 +190,12 @@ class Experiment:
             for sample in range(self.n_samples)
             for metric in metrics
         ]
+
+
+def own_upscaler(name: str) -> tuple[str, bool] | None:
+    """Specification of a reader's own f_us, and whether it is stochastic; None where it is one of `UPSCALERS`."""
+    spec = name.removesuffix(STILL)
+    return (spec, spec == name) if is_function(spec) else None
 
 
 def row_name(spec: str) -> str:

@@ -1,0 +1,156 @@
+"""A reader's own upscaler and distortion in a run: rows, names, checks."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from helpers import distortions, results
+from helpers.images import quantize
+from helpers.runs import cell, methods
+from helpers.runtime import seeded
+from helpers.stats import rankings
+from tests.fakes import experiment, fakes_fixture, images_fixture, noisy, run  # noqa: F401
+
+UPSCALE = """import torch
+
+def upscale(lr, generators):
+    big = lr.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    return torch.cat([big + 0.1 * torch.randn(big.shape, generator=g) for g in generators])
+
+def still(lr, generators):
+    return lr.repeat_interleave(4, 2).repeat_interleave(4, 3).expand(len(generators), -1, -1, -1)
+
+def distance(sr, hr):
+    return (sr - hr).abs().mean((1, 2, 3))
+"""
+
+
+def write(folder, text=UPSCALE):
+    path = folder / "mine.py"
+    path.write_text(text)
+    return str(path)
+
+
+def test_rows_are_those_of_the_same_function_of_ours(fakes, images, tmp_path):
+    """The fake draws the same noise from the same generators."""
+    own = experiment(images, upscaler=f"{write(tmp_path)}:upscale")
+    ours, mine = run(experiment(images), tmp_path / "ours"), run(own, tmp_path / "mine")
+    assert (ours.value == mine.value).all() and len(mine) == len(own.keys())
+    (name,) = mine.upscaler.unique()
+    assert re.fullmatch("upscale@[0-9a-f]{8}", name) and (mine.weights == name[8:]).all() and mine.heat.eq(1).all()
+
+
+def test_an_own_distortion_is_a_column_of_the_same_draws(fakes, images, tmp_path):
+    own = experiment(images, distortion=["mse", f"{write(tmp_path)}:distance"])
+    rows = run(own, tmp_path / "rows")
+    (name,) = set(rows.distortion) - {"mse"}
+    assert re.fullmatch("distance@[0-9a-f]{8}", name) and results.lower_is_better(name)
+    one = own.images[0]
+    row = rows[(rows.image == one) & (rows.downscaler == "box") & (rows.distortion == name)].sort_values("sample")
+    hr, lr = cell.pair(own, one, "box")
+    sr = quantize(noisy(lr, [seeded(own.seed, one, q) for q in range(own.n_samples)]))
+    assert row.value.tolist() == pytest.approx((sr - hr).abs().mean((1, 2, 3)).tolist())
+    assert (row.metric == f"{name}: a function of the reader's").all()
+    assert len(rankings.per_image(rows[rows.distortion == name])["mean"])  # a direction is known
+
+
+def test_edited_code_makes_new_rows(fakes, images, tmp_path):
+    for changed in ("upscale", "distance"):
+        path = write(tmp_path)
+        how = {"upscaler": f"{path}:upscale"} if changed == "upscale" else {"distortion": f"{path}:distance"}
+        one = experiment(images, images=["00"], **how)
+        before = run(one, tmp_path / changed)
+        assert len(run(one, tmp_path / changed)) == len(before)
+        write(tmp_path, UPSCALE.replace("0.1 *", "0.2 *").replace("abs()", "square()"))
+        after = run(one, tmp_path / changed)
+        assert not set(before.checksum) & set(after.checksum) and not (before.value == after.value).any()
+        assert len(results.read(tmp_path / changed)) == 2 * len(before)
+
+
+def test_a_deterministic_one_is_drawn_once(fakes, images, tmp_path):
+    one = experiment(images, upscaler=f"{write(tmp_path)}:still(stochastic=false)", heat=0, n_samples=3)
+    rows = run(one, tmp_path / "rows")
+    assert one.n_samples == 1 and set(rows["sample"]) == {0} and rows.heat.eq(0).all()
+    with pytest.raises(ValueError, match="heat: expected 0.0 for .*still.stochastic=false.', it has no noise, got 1.0"):
+        replace(one, heat=1.0)
+    with pytest.raises(ValueError, match="heat: expected 1.0 for .*its noise is its own, got 0.5"):
+        experiment(images, upscaler=f"{write(tmp_path)}:upscale", heat=0.5)
+    with pytest.raises(ValueError, match="precision: expected float32 for .*, got 'bf16'"):
+        replace(one, precision="bf16")
+
+
+BAD = {
+    "global": ("torch.rand(len(generators), *big.shape[1:])", "(two|one) SR images? of (two|one) generators?, got"),
+    "same": ("big.expand(len(generators), -1, -1, -1)", "two SR images of two generators, got one twice; use them, or"),
+    "place": (
+        "torch.cat([big + 0.1 * (q + 1) * torch.randn(big.shape, generator=g) for q, g in enumerate(generators)])",
+        "the same samples in a batch, got samples that differ by",
+    ),
+    "small": ("big[..., ::2].repeat(len(generators), 1, 1, 1)", "shape .*got"),
+    "levels": (
+        "255 * torch.cat([big + 0.01 * torch.randn(big.shape, generator=g) for g in generators])",
+        "values in .0, 1., got .*divide 8-bit levels by 255",
+    ),
+    "numpy": ("big.numpy()", "expected a torch.Tensor, got ndarray"),
+    "nan": (
+        "torch.cat([big + torch.nan * torch.randn(big.shape, generator=g) for g in generators])",
+        "finite values, got 768 that are not",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_an_upscaler_that_breaks_a_promise_is_refused_before_any_row(fakes, images, tmp_path, kind):
+    body, message = BAD[kind]
+    big = "lr.repeat_interleave(4, 2).repeat_interleave(4, 3)"
+    text = f"import torch\n\ndef upscale(lr, generators):\n    big = {big}\n    return {body}\n"
+    one = experiment(images, upscaler=f"{write(tmp_path, text)}:upscale")
+    with pytest.raises(ValueError, match=message):
+        run(one, tmp_path / "rows")
+    assert len(results.read(tmp_path / "rows")) == 0
+
+
+@pytest.mark.parametrize(
+    "body, message",
+    [
+        ("-(sr - hr).abs().mean((1, 2, 3))", "less for the image itself than for noise, got .*negative"),
+        ("torch.zeros(len(sr))", "a constant ranks nothing"),
+        ("(sr - hr).abs().mean()", r"a value for each SR image, shape \(2,\), got \(\)"),
+        ("(sr - hr).abs().mean((1, 2, 3)) / 0", "expected finite real numbers, got"),
+        ("(sr - hr).abs().mean((1, 2, 3)) + (sr - sr.mean(0)).abs().mean()", "whatever stands beside it"),
+        ("(sr - hr).abs().mean((1, 2, 3)) * (1 + next(calls))", "the same value at each call, got"),
+    ],
+)
+def test_a_distortion_that_breaks_a_promise_is_refused_before_any_row(fakes, images, tmp_path, body, message):
+    text = f"import itertools\nimport torch\n\ncalls = itertools.count()\n\ndef distance(sr, hr):\n    return {body}\n"
+    one = experiment(images, distortion=f"{write(tmp_path, text)}:distance")
+    with pytest.raises(ValueError, match=message):
+        run(one, tmp_path / "rows")
+    assert len(results.read(tmp_path / "rows")) == 0
+
+
+def test_one_that_says_it_is_deterministic_and_is_not(fakes, images, tmp_path):
+    one = experiment(images, upscaler=f"{write(tmp_path)}:upscale(stochastic=false)", heat=None)
+    with pytest.raises(ValueError, match="expected one SR image whatever the generator is, got two"):
+        run(one, tmp_path / "rows")
+
+
+def test_what_cannot_be_loaded_is_said_of_an_upscaler_or_a_distortion(fakes, images, tmp_path):
+    path = write(tmp_path, "def upscale(lr):\n    return lr\n")
+    for name, message in (
+        (f"{path}:upscale", r"upscaler '.*mine.py:upscale': expected a function of \(lr, generators\), got \(lr\)"),
+        (f"{path}:other", "upscaler .*expected a function 'other', found upscale"),
+        (f"{tmp_path}/none.py:upscale", "upscaler .*expected a Python file, found none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(experiment(images, upscaler=name), tmp_path / "rows")
+    with pytest.raises(ValueError, match=r"distortion '.*:upscale': expected a function of \(sr, hr\), got \(lr\)"):
+        run(experiment(images, distortion=f"{path}:upscale"), tmp_path / "rows")
+
+
+def test_ours_pass_through(fakes, images):
+    hr = torch.rand(1, 3, 16, 16)
+    assert methods.against("mse", hr)(hr).item() == 0 and methods.describe("mse") == distortions.describe("mse")
+    assert methods.is_search("embedded_pulse") and not methods.is_search("mine.py:upscale")
