@@ -19,6 +19,20 @@ def test_the_ten_lines_run():
     assert space["values"].shape == (2, 2) and 0 < space["score"] < 1
 
 
+def test_own_upscaler_and_distance_as_written(tmp_path, monkeypatch):
+    """The two blocks of the section: the file, then the experiment that names it."""
+    section = README.split("## Score with your own upscaler or distance")[1].split("\n## ")[0]
+    code, use = re.findall(r"```python\n(.*?)```", section, re.S)
+    (tmp_path / "my_file.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    space = {}
+    exec(use.replace('"library", 2)', '"library", 1)'), space)
+    rows = space["rows"]
+    assert len(rows) == 8 and set(rows["sample"]) == {0, 1} and rows.value.gt(0).all()
+    assert re.fullmatch("upscale@[0-9a-f]{8}", rows.upscaler.unique().item())
+    assert {name.partition("@")[0] for name in rows.distortion} == {"distance", "mse"}
+
+
 @pytest.mark.parametrize("path", BLOCKS)
 def test_tables_are_those_of_the_published_rows_and_cards(path):
     assert filled(path) == (ROOT / path).read_text(), "python -m tools.fill_tables"
