@@ -154,3 +154,10 @@ def test_ours_pass_through(fakes, images):
     hr = torch.rand(1, 3, 16, 16)
     assert methods.against("mse", hr)(hr).item() == 0 and methods.describe("mse") == distortions.describe("mse")
     assert methods.is_search("embedded_pulse") and not methods.is_search("mine.py:upscale")
+
+
+def test_a_first_image_that_cannot_be_read_costs_nothing_but_itself(fakes, images, tmp_path):
+    (tmp_path / "images" / "00.png").write_bytes(b"no picture")
+    own = experiment(images, upscaler=f"{write(tmp_path)}:upscale")
+    rows = run(own, tmp_path / "rows")
+    assert set(rows.image) == {*own.images} - {"00"}

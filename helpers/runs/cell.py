@@ -193,8 +193,16 @@ def facts(experiment: Experiment, run: str = "") -> dict:
             others = set(map(stem_of, entries)) & set(known) - set(experiment.images)
             adapters.resolve(spec, names=[*experiment.images, *sorted(others)])
     found = _load(experiment)[1]
-    methods.check(experiment, load(experiment, experiment.images[0]))
+    methods.check(experiment, partial(_first, experiment))
     return found
+
+
+def _first(experiment: Experiment) -> Tensor:
+    """The first HR image that can be read."""
+    for image in experiment.images[:-1]:
+        with contextlib.suppress(ValueError):  # the run sets it aside, and says so
+            return load(experiment, image)
+    return load(experiment, experiment.images[-1])
 
 
 def remarks(experiment: Experiment, names: Collection[str], run: str = "") -> list[str]:

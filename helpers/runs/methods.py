@@ -82,7 +82,7 @@ def against(name: str, hr: Tensor, lr: Tensor | None = None, **how) -> Callable[
     return distortion
 
 
-def check(experiment: Experiment, hr: Tensor) -> None:
+def check(experiment: Experiment, load: Callable[[], Tensor]) -> None:
     """Hold a reader's own f_us and D against what they promise, on one image; ours pass.
 
     f_us draws six samples of the bicubic LR image. Equal generators have to give equal samples, others other ones, and
@@ -90,14 +90,16 @@ def check(experiment: Experiment, hr: Tensor) -> None:
 
     Args:
         experiment: names them.
-        hr: HR image, (1, 3, H, W), sides multiples of s.
+        load: called for an HR image, (1, 3, H, W), sides multiples of s, where there is something to check.
 
     Raises:
         ValueError: says which promise is broken, with the values, and what to do.
     """
-    for name in filter(is_function, experiment.distances.values()):
+    names, own = list(filter(is_function, experiment.distances.values())), own_upscaler(experiment.upscaler)
+    hr = load() if names or own else None
+    for name in names:
         _check_distortion(name, hr)
-    if own := own_upscaler(experiment.upscaler):
+    if own:
         upscale = upscaler(experiment.upscaler, scale=experiment.scale, heat=experiment.heat)
         _check_upscaler(upscale, *own, quantize(DOWNSCALERS["bicubic"](hr, experiment.scale)), hr)
 
