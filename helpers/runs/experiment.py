@@ -14,6 +14,7 @@ from helpers.downscalers import DOWNSCALERS
 from helpers.runs import kinds
 from helpers.runs.user_files import SUFFIXES, spelled
 
+SPANDREL = "spandrel:"  # before the path of a checkpoint that `upscalers.by_spandrel` reads
 STILL = "(stochastic=false)"  # after the name of a reader's own f_us that draws nothing
 
 
@@ -33,7 +34,8 @@ class Experiment:
         scale: s.
         upscaler: f_us, as `upscalers.stages` takes it; kept as `upscalers.normalise` writes it. Or a reader's own,
             "file.py:function" or "module:function", see `runs.methods`, with "(stochastic=false)" behind it where it is
-            deterministic; rows call it by its name and a hash of its code.
+            deterministic; rows call it by its name and a hash of its code. Or "spandrel: path", a checkpoint of a
+            deterministic network that spandrel knows.
         heat: standard deviation of the latents, as `upscalers.stages` takes it; 1.0 for a search, None for the
             upscaler's own. Kept in one spelling: a number, or several that differ joined by "+", "1.0+0.1".
         n_samples: N_Q, draws per image; becomes 1 where the heat is 0, because all draws are the same image then.
@@ -135,6 +137,9 @@ class Experiment:
             return upscalers.at_precision(self.upscaler, self.precision)
         if self.precision not in ("", "float32"):
             raise ValueError(f"precision: expected float32 for {self.upscaler!r}, got {self.precision!r}")
+        if self.upscaler.startswith(SPANDREL):
+            path = Path(self.upscaler.removeprefix(SPANDREL).strip()).expanduser().resolve()
+            return f"{SPANDREL} {path}", "float32"
         spec = self.upscaler.removesuffix(STILL)
         return spelled(spec) + self.upscaler[len(spec) :], "float32"
 
@@ -163,8 +168,7 @@ class Experiment:
     @property
     def upscaler_name(self) -> str:
         """What rows call f_us."""
-        own = own_upscaler(self.upscaler)
-        return row_name(own[0]) if own else self.upscaler
+        return upscaler_name(self.upscaler)
 
     @property
     def distances(self) -> dict[str, str]:
@@ -194,8 +198,19 @@ class Experiment:
 
 def own_upscaler(name: str) -> tuple[str, bool] | None:
     """Specification of a reader's own f_us, and whether it is stochastic; None where it is one of `UPSCALERS`."""
+    if name.startswith(SPANDREL):
+        return name, False
     spec = name.removesuffix(STILL)
     return (spec, spec == name) if is_function(spec) else None
+
+
+def upscaler_name(name: str) -> str:
+    """What rows call an f_us: ours by its name, a reader's function or checkpoint with the hash of its file."""
+    if name.startswith(SPANDREL):
+        path = name.removeprefix(SPANDREL).strip()
+        return f"{Path(path).stem}@{_hash(path)}"
+    own = own_upscaler(name)
+    return row_name(own[0]) if own else name
 
 
 def row_name(spec: str) -> str:

@@ -16,8 +16,9 @@ from helpers.downscalers import DOWNSCALERS
 from helpers.images import quantize
 from helpers.measure import score_lr
 from helpers.runs import apart
-from helpers.runs.experiment import Experiment, is_function, own_upscaler, row_name
+from helpers.runs.experiment import SPANDREL, Experiment, is_function, own_upscaler, row_name, upscaler_name
 from helpers.runtime import seeded
+from helpers.upscalers import by_spandrel
 
 NEAR = 1e-3  # mean difference of a sample drawn alone from the same one drawn in a batch: convolutions round otherwise
 
@@ -31,6 +32,8 @@ def upscaler(name: str, *, scale: int, heat: float | str, device: str = "cpu") -
     own = own_upscaler(name)
     if own is None:
         return upscalers.build(name, scale=scale, heat=heat, device=device)
+    if name.startswith(SPANDREL):
+        return by_spandrel.upscaler(name.removeprefix(SPANDREL).strip(), scale=scale, device=device)
     _load(own[0], "upscaler", "(lr, generators)")
 
     def upscale(lr: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:
@@ -48,8 +51,7 @@ def is_search(name: str) -> bool:
 
 def weights_hash(name: str, scale: int) -> str:
     """`upscalers.weights_hash` of f_us; of a reader's own the hash of its code."""
-    own = own_upscaler(name)
-    return row_name(own[0]).rpartition("@")[2] if own else upscalers.weights_hash(name, scale)
+    return upscaler_name(name).rpartition("@")[2] if own_upscaler(name) else upscalers.weights_hash(name, scale)
 
 
 def are_here(name: str, scale: int) -> bool:
