@@ -34,12 +34,15 @@ def check_images(images: Tensor, *, multiple_of: int = 1, name: str = "hr") -> N
         name: what the error calls the batch.
 
     Raises:
-        ValueError: wrong type, dtype, shape, range, a non-finite value, or a size that does not divide.
+        ValueError: wrong type, dtype, layout, shape, range, a non-finite value, or a size that does not divide.
     """
     if not isinstance(images, Tensor):
         raise ValueError(f"{name}: expected a torch.Tensor, got {type(images).__name__}")
     if not images.is_floating_point():
         raise ValueError(f"{name}: expected floats in [0, 1], got dtype {images.dtype}; divide 8-bit images by 255")
+    if images.layout != torch.strided or images.device.type == "meta":
+        got = f"one on {images.device}" if images.layout == torch.strided else f"{images.layout}; to_dense() makes one"
+        raise ValueError(f"{name}: expected a dense tensor with values, got {got}")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise ValueError(f"{name}: expected shape (N, 3, H, W), got {tuple(images.shape)}")
     low, high = torch.stack(images.detach().aminmax()).tolist()  # one wait for the device

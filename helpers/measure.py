@@ -4,8 +4,11 @@ Whatever a user's function returns is checked here, by whichever door it comes (
 it works on copies.
 """
 
+import inspect
+import math
+import numbers
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from helpers.images import check_hr, check_images, quantize
-from helpers.runtime import check_seed, full_precision, on_cpu, seeded
+from helpers.runtime import check_seed, full_precision, is_whole, on_cpu, seeded
 
 HALF_A_LEVEL = 0.5 / 255  # further outside [0, 1] a value is clipped; nearer it is rounded to 0 or 255 anyway
 WARN, STOP = 0.01, 0.2  # shares of clipped values, for `check_downscaler`
@@ -59,12 +62,15 @@ def check_downscaler(
         The LR images, the share of their values that is clipped, whether the second call agreed, and the warning.
 
     Raises:
-        ValueError: `hr` is no such batch; or the result is no tensor, or has another shape, dtype or device,
-            a value that is not finite, or too many values outside [0, 1].
+        ValueError: `hr` is no such batch; `f` takes other arguments; or the result is no tensor, or has another shape,
+            dtype or device, a value that is not finite, or too many values outside [0, 1].
     """
     check_hr(hr, 1 if scale is None else scale)
-    f, options = on_cpu(f), {"name": image} if getattr(f, "needs_name", False) else {}
-    arguments = () if scale is None else (scale,)
+    arguments, options = () if scale is None else (scale,), {"name": image} if getattr(f, "needs_name", False) else {}
+    if not options:  # the reader's own
+        help = "" if arguments else "hand over lambda hr: mine(hr, 4), with your function and scale"
+        _check_arguments(f"downscaler {name!r}", f, ("hr", "scale")[: 1 + len(arguments)], help)
+    f = on_cpu(f)
 
     @torch.no_grad()
     def call() -> object:
@@ -169,8 +175,9 @@ def score_image(
         hr: one HR image x in [0, 1], shape (1, 3, H, W).
         downscale: f_ds, maps `hr` to the LR image (any degradation included), see `check_downscaler`.
         upscale: f_us; `upscale(lr, generators)` draws one SR image per generator, shape (Q, 3, H, W).
-        distortion: D; `distortion(sr, hr)` of shape (Q,), `hr` broadcast over the samples, less for a nearer image;
-            or several, by name, of the same draws. Each is first asked for D of `hr` itself and of another image.
+        distortion: D; `distortion(sr, hr)` of shape (Q,), finite, `hr` broadcast over the samples, less for a nearer
+            image; or several, by name, of the same draws. Each is first asked for D of `hr` itself and of another
+            image.
         n_samples: N_Q, number of SR images.
         key: seed and image name; sample q draws from `seeded(*key, q)`, so the first two of five samples
             are the two samples, and all downscalers share the same latents.
@@ -182,8 +189,10 @@ def score_image(
 
     Raises:
         ValueError: `hr` is no such image, `n_samples` is below 1, `key` is no key; f_ds, f_us or D returns what it
-            should not, or more of D is better. The message says what to do.
+            should not, or D is constant, or more of it is better. The message says what to do.
     """
+    hr = _one_image(hr, n_samples, batch, key)
+    _check_functions(downscale, upscale, distortion, hr)
     distortions, checked = _score(hr, downscale, upscale, distortion, n_samples, key, batch)
     if checked.remark:
         warnings.warn(checked.remark, stacklevel=3)  # beyond the decorator
@@ -191,12 +200,6 @@ def score_image(
 
 
 def _score(hr, downscale, upscale, distortion, n_samples, key, batch) -> tuple[Tensor, Checked]:
-    hr = _one_image(hr, n_samples, batch, key)
-    for name, each in {"downscale": downscale, "upscale": upscale, **_named(distortion)}.items():
-        if not callable(each):
-            raise ValueError(f"{name}: expected a function, got {each!r}; see DOWNSCALERS, UPSCALERS, DISTORTIONS")
-    for name, each in _named(distortion).items():
-        _check_distortion(each, name, hr)
     checked = check_downscaler(downscale, _name_of(downscale), hr, image=_image_of(key))
     lr = quantize(checked.lr)  # what an 8-bit file would keep
     return score_lr(hr, lr, upscale, distortion, n_samples=n_samples, key=key, batch=batch), checked
@@ -250,33 +253,62 @@ def ida_rd(
     *,
     n_samples: int = 5,
     seed: int = 0,
+    groups: Mapping[str, str] | None = None,
 ) -> tuple[float, Tensor]:
     """The score S(f_ds) of one downscaler over a set of images (Eq. 2).
 
     Args:
         images: pairs of name and HR image, each (1, 3, H, W) in [0, 1]; the name is part of the random key.
-        downscale, upscale, distortion, n_samples: as in `score_image`.
+        downscale, upscale, distortion, n_samples: as in `score_image`; D is looked at on the first image alone.
         seed: first part of every random key, from 0 on.
+        groups: name of an image -> its photograph, as `datasets.groups` returns it: each photograph counts once, with
+            the mean of its images. "" names the image itself; without `groups` each image counts once.
 
     Returns:
-        The score, the mean over images of the mean over an image's finite samples (NaN if no image has any),
-        and all distortions, shape (n_images, n_samples).
+        The score, the mean over images (or photographs) of the mean over an image's finite samples (NaN if no image has
+        any), and all distortions, shape (n_images, n_samples).
 
     Raises:
-        ValueError: as `score_image`; no image was given, or one name twice; `seed` is no seed.
+        ValueError: as `score_image`; no image was given, one name twice, or one that is not in `groups`; `seed` is no
+            seed.
     """
     rows, clipped = {}, []
-    for name, hr in images:
+    if groups is not None and not isinstance(groups, Mapping):
+        raise ValueError(f"groups: expected name -> photograph, as datasets.groups has it, got {type(groups).__name__}")
+    for name, hr in _pairs(images):
         if name in rows:
             raise ValueError(f"images: expected each name once, got {name!r} twice; its draws would be the same")
-        rows[name], checked = _score(hr, downscale, upscale, distortion, n_samples, (check_seed(seed), name), 8)
+        if groups is not None and not isinstance(groups.get(name), str):
+            raise ValueError(f"groups: expected the photograph of each image, got {groups.get(name)} for {name!r}")
+        key = check_seed(seed), name
+        hr = _one_image(hr, n_samples, 1, key)
+        if not rows:
+            _check_functions(downscale, upscale, distortion, hr)
+        rows[name], checked = _score(hr, downscale, upscale, distortion, n_samples, key, 8)
         clipped += [(checked.clipped, checked.remark)] if checked.remark else []
     if not rows:
-        raise ValueError("expected at least one image, got none")
+        raise ValueError("images: expected at least one image, got none")
     if clipped:
         warnings.warn(worst_of(clipped), stacklevel=3)  # beyond the decorator
     distortions = torch.stack(list(rows.values()))
-    return distortions.nanmean(1).nanmean().item(), distortions
+    means, photographs = distortions.nanmean(1), [(groups or {}).get(name) or name for name in rows]
+    units = [means[[each == unit for each in photographs]].nanmean() for unit in dict.fromkeys(photographs)]
+    return torch.stack(units).nanmean().item(), distortions
+
+
+def _pairs(images: object) -> Iterator[tuple[str, Tensor]]:
+    """The pairs of `ida_rd`, one after the other, or what is wrong with one of them."""
+    wanted = "images: expected pairs of a name and an HR image, such as [('lake', hr)]"
+    if isinstance(images, Mapping) or not isinstance(images, Iterable):
+        help = "; hand over its items()" if isinstance(images, Mapping) else ""
+        raise ValueError(f"{wanted}, got {type(images).__name__}{help}")
+    for each in images:
+        pair = isinstance(each, tuple | list) and len(each) == 2
+        if not pair or not isinstance(each[0], str | numbers.Integral):
+            kinds = [type(part).__name__ for part in each] if isinstance(each, tuple | list) else []
+            got = f"({', '.join(kinds[:5])})" if kinds else type(each).__name__
+            raise ValueError(f"{wanted}, got {got} in {type(images).__name__}")
+        yield tuple(each)
 
 
 def worst_of(clipped: Sequence[tuple[float, str]]) -> str:
@@ -293,7 +325,7 @@ def _one_image(hr: Tensor, n_samples: int, batch: int, key: tuple) -> Tensor:
     """Check the arguments of a score; half precision becomes float32."""
     check_images(hr)
     for name, value in (("n_samples", n_samples), ("batch", batch)):
-        if type(value) is not int or value < 1:
+        if not is_whole(value):
             raise ValueError(f"{name}: expected an integer of at least 1, got {value!r}")
     if len(hr) != 1:
         raise ValueError(f"hr: expected one image, got {len(hr)}; call it once for each")
@@ -301,7 +333,7 @@ def _one_image(hr: Tensor, n_samples: int, batch: int, key: tuple) -> Tensor:
         raise ValueError(f"key: expected a tuple such as (seed, name), got {key!r}")
     seeded(*key)
     for part in key:
-        if isinstance(part, int):
+        if not isinstance(part, str):
             check_seed(part)
     return hr.detach().to(torch.promote_types(hr.dtype, torch.float32))
 
@@ -321,18 +353,56 @@ def _image_of(key: tuple) -> str:
     return " ".join(part for part in key if isinstance(part, str))
 
 
+def _check_functions(downscale: object, upscale: object, distortion: object, hr: Tensor) -> None:
+    """Refuse what are no f_ds, f_us and D, before any image is scored."""
+    several = _named(distortion)
+    for name, each in {"downscale": downscale, "upscale": upscale, **several}.items():
+        if not callable(each):
+            raise ValueError(f"{name}: expected a function, got {each!r}; see DOWNSCALERS, UPSCALERS, DISTORTIONS")
+    made = "UPSCALERS['embedded_flow'](scale=4) makes one"
+    _check_arguments(f"upscale {_name_of(upscale)!r}", upscale, ("lr", "generators"), made)
+    for name, each in several.items():
+        _check_arguments(f"distortion {name!r}", each, ("sr", "hr"), "DISTORTIONS['mse'] is one")
+        _check_distortion(each, name, hr)
+
+
+def _check_arguments(who: str, function: Callable, names: Sequence[str], help: str = "") -> None:
+    """Refuse a function that cannot be called with these arguments."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a function written in C has none; the first call will tell
+        return
+    try:
+        signature.bind(*names)
+    except TypeError as error:
+        got = f"got one of {signature}" + (f"; {help}" if help else "")
+        raise ValueError(f"{who}: expected a function of ({', '.join(names)}), {got}") from error
+
+
 def _check_distortion(distortion: Callable, name: str, hr: Tensor) -> None:
-    """Refuse a D that is larger for `hr` itself than for noise, which no offset or gain brings nearer to it."""
+    """Refuse a D that is larger for `hr` itself than for noise, which no offset or gain brings nearer to it.
+
+    Neither can one be averaged that is infinite, but for an image itself, nor one that is the same for all images.
+    """
     noise = torch.rand(hr.shape, generator=seeded("noise that no image is")).to(hr)
-    same, far = _distances(distortion, name, torch.cat([hr, noise]), hr).tolist()
+    same, far = _distances(distortion, name, torch.cat([hr, noise]), hr, infinite=True).tolist()
     if same - far > 1e-6 * max(1.0, abs(far)):
         raise ValueError(
             f"distortion {name!r}: expected less for a nearer image, got {same:g} for the image itself and {far:g} for "
             "another: more is better; hand over mse in place of PSNR, lambda sr, hr: 1 - ssim(sr, hr) in place of SSIM"
         )
+    if math.inf in (same, abs(far)):
+        raise ValueError(
+            f"distortion {name!r}: expected finite numbers, got {same:g} for the image itself and {far:g} for another"
+        )
+    if same == far == _distances(distortion, name, 1 - hr, hr, infinite=True).item():
+        raise ValueError(
+            f"distortion {name!r}: expected less for a nearer image, got {same:g} for the image itself, its negative "
+            "and noise: a constant ranks nothing"
+        )
 
 
-def _distances(distortion: Callable, name: str, sr: Tensor, hr: Tensor) -> Tensor:
+def _distances(distortion: Callable, name: str, sr: Tensor, hr: Tensor, infinite: bool = False) -> Tensor:
     """D of each sample, computed without autocast or TF32, float64 on the CPU; D works on copies."""
     with full_precision(hr.device):
         values = distortion(sr.clone(), hr.clone())
@@ -343,8 +413,9 @@ def _distances(distortion: Callable, name: str, sr: Tensor, hr: Tensor) -> Tenso
             f"distortion {name!r}: expected a tensor with one value for each SR image, shape ({len(sr)},), got {got}; "
             f"try {help}"
         )
-    if values.is_complex() or values.isnan().any():
-        raise ValueError(f"distortion {name!r}: expected real numbers for finite images, got {values.tolist()}")
+    if values.is_complex() or values.isnan().any() or (values.isinf().any() and not infinite):
+        help = "; of equal images PSNR is infinite: hand over mse in its place" * bool(values.isinf().any())
+        raise ValueError(f"distortion {name!r}: expected real numbers for finite images, got {values.tolist()}{help}")
     return values.detach().cpu().double()
 
 

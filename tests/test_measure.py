@@ -2,6 +2,8 @@ import re
 import warnings
 from functools import partial
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,7 @@ from helpers.downscalers import DOWNSCALERS
 from helpers.images import quantize
 from helpers.measure import check_downscaler, ida_rd, score_image
 from helpers.runtime import seeded
+from helpers.stats import conditions
 from helpers.upscalers import UPSCALERS
 
 
@@ -246,6 +249,11 @@ HIGHER = {
     "a float": (lambda sr, hr: mse(sr, hr).mean().item(), "got float"),
     "NumPy": (lambda sr, hr: mse(sr, hr).numpy(), "got ndarray"),
     "NaN": (lambda sr, hr: mse(sr, hr) * torch.nan, "expected real numbers for finite images, got"),
+    "a constant": (lambda sr, hr: torch.zeros(len(sr)), "got 0 for the image itself, its negative and noise: a const"),
+    "its own constant": (lambda sr, hr: hr.mean().repeat(len(sr)), "a constant ranks nothing"),
+    "infinity": (lambda sr, hr: mse(sr, hr) + torch.inf, "expected finite numbers, got inf for the image itself and i"),
+    "1 / 0": (lambda sr, hr: mse(sr, hr) / 0 * (mse(sr, hr) > 0), "expected (finite|real) numbers"),
+    "minus infinity": (lambda sr, hr: mse(sr, hr) - torch.inf, "expected finite numbers, got -inf"),
 }
 
 
@@ -416,3 +424,161 @@ def test_the_direction_of_a_distortion_is_told_on_dark_images_and_whatever_the_o
     assert score_image(dark, *options, lambda sr, hr: 1 - correlation(sr, hr), n_samples=1).isfinite().all()
     with pytest.raises(ValueError, match="more is better"):
         score_image(dark, *options, correlation, n_samples=1)
+
+
+# --- what a newcomer hands over -----------------------------------------------------------------
+
+
+def test_a_distortion_is_looked_at_once_for_all_images():
+    images, seen = [(f"{i}", torch.rand(1, 3, 8, 8, generator=seeded("image", i))) for i in range(4)], []
+
+    def spy(sr, hr):
+        seen.append(len(sr))
+        return mse(sr, hr)
+
+    values = ida_rd(images, halve, noisy, spy, n_samples=1)[1]
+    assert seen == [2, 1, 1, 1, 1]  # the first image and noise, then one draw of each image
+    assert torch.equal(values, ida_rd(images, halve, noisy, mse, n_samples=1)[1])
+
+
+def test_an_infinite_distance_of_a_draw_is_refused_with_a_way_out(hr):
+    def exact(lr, generators):
+        return quantize(hr).repeat(len(generators), 1, 1, 1)
+
+    with pytest.raises(ValueError, match="expected real numbers .*-inf.*of equal images PSNR is infinite: hand over m"):
+        ida_rd([("a", quantize(hr))], halve, exact, lambda sr, hr: -distortions.psnr(sr, hr))
+
+
+NO_PAIRS = {
+    "a mapping": (lambda hr: {"a": hr}, r"got dict; hand over its items\(\)"),
+    "tensors": (lambda hr: [hr, hr], "got Tensor in list"),
+    "one tensor": (lambda hr: hr, "got Tensor in Tensor"),
+    "nothing": (lambda hr: None, "got NoneType"),
+    "a number": (lambda hr: 3, "got int"),
+    "a name": (lambda hr: "library", "got str in str"),
+    "names": (lambda hr: ["lake", "hill"], "got str in list"),
+    "turned pairs": (lambda hr: [(hr, "a")], r"got \(Tensor, str\) in list"),
+    "three": (lambda hr: iter([("a", hr, "b")]), r"got \(str, Tensor, str\) in list_iterator"),
+    "a loader's": (lambda hr: [[["a"], hr]], r"got \(list, Tensor\) in list"),
+    "one pair": (lambda hr: ("a", hr), "got str in tuple"),
+}
+
+
+@pytest.mark.parametrize("case", NO_PAIRS)
+def test_images_that_are_no_pairs_say_what_is_expected(case, hr):
+    images, message = NO_PAIRS[case]
+    with pytest.raises(ValueError, match=rf"images: expected pairs .* such as \[\('lake', hr\)\], {message}"):
+        ida_rd(images(hr), halve, noisy, mse)
+    assert ida_rd({"a": hr}.items(), halve, noisy, mse, n_samples=1)[1].shape == (1, 1)
+
+
+@pytest.mark.parametrize("case", [True, -1, (0,), None])
+def test_names_that_are_no_part_of_a_key(case, hr):
+    with pytest.raises(ValueError, match="key of integers|seed from 0|images: expected pairs"):
+        ida_rd([(case, hr)], halve, noisy, mse)
+
+
+NO_HR = {
+    "a list": (lambda hr: hr.tolist(), "expected a torch.Tensor, got list"),
+    "NumPy": (lambda hr: hr.numpy(), "expected a torch.Tensor, got ndarray"),
+    "a dict": (lambda hr: {"hr": hr}, "expected a torch.Tensor, got dict"),
+    "sparse": (lambda hr: hr.to_sparse(), r"expected a dense tensor .* torch.sparse_coo; to_dense\(\) makes one"),
+    "meta": (lambda hr: hr.to("meta"), "expected a dense tensor with values, got one on meta"),
+    "an empty batch": (lambda hr: hr[:0], r"expected shape \(N, 3, H, W\), got \(0, 3, 12, 10\)"),
+    "no pixels": (lambda hr: hr[..., :0], r"got \(1, 3, 12, 0\)"),
+    "two": (lambda hr: torch.cat([hr, hr]), "expected one image, got 2"),
+    "complex": (lambda hr: hr.to(torch.complex64), "expected floats"),
+    "NaN": (lambda hr: hr * torch.nan, "expected finite values"),
+}
+
+
+@pytest.mark.parametrize("case", NO_HR)
+def test_what_is_no_hr_image_is_refused(case, hr):
+    f, message = NO_HR[case]
+    for door in (
+        lambda bad: score_image(bad, halve, noisy, mse),
+        lambda bad: ida_rd([("a", bad)], halve, noisy, mse),
+        lambda bad: check_downscaler(halve, "mine", bad) if case != "two" else score_image(bad, halve, noisy, mse),
+    ):
+        with pytest.raises(ValueError, match=f"hr: .*{message}"):
+            door(f(hr))
+
+
+def test_an_hr_image_that_wants_a_gradient_is_scored_without_one(hr):
+    wanted = score_image(hr, halve, noisy, mse, key=(0, "a"))
+    with torch.enable_grad():
+        leaf = hr.clone().requires_grad_()
+        assert torch.equal(score_image(leaf, halve, noisy, mse, key=(0, "a")), wanted)
+        values = ida_rd([("a", leaf * 1.0)], halve, noisy, mse)[1]
+    assert torch.equal(values[0], wanted) and not values.requires_grad and leaf.grad is None
+
+
+def test_functions_of_other_arguments_say_what_is_expected(hr):
+    def mine(hr, scale):
+        return halve(hr)
+
+    record = UPSCALERS["embedded_flow"]
+    for bad, message in (
+        (
+            (mine, noisy, mse),
+            r"downscaler 'mine'.* of \(hr\), got one of \(hr, scale\); hand over lambda hr: mine\(hr, 4\)",
+        ),
+        ((DOWNSCALERS["bicubic"], noisy, mse), r"downscaler '\w+': expected a function of \(hr\), got one of"),
+        (
+            (halve, record, mse),
+            r"upscale .*of \(lr, generators\), got one of .*; UPSCALERS\['embedded_flow'\]\(scale=4\)",
+        ),
+        (
+            (halve, lambda lr: lr, mse),
+            r"upscale '<lambda>': expected a function of \(lr, generators\), got one of \(lr\)",
+        ),
+        ((halve, noisy, distortions.against("mse", hr)), r"distortion '<lambda>': .* of \(sr, hr\), got one of \(sr\)"),
+        ((halve, noisy, {"it": lambda: 0}), r"distortion 'it': expected a function of \(sr, hr\), got one of \(\)"),
+    ):
+        for door in (lambda *f: score_image(hr, *f), lambda *f: ida_rd([("a", hr)], *f)):
+            with pytest.raises(ValueError, match=message):
+                door(*bad)
+    with pytest.raises(ValueError, match=r"downscaler 'mine': expected a function of \(hr, scale\), got one of \(hr\)"):
+        check_downscaler(halve, "mine", hr, 2)
+    modules = torch.nn.AvgPool2d(2), noisy, torch.nn.Sequential()  # their arguments are known when they are called
+    modules[2].forward = mse
+    assert torch.equal(score_image(hr, *modules, n_samples=1), score_image(hr, halve, noisy, mse, n_samples=1))
+
+
+def test_integers_of_numpy_are_integers(hr):
+    plain = ida_rd([("a", hr)], halve, noisy, mse, n_samples=2, seed=3)
+    numpy = ida_rd([("a", hr)], halve, noisy, mse, n_samples=np.int64(2), seed=np.uint8(3))
+    assert torch.equal(plain[1], numpy[1])
+    named = score_image(hr, halve, noisy, mse, key=(np.int32(3), np.str_("a")), n_samples=2, batch=np.int64(1))
+    assert torch.allclose(named, plain[1][0], rtol=1e-6)
+    with pytest.raises(ValueError, match="seed from 0 to"):
+        score_image(hr, halve, noisy, mse, key=(np.int64(-3), "a"))
+
+
+def test_each_photograph_counts_once_with_the_mean_of_its_images():
+    images = [(f"{i}", torch.rand(1, 3, 8, 8, generator=seeded("image", i)) * (i + 1) / 4) for i in range(4)]
+    groups = {"0": "P", "1": "Q", "2": "P", "3": ""}
+    score, values = ida_rd(images, halve, noisy, mse, n_samples=2, groups=groups)
+    rows = pd.DataFrame({"image": list(groups), "group": list(groups.values())})
+    means = pd.Series(values.mean(1).tolist(), index=pd.Index(groups, name="image"))
+    assert score == pytest.approx(conditions.by_photograph(means, rows).mean())
+    plain, same = ida_rd(images, halve, noisy, mse, n_samples=2)
+    assert torch.equal(same, values) and plain != pytest.approx(score)
+    assert ida_rd(iter(images), halve, noisy, mse, n_samples=2, groups=dict.fromkeys("0123", ""))[0] == plain
+    for wrong, message in (
+        ({"0": "P"}, "groups: expected the photograph of each image, got None for '1'"),
+        (groups | {"2": float("nan")}, "got nan for '2'"),
+        (["P", "Q", "P", "R"], "groups: expected name -> photograph, .* got list"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ida_rd(images, halve, noisy, mse, n_samples=1, groups=wrong)
+
+
+def test_a_photograph_without_a_finite_draw_is_left_out_of_the_score():
+    images = [(f"{i}", torch.rand(1, 3, 8, 8, generator=seeded("image", i))) for i in range(3)]
+
+    def fails(lr, generators):
+        return noisy(lr, generators) * (torch.nan if torch.equal(lr, quantize(halve(images[1][1]))) else 1)
+
+    score, values = ida_rd(images, halve, fails, mse, n_samples=2, groups={"0": "P", "1": "Q", "2": "P"})
+    assert values[1].isnan().all() and score == pytest.approx(values[[0, 2]].mean().item())

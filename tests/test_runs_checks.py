@@ -419,6 +419,41 @@ def test_a_downscaler_that_fails_on_its_first_images_has_its_others_scored_by_th
     assert len(run(one, tmp_path / "rows", retry_aside=True)) == 27
 
 
+def six_of_which_three_fail_now(tmp_path):
+    """An experiment whose rows are all there, of a downscaler that by now fails on the first three images."""
+    one = experiment(
+        write_images(tmp_path / "images", 6, black=[0, 1, 2]), downscalers=["box", picky(tmp_path)], n_samples=1
+    )
+    (tmp_path / "cured").touch()
+    run(one, tmp_path / "rows")
+    (tmp_path / "cured").unlink()
+    return one
+
+
+def test_rows_behind_three_failures_are_looked_at_and_hold(fakes, tmp_path, monkeypatch):
+    one = six_of_which_three_fail_now(tmp_path)
+    score, scored = cell.score, []
+    monkeypatch.setattr(cell, "score", lambda *args: scored.append(args[1]) or score(*args))
+    with pytest.warns(UserWarning, match=r"rows: 3 rows stale: 3 no LR image: .*dark \(picky on 3 images\); they are"):
+        rows = run(one, tmp_path / "rows")
+    assert scored == ["00", "01", "02"] and len(rows) == 6 + 3
+    assert left_out(one, tmp_path / "rows").startswith("set aside, 3 of 6 images: 00, 01, 02 for picky (Val")
+
+
+def test_rows_that_nobody_has_looked_at_are_not_called_stale_and_hold_in_the_next_run(fakes, tmp_path, monkeypatch):
+    one = six_of_which_three_fail_now(tmp_path)
+    unseen = r"3 rows stale: 3 no LR image: .*, 3 rows not looked at: ValueError: too dark \(picky on 3 images\)"
+    with monkeypatch.context() as patch:
+        patch.setattr(checks, "PATIENCE", -1)
+        assert re.search(unseen, driver.plan(one, tmp_path / "rows").summary)
+        with pytest.warns(UserWarning, match=unseen):
+            rows = run(one, tmp_path / "rows")
+        assert len(rows) == 6 and "6 of 6 images: 00, 01, 02 for picky" in left_out(one, tmp_path / "rows")
+        before = (tmp_path / "rows" / "local.csv").read_bytes()
+        assert len(run(one, tmp_path / "rows")) == 6 + 3
+    assert (tmp_path / "rows" / "local.csv").read_bytes() == before  # nothing was computed anew
+
+
 # ---- rows from before there were hashes
 
 

@@ -1,6 +1,8 @@
 """Plans and runs: what is missing, what is refused, what is written, on workers as without."""
 
+import errno
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import datasets, distortions, results
+from helpers import datasets, distortions, files, results
 from helpers.runs import Experiment, cell, driver
 from helpers.runtime import seeded
-from tests.fakes import experiment, fakes_fixture, images_fixture, published, run, workers  # noqa: F401
+from tests.fakes import experiment, fakes_fixture, images_fixture, published, run, workers, write_images  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -215,3 +217,54 @@ def test_several_experiments_are_planned_and_run_together(fakes, images, tmp_pat
     rows = run(several, tmp_path)
     assert len(rows) == 2 * len(several[0].keys()) and set(rows.seed) == {0, 1}
     assert driver.plan(several, tmp_path).summary == f"all {len(rows)} rows are there"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_run_names_what_it_sets_aside_in_one_warning_at_its_end(fakes, tmp_path, times):
+    folder = write_images(tmp_path / "images", 4, black=[1])
+    one = experiment(folder, upscaler="fake_refuses")
+    for _ in range(times):  # also a run that has nothing left to compute
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            rows = driver.run([one, replace(one, seed=1)], tmp_path / "rows", progress=False)
+    assert len(rows) == 2 * 18
+    line = f"{tmp_path / 'rows'}: set aside, 1 of 4 images: 01 (ValueError: nothing to see)"
+    assert [str(each.message) for each in said] == [line] and said[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(run(replace(one, images=["00", "02"]), tmp_path / "rows")) == 12  # nothing of these
+
+
+def test_a_run_says_nothing_of_cells_whose_rows_it_returns(fakes, tmp_path):
+    folder = write_images(tmp_path / "images", 4)
+    one = experiment(folder)
+    run(one, tmp_path / "rows")
+    line = dict(zip(results.KEY, one.keys()[0], strict=True)) | {"tried": "mse", "hr": "?", "lr": "?"}
+    line |= {"weights": "", "version": "", "reason": "ValueError: no"}
+    results.set_aside(tmp_path / "rows", [{name: line[name] for name in results.ASIDE}])
+    with results.writer(tmp_path / "rows"), warnings.catch_warnings():  # somebody else writes there
+        warnings.simplefilter("error")
+        assert len(run(one, tmp_path / "rows")) == 24 and len(results.aside(tmp_path / "rows")) == 1
+    assert len(run(one, tmp_path / "rows")) == 24 and results.aside(tmp_path / "rows").empty
+
+
+def test_errors_of_a_correction_are_seen(fakes, images, tmp_path, monkeypatch):
+    manifest = Path(images, "m.csv")
+    manifest.write_text("\n".join(["file", *(f"0{i}.png" for i in range(4))]))
+    one = experiment(manifest, images=["00", "01", "02", "03"])
+    run(one, tmp_path / "rows")
+    manifest.write_text("\n".join(["file,group", *(f"0{i}.png,P" for i in range(4))]))
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(files, "append", full)
+        run(one, tmp_path / "rows")
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="a mistake of ours"):
+        patch.setattr(results, "set_aside", lambda *args: (_ for _ in ()).throw(ValueError("a mistake of ours")))
+        run(one, tmp_path / "rows")
+    results.publish(tmp_path / "rows", tmp_path / "rows.csv.gz")
+    rows = run(one, tmp_path / "rows.csv.gz")  # nobody writes there
+    assert len(rows) == 24 and set(rows.group) == {"P"}
+    assert set(run(one, tmp_path / "rows").group) == set(results.read(tmp_path / "rows").group) == {"P"}

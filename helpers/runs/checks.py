@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MIXED = "LR pixels differ between rows of one cell"
 NOT_TRIED = "not tried after"  # how the reasons begin of what a run has not tried
 IN_A_ROW = 3  # images that fail one after the other: what is tried on them is broken, not the images
+PATIENCE = 60  # seconds of failures in a row, from which on a downscaler is not even asked whether its rows hold
 _hashes: dict[tuple, str] = {}  # of HR images by path and date of the file, of LR images of our own f_ds by HR image
 
 
@@ -83,7 +84,7 @@ def todo(
     bad = {each[1] for each, own in of_before.items() if not all(_is_untried(line) for line in own.values())}
     asked = dict.fromkeys(sorted([*looked, *noted], key=lambda each: each[1] in bad))  # what failed comes last
     failed = set(noted) - lost  # of a trusted downscaler its rows are trusted, not what failed
-    _look(experiment, asked, client, trust, seen, run, lost.difference(looked), failed)
+    _look(experiment, asked, client, trust, seen, run, lost.difference(looked), failed, looked)
     now = None
     if len(rows) or noted:
         now = client.submit(made_by, experiment, pure=False).result() if client else made_by(experiment)
@@ -165,7 +166,7 @@ def held(experiment: Experiment, keys: Sequence[tuple], rows_dir: str | Path, cl
         return rows
     cells = list(map(words.cell_of, rows[list(results.CELL)].itertuples(index=False, name=None)))
     asked = dict.fromkeys(each for each, hr in zip(cells, rows.hr, strict=True) if hr)
-    _look(experiment, asked, client, (), seen, secrets.token_hex(4))
+    _look(experiment, asked, client, (), seen, secrets.token_hex(4), rows=asked)
     pairs = zip(cells, rows.itertuples(), strict=True)
     why = [_why(*pair, experiment, None, seen, (), ("weights", "metric")) for pair in pairs]
     rows = _regroup(rows.assign(why=pd.Series(why, rows.index, dtype=object)), {"group": groups_of(experiment)})
@@ -284,12 +285,13 @@ def _place(experiment: Experiment, each: tuple) -> tuple:
     return *how, experiment.specs.get(name, name), damage, upscaler if methods.is_search(experiment.upscaler) else ""
 
 
-def _look(experiment, cells, client, trust, seen, run, lost=(), failed=()) -> None:
+def _look(experiment, cells, client, trust, seen, run, lost=(), failed=(), rows=()) -> None:
     """Put hashes of HR and LR image of each cell into `seen`, or why there are none: pairs of texts, one empty.
 
     The downscalers of the cells in `lost` are not called, which may cost this process; trusted ones are for `failed`.
+    One that fails on three images in a row is asked for the cells in `rows` alone, and after `PATIENCE` for none.
     """
-    tasks, streak = {}, Counter()
+    tasks, streak, since, kept = {}, Counter(), {}, {_place(experiment, each) for each in rows}
     for each in cells:
         image, name, _, degradation, level = each[1:6]
         place = _place(experiment, each)
@@ -300,21 +302,27 @@ def _look(experiment, cells, client, trust, seen, run, lost=(), failed=()) -> No
     places = {image: dict(own) for image, own in tasks.items()}
     how = {image: (_alone(experiment, image), image, list(own), run) for image, own in tasks.items()}
     bar = tqdm(cluster.compute(look, how, client), "downscaling again", len(how), delay=3, leave=False, unit="image")
+    before = time.monotonic()
     for image, outcome in bar:
-        failed = isinstance(outcome, Exception)
-        of_hr, found = ("", {}) if failed else outcome
-        why = f"{type(outcome).__name__}: {outcome}" if failed else ""
+        broken = isinstance(outcome, Exception)
+        of_hr, found = ("", {}) if broken else outcome
+        why = f"{type(outcome).__name__}: {outcome}" if broken else ""
         seen[(experiment.source, experiment.size, experiment.scale, image, experiment.device)] = of_hr, why
-        own = places.pop(image)
-        seen |= {place: found.get(each, ("", why)) for each, place in own.items() if place not in seen or each in found}
+        seen |= {place: ("", why) for place in places.pop(image).values()}
+        seen |= {tasks[image][each]: pair for each, pair in found.items()}
         for name in {each[0] for each in found}:
-            streak[name] = 0 if any(found[each][0] for each in found if each[0] == name) else streak[name] + 1
-            if streak[name] == IN_A_ROW:
-                why = next(found[each][1] for each in found if each[0] == name)
-                for other, theirs in places.items():
-                    left = [each for each in theirs if each[0] != name]
-                    seen |= {theirs[each]: ("", why) for each in theirs if each[0] == name}
-                    how[other] = (how[other][0], other, left, run)
+            worked = any(found[each][0] for each in found if each[0] == name)
+            streak[name], since[name] = (0, before) if worked else (streak[name] + 1, since.get(name, before))
+            if streak[name] < IN_A_ROW:
+                continue
+            why = next(found[each][1] for each in found if each[0] == name)
+            late = time.monotonic() - since[name] > PATIENCE
+            for other, theirs in places.items():
+                for each in [each for each in theirs if each[0] == name and (late or theirs[each] not in kept)]:
+                    place = theirs.pop(each)
+                    seen[place] = "", f"{words.NOT_LOOKED_AT} {words.short(why)}" if place in kept else why
+                how[other] = (*how[other][:2], list(theirs), run)
+        before = time.monotonic()
 
 
 def _alone(experiment: Experiment, image: str) -> Experiment:
@@ -332,6 +340,8 @@ def _why(each, row, experiment, now, seen, trust, mixed) -> str:
         return f"no HR image: {words.short(no_hr)}"
     if hr != row.hr:
         return "HR pixels changed"
+    if no_lr.startswith(words.NOT_LOOKED_AT):
+        return no_lr
     if no_lr:
         return f"no LR image: {words.short(no_lr)}"
     if lr.removesuffix(results.TRUSTED) != (before := row.lr.removesuffix(results.TRUSTED)):

@@ -123,12 +123,12 @@ def run(
     Only this process writes, each image as soon as it is done; stop it at any time, call it again to go on. What fails
     for a downscaler on an image (under one degradation) gets a second try after an error of memory or of input and
     output, or where its worker dies; then it is set aside with its reason (`results.aside`, `left_out`), and the
-    other downscalers keep their rows. Without workers a reader's function that ends or hangs this process does so once:
-    the next call sees it, gives it a process of its own, and sets aside what ends or hangs that one. What failed is
-    tried again once its HR pixels, its LR pixels, the weights or the version have changed, or with `retry_aside`. A
-    downscaler that fails on three images in a row is not tried on the others in this run, and on those first in the
-    next; where nothing at all works on three images in a row, the run stops. Rows are computed with one thread
-    each, so that they are the same bytes on any number of workers.
+    other downscalers keep their rows; a warning at the end names it. Without workers a reader's function that ends or
+    hangs this process does so once: the next call sees it, gives it a process of its own, and sets aside what ends or
+    hangs that one. What failed is tried again once its HR pixels, its LR pixels, the weights or the version have
+    changed, or with `retry_aside`. A downscaler that fails on three images in a row is not tried on the others in this
+    run, and on those first in the next; where nothing at all works on three images in a row, the run stops. Rows are
+    computed with one thread each, so that they are the same bytes on any number of workers.
 
     Args:
         experiment: what is computed; of several, one after the other, the rows are returned together, each once.
@@ -174,10 +174,13 @@ def run(
                 parts[-1] = _run(each, *options)
         if not limit:
             forget()
-    if len(parts) == 1:
-        return parts[0]
-    rows = pd.concat(parts, ignore_index=True).drop_duplicates(list(results.KEY), ignore_index=True)
-    results.check_mixed(rows, mixed)
+    rows = parts[0]
+    if len(parts) > 1:
+        rows = pd.concat(parts, ignore_index=True).drop_duplicates(list(results.KEY), ignore_index=True)
+        results.check_mixed(rows, mixed)
+    there = rows[[*results.CELL, "distortion"]].drop_duplicates().to_dict("records")
+    if said := words.left_out(experiments, rows_dir, there):
+        warnings.warn(f"{rows_dir}: {said}", stacklevel=2)
     return rows
 
 
@@ -194,7 +197,11 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
         todo = checks.todo(experiment, rows_dir, client, **how)
     if not todo.tasks:
         if todo.back or len(todo.regrouped):
-            with contextlib.suppress(ValueError, OSError), results.writer(rows_dir) as write:  # if one may write there
+            with contextlib.ExitStack() as stack:
+                try:
+                    write = stack.enter_context(results.writer(rows_dir))
+                except (ValueError, PermissionError):  # read-only, one published file, or in use: the rows hold as well
+                    return todo.rows
                 _correct(checks.todo(experiment, rows_dir, client, **how), rows_dir, write)
         return todo.rows
     if client is None:

@@ -9,6 +9,8 @@ import pandas as pd
 from helpers import results
 from helpers.runs.experiment import Experiment
 
+NOT_LOOKED_AT = "not looked at:"  # how the reason begins of a row whose downscaler failed on others for too long
+
 
 def cell_of(values: Sequence) -> tuple:
     """The cell of a key, or of a line of rows: its values in the order of `results.CELL`, no level as None."""
@@ -24,15 +26,22 @@ def say_redrawn(number: int, rows_dir: str | Path) -> str:
 
 
 def say_stale(stale: pd.DataFrame) -> str:
-    """ "12 rows stale: 7 LR pixels changed (dpid on 3 images), 5 HR pixels changed (2 images)", or "" for none."""
-    said = []
+    """ "12 rows stale: 7 LR pixels changed (dpid on 3 images), 5 HR pixels changed (2 images)", or "" for none.
+
+    Rows that nobody has looked at are named by themselves: "3 rows not looked at: ValueError: dark (mine on 1 images)".
+    """
+    said, number, unseen = [], 0, []
     for why, part in stale.groupby("why", sort=False):
         images = part.groupby("downscaler").image.nunique()
         where = f"{part.image.nunique()} images"
-        if why.startswith(("LR", "no LR")):
+        if why.startswith(("LR", "no LR", NOT_LOOKED_AT)):
             where = ", ".join(f"{name} on {n} images" for name, n in images.items())
-        said.append(f"{len(part)} {why} ({where})")
-    return f"{len(stale)} rows stale: {', '.join(said)}" if said else ""
+        if why.startswith(NOT_LOOKED_AT):
+            unseen.append(f"{len(part)} rows {why} ({where})")
+        else:
+            said.append(f"{len(part)} {why} ({where})")
+            number += len(part)
+    return ", ".join([f"{number} rows stale: {', '.join(said)}"] * bool(said) + unseen)
 
 
 def left_out(experiments: Experiment | Sequence[Experiment], rows_dir: str | Path, back: Sequence[dict] = ()) -> str:
@@ -41,7 +50,7 @@ def left_out(experiments: Experiment | Sequence[Experiment], rows_dir: str | Pat
     Args:
         experiments: what is captioned; an empty list stands for all that was ever run in the folder.
         rows_dir: folder of rows.
-        back: lines of `results.aside` to pass over.
+        back: cells to pass over, as lines of `results.aside` or of rows begin.
 
     Returns:
         "" where nothing was.
