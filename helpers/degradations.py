@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from helpers.images import check_images, from_uint8, to_uint8
+from helpers.listing import Named
 
 LUMA = (0.2989, 0.587, 0.114)  # of R, G, B, as torchvision has them
 CONTRASTS = ("tv", "pil8", "mid", "chmean", "scale")
@@ -328,13 +329,15 @@ def bsrgan(
     return jpeg(lr, quality)
 
 
-DEGRADATIONS: dict[str, Callable[..., Tensor]] = {
-    "blur": blur,
-    "blur_full": blur_full,
-    "noise": noise,
-    "contrast": contrast,
-    "otsu": otsu,
-    "jpeg": jpeg,
-    "mixed": mixed,
-    "bsrgan": bsrgan,
-}
+DEGRADATIONS: dict[str, Callable[..., Tensor]] = Named(
+    {
+        "blur": blur,
+        "blur_full": blur_full,
+        "noise": noise,
+        "contrast": contrast,
+        "otsu": otsu,
+        "jpeg": jpeg,
+        "mixed": mixed,
+        "bsrgan": bsrgan,
+    }
+)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from helpers import colour
 from helpers.files import replace
+from helpers.runtime import is_whole
 
 MAX_PIXELS = 89_478_485  # Pillow warns of a decompression bomb from here on
 ON_REQUEST = {"16-bit", "cmyk"}
@@ -104,8 +105,10 @@ def crop_to_multiple(images: Tensor, multiple: int) -> Tensor:
     """Crop at the bottom and right so that height and width are multiples of `multiple`.
 
     Raises:
-        ValueError: the image is smaller than `multiple`.
+        ValueError: the image is smaller than `multiple`, or that is no integer of at least 1.
     """
+    if not is_whole(multiple):
+        raise ValueError(f"multiple: expected an integer of at least 1, got {multiple!r}")
     height, width = images.shape[-2:]
     if min(height, width) < multiple:
         raise ValueError(f"expected at least {multiple}x{multiple} pixels, got {height}x{width}")

@@ -10,11 +10,26 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 from helpers.files import cache_by_stat
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+
+
+class Named(dict):
+    """Things by name; a name that is not there says which ones are, and which of them may be meant."""
+
+    def __missing__(self, name: object) -> None:
+        raise KeyError(f"expected one of {', '.join(self)}, got {name!r}{did_you_mean(name, self)}")
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Ask for the nearest of the known names, letter case aside; "" where none is near."""
+    lower = {each.lower(): each for each in known}
+    close = get_close_matches(str(name).lower(), lower, 1)
+    return f"; did you mean {lower[close[0]]!r}?" if close else ""
 
 
 def list_folder(folder: str | Path, *, below: bool = False) -> tuple[list[Path], list[Path]]:

@@ -145,12 +145,12 @@ def test_load_crops_and_names_what_exists(hr):
 def test_names_of_groups(hr):
     manifest = hr / "g.csv"
     manifest.write_text("file,group\na.png, cafe\u0301 \nb.png,caf\u00e9\nc.png, \n", encoding="utf-8")
-    assert groups(manifest, "abc") == {"a": "caf\u00e9", "b": "caf\u00e9", "c": "c"}
+    assert groups(manifest, list("abc")) == {"a": "caf\u00e9", "b": "caf\u00e9", "c": "c"}
     manifest.write_text("file,group\na.png,a\nb.png,a\nc.png,\n")
-    assert groups(manifest, "abc") == {"a": "a", "b": "a", "c": "c"}
+    assert groups(manifest, list("abc")) == {"a": "a", "b": "a", "c": "c"}
     manifest.write_text("file,group\na.png,c\nb.png,c\nc.png, \n")
     with pytest.raises(ValueError, match="expected other names of groups than of images without a group, got c for"):
-        groups(manifest, "abc")
+        groups(manifest, list("abc"))
     for column in ("Group", "GROUP"):
         manifest.write_text(f"file,{column}\na.png,x\nb.png,x\nc.png,y\n")
         with pytest.raises(ValueError, match=f"expected 'group' in small letters .*, got '{column}'"):
@@ -170,7 +170,7 @@ def test_groups_are_photographs(tmp_path, hr):
     (hr / "x.csv").write_text("file,group\na.png,lake\nb.png,lake\nc.png,\n")
     assert groups(hr / "x.csv", ["c", "b", "a"]) == {"c": "c", "b": "lake", "a": "lake"}
     (hr / "x.csv").write_text("file,gender\na.png,f\nb.png,f\n")
-    assert groups(str(hr / "x.csv"), "ab") == {"a": "a", "b": "b"}
+    assert groups(str(hr / "x.csv"), ["a", "b"]) == {"a": "a", "b": "b"}
     for dataset in ("library", hr, hr / "x.csv"):
         with pytest.raises(ValueError, match="images, got astronaut_y000"):
             groups(dataset, ["astronaut_y000"])
@@ -216,3 +216,44 @@ def test_names_spelt_another_way_than_on_the_disk_list_the_folder_once(tmp_path,
     monkeypatch.setattr(os, "listdir", lambda folder: listed.append(folder) or whole(folder))
     found = [listing.on_disk(tmp_path / f"caf\u00e9{number}.png") for number in range(9)]
     assert found == [tmp_path / f"{name}.png" for name in plain] and len(listed) == 1
+
+
+NO_DATASET = [None, 3, True, "", " ", ["library"], b"library", {"a": 1}, lambda: 0]
+
+
+@pytest.mark.parametrize("wrong", NO_DATASET)
+def test_what_is_no_data_set_says_what_is(wrong):
+    for door in (names, lambda x: load(x, "a"), lambda x: groups(x, ["a"]), lambda x: preflight(x, 4)):
+        with pytest.raises(ValueError, match="dataset: expected photographs, .*, a folder or a manifest, got"):
+            door(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["8", 2.5, True, [1], 0, -1, 28, float("nan")])
+def test_a_number_of_images_is_an_integer_that_the_set_has(wrong):
+    with pytest.raises(ValueError, match="n_images: expected 1 to 27, all that library has, got "):
+        names("library", wrong)
+    assert names("library", np.int64(2)) == names("library", 2)
+
+
+@pytest.mark.parametrize("wrong", ["256", 2.5, None, True, 0, -3, 10**6])
+def test_a_size_of_crops_is_an_integer_for_which_there_is_room(wrong):
+    for door in (lambda: names("library", size=wrong), lambda: load("library", names("library")[0], size=wrong)):
+        with pytest.raises(ValueError, match="expected a crop size"):
+            door()
+
+
+def test_a_name_that_is_none_of_the_set_says_which_is_near():
+    first = names("library", 1)[0]
+    for wrong in (None, 3, b"x", [first], Path(first), "", "nothing like it"):
+        with pytest.raises(ValueError, match="library: expected the name of one of its 27 images, got "):
+            load("library", wrong)
+    for near in (f"{first}.png", first.upper(), first[:-1]):
+        with pytest.raises(ValueError, match=f"got '{near}'; did you mean '{first}'"):
+            load("library", near)
+    with pytest.raises(ValueError, match="found no such folder; did you mean 'library'"):
+        names("libary")
+    for wrong in (None, 3, first, b"x"):
+        with pytest.raises(ValueError, match="names: expected several in a list, got "):
+            groups("library", wrong)
+    with pytest.raises(ValueError, match="expected names of its 27 images, got 7"):
+        groups("library", [7])

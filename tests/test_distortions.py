@@ -533,3 +533,20 @@ def test_names_beside_d_have_direction_form_and_description():
     assert as_distortion("ssim_of_mean") == "1-ssim_of_mean" and LOWER_IS_BETTER["1-ssim_of_mean"]
     assert "of the mean" in distortions.describe("mse_of_mean") and "MATLAB" in distortions.describe("lr_mse")
     assert available("mse_of_mean") is None and available("consistency_mse") is None
+
+
+@pytest.mark.parametrize("name", [name for name in DISTORTIONS if name not in ("lpips", "dists")])
+def test_arrays_are_refused_and_double_precision_is_taken_beside_float32(name):
+    hr = torch.rand(1, 3, 170, 170)
+    sr = (hr + 0.1 * torch.rand(1, 3, 170, 170)).clamp(0, 1)
+    for wrong in ((sr.numpy(), hr.numpy()), (sr.numpy(), hr), (sr, hr.numpy()), (sr.tolist(), hr), (None, hr), (sr, 1)):
+        with pytest.raises(ValueError, match="expected a torch.Tensor, got "):
+            DISTORTIONS[name](*wrong)
+    plain = DISTORTIONS[name](sr, hr)
+    for more in ((sr.double(), hr), (sr, hr.double()), (sr.double(), hr.double())):
+        assert DISTORTIONS[name](*more).item() == pytest.approx(plain.item(), rel=1e-3)
+
+
+def test_a_name_that_is_no_distortion_says_which_is_near():
+    with pytest.raises(KeyError, match="expected one of lpips, .*, got 'lpips_embeded'; did you mean 'lpips_embedded'"):
+        DISTORTIONS["lpips_embeded"]

@@ -398,3 +398,20 @@ def test_metadata_chunks_do_not_matter(tmp_path):
     path = saved(tmp_path / "a.png", pnginfo=text)
     np.testing.assert_array_equal(levels_of(path), RAMP)
     assert read_picture(path).sha256 != read_picture(saved(tmp_path / "b.png")).sha256
+
+
+@pytest.mark.parametrize("multiple", [0, -1, "4", 2.5, None, True])
+def test_a_multiple_is_an_integer_of_at_least_1(multiple):
+    with pytest.raises(ValueError, match="multiple: expected an integer of at least 1, got "):
+        crop_to_multiple(torch.rand(1, 3, 8, 9), multiple)
+    assert crop_to_multiple(torch.rand(1, 3, 8, 9), np.int64(4)).shape == (1, 3, 8, 8)
+
+
+def test_tensors_without_dense_values_are_refused():
+    image = torch.rand(1, 3, 8, 8)
+    for wrong, got in (
+        (image.to_sparse(), r"torch.sparse_coo; to_dense\(\) makes one"),
+        (image.to("meta"), "one on meta"),
+    ):
+        with pytest.raises(ValueError, match=f"lr: expected a dense tensor with values, got {got}"):
+            check_images(wrong, name="lr")

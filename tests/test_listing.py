@@ -58,3 +58,17 @@ def test_a_path_is_found_however_its_accents_are_written(tmp_path, form, other):
     asked = tmp_path / unicodedata.normalize(other, "\u00e9t\u00e9/caf\u00e9.png")
     assert listing.on_disk(asked).samefile(file) and listing.on_disk(file) == file
     assert listing.on_disk(tmp_path / "none" / "x.png") == tmp_path / "none" / "x.png"
+
+
+def test_a_name_that_is_not_there_says_which_are_and_which_is_near():
+    named = listing.Named({"bicubic": 1, "DPID": 2})
+    assert named["bicubic"] == 1 and named.get("x") is None and "x" not in named
+    for wrong, near in (
+        ("bicubik", "; did you mean 'bicubic'?"),
+        ("dpid", "; did you mean 'DPID'?"),
+        (3, ""),
+        ("zz", ""),
+    ):
+        with pytest.raises(KeyError) as error:
+            named[wrong]
+        assert error.value.args == (f"expected one of bicubic, DPID, got {wrong!r}{near}",)

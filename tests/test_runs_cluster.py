@@ -160,3 +160,19 @@ print(len(rows), "rows")
     assert "4 of 6 rows missing" in said and "6 rows" in said
     run(one, tmp_path / "serial")
     assert published(tmp_path / "rows") == published(tmp_path / "serial")
+
+
+@pytest.mark.parametrize(
+    "how, message",
+    [
+        ({"n_jobs": "x"}, "n_jobs: expected an integer >= 1, got 'x'"),
+        ({"n_jobs": 0}, "n_jobs: expected an integer >= 1, got 0"),
+        ({"n_jobs": 1, "gpus": -1}, "gpus: expected an integer >= 0, got -1"),
+        ({"n_jobs": 1, "cpus": 1.5}, "cpus: expected an integer >= 1, got 1.5"),
+        ({"n_jobs": 1, "hours": "4"}, "hours: expected more than 0.5, .*, got '4'"),
+        ({"n_jobs": 1, "hours": float("nan")}, "hours: expected more than 0.5"),
+    ],
+)
+def test_numbers_of_jobs_that_cannot_be(how, message):
+    with pytest.raises(ValueError, match=message), runs.slurm(**how):
+        pass

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from helpers import datasets, distortions, files, results
-from helpers.runs import Experiment, cell, driver
+from helpers.runs import Experiment, cell, driver, left_out
 from helpers.runtime import seeded
 from tests.fakes import experiment, fakes_fixture, images_fixture, published, run, workers, write_images  # noqa: F401
 
@@ -268,3 +268,44 @@ def test_errors_of_a_correction_are_seen(fakes, images, tmp_path, monkeypatch):
     rows = run(one, tmp_path / "rows.csv.gz")  # nobody writes there
     assert len(rows) == 24 and set(rows.group) == {"P"}
     assert set(run(one, tmp_path / "rows").group) == set(results.read(tmp_path / "rows").group) == {"P"}
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"experiment": None}, "experiment: expected an Experiment, or several in a list, got None"),
+        ({"experiment": []}, r"experiment: expected an Experiment, or several in a list, got \[\]"),
+        ({"experiment": "library"}, "experiment: expected an Experiment, .* got 'library'"),
+        ({"experiment": {"dataset": "library"}}, "experiment: expected an Experiment"),
+        ({"rows_dir": None}, "rows_dir: expected a folder as text or path, got None"),
+        ({"rows_dir": ""}, "rows_dir: expected a folder as text or path, got ''"),
+        ({"rows_dir": b"rows"}, "rows_dir: expected a folder as text or path, got b'rows'"),
+        ({"client": 2}, r"client: expected None or a Client of Dask, as runs.local\(2\) makes one, got 2"),
+        ({"mixed": "weights"}, "mixed: expected names in a list, got 'weights'"),
+        ({"mixed": None}, "mixed: expected names in a list, got None"),
+        ({"trust": "box"}, "trust: expected names in a list, got 'box'"),
+        ({"batch": 0}, "batch: expected an integer of at least 1, got 0"),
+        ({"batch": "8"}, "batch: expected an integer of at least 1, got '8'"),
+        ({"batch": True}, "batch: expected an integer of at least 1, got True"),
+        ({"limit": 0}, "limit: expected an integer of at least 1, got 0"),
+        ({"limit": -1}, "limit: expected an integer of at least 1, got -1"),
+        ({"deadline": 0}, "deadline: expected None or seconds above 0, got 0"),
+        ({"deadline": "60"}, "deadline: expected None or seconds above 0, got '60'"),
+        ({"deadline": math.nan}, "deadline: expected None or seconds above 0, got nan"),
+        ({"batch": 0, "limit": 0, "trust": "box"}, "batch: .*; limit: .*; trust: "),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_named_before_anything_is_done(
+    fakes, images, tmp_path, monkeypatch, wrong, message
+):
+    monkeypatch.setattr(cell, "score", None)
+    given = {"experiment": experiment(images), "rows_dir": tmp_path / "rows"} | wrong
+    with pytest.raises(ValueError, match=message):
+        driver.run(**given, progress=False)
+    if not wrong.keys() & {"batch", "limit", "deadline"}:
+        with pytest.raises(ValueError, match=message):
+            driver.plan(**given)
+    if wrong.keys() & {"experiment", "rows_dir"} and wrong not in ({"experiment": []}, {"rows_dir": ""}):
+        with pytest.raises(ValueError, match="expected an Experiment, or several in a list, and a folder of rows, got"):
+            left_out(given["experiment"], given["rows_dir"])
+    assert not (tmp_path / "rows").exists()

@@ -91,6 +91,16 @@ def test_b43_missing_device_is_an_error_and_never_the_cpu():
         runtime.pick_device(f"cuda:{torch.cuda.device_count()}")
     with pytest.raises(ValueError, match="got 'gpu'"):
         runtime.pick_device("gpu")
+    for wrong in (None, 1.5, ["cpu"]):
+        with pytest.raises(ValueError, match="expected device 'auto', 'cpu', .*, got "):
+            runtime.pick_device(wrong)
+
+
+def test_integers_are_those_of_numpy_too_and_no_bool():
+    assert all(runtime.is_whole(value) for value in (1, np.int8(1), np.uint64(3), 2**70))
+    assert not any(runtime.is_whole(value) for value in (0, True, np.bool_(True), 1.0, np.float32(1), "1", None, -1))
+    assert runtime.is_whole(0, 0) and runtime.is_whole(-1, -2)
+    assert type(runtime.check_seed(np.uint8(7))) is int
 
 
 def test_record_names_versions_and_device():

@@ -138,6 +138,20 @@ def test_sizes_are_checked_and_chosen():
             budget.images_for_ranking(rows, sizes=wrong)
 
 
+def test_one_photograph_ranks_nothing_that_could_be_subsampled():
+    rows = simulated(np.random.default_rng(11), [0, 0.1], n=3)
+    for one in (rows[rows.image == rows.image.iloc[0]], rows.assign(group="P")):
+        with pytest.raises(ValueError, match=r"two photographs or more that have all of \['a', 'b'\], got 1"):
+            budget.images_for_ranking(one)
+
+
+@pytest.mark.parametrize("rows", [None, {"image": [1]}, "rows", pd.DataFrame(), make_rows({"a": [[1.0]]}).iloc[:0]])
+def test_what_is_no_table_of_rows_says_so(rows):
+    for function in (rankings.scores, rankings.paired, rankings.per_image, budget.images_for_ranking):
+        with pytest.raises(ValueError, match="expected rows in a table, as runs.run returns them, got "):
+            function(rows)
+
+
 # samples_or_images ---------------------------------------------------------------------------------
 
 

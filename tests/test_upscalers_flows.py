@@ -159,3 +159,29 @@ def test_a_precision_is_a_part_of_the_name_and_refused_where_there_is_none():
         at("embedded_flow(precision=bf16)", "float32")
     with pytest.raises(ValueError, match="expected one of float32, bf16, got 'half'"):
         at("embedded_flow", "half")
+
+
+@pytest.mark.parametrize("name", ["embedded_flow", "bicubic", "embedded_flow_x2+embedded_flow_x2"])
+def test_what_are_no_generators_says_what_is_expected(name):
+    upscale, lr = registry.build(name, scale=4), lr_image(4, 4)
+    for wrong in (None, 5, [], [0, 1], ["cpu"], torch.Generator, {seeded(0)}):
+        with pytest.raises(ValueError, match="generators: expected one torch.Generator for each draw, .*seeded"):
+            upscale(lr, wrong)
+    assert torch.equal(upscale(lr, seeded(0)), upscale(lr, (seeded(0),)))
+
+
+@pytest.mark.parametrize("name", ["embedded_flow", "bicubic"])
+def test_images_in_double_precision_are_upscaled_in_float32(name):
+    upscale, hr = registry.build(name, scale=4), lr_image(32, 32)
+    lr = lr_image(8, 8)
+    assert torch.equal(upscale(lr.double(), seeded(0)), upscale(lr, seeded(0)))
+    box = partial(DOWNSCALERS["box"], scale=4)
+    values = [score_image(each, box, upscale, distortions.mse, n_samples=1) for each in (hr, hr.double())]
+    assert torch.allclose(*values, rtol=1e-4)
+
+
+def test_an_option_that_an_upscaler_has_not_says_which_it_has():
+    with pytest.raises(ValueError, match="upscaler: expected options among precision, got 'temperature'"):
+        registry.UPSCALERS["embedded_flow"](scale=4, temperature=0.8)
+    with pytest.raises(ValueError, match="upscaler: expected options among none, got 'a'"):
+        registry.UPSCALERS["bicubic"](scale=4, a=-0.5)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from helpers import files
 from helpers.images import from_uint8, read_rgb, to_uint8
+from helpers.runtime import is_whole
 
 # Photograph -> where (an installed package, a folder of the project's data), file in it, what and by whom, terms.
 _KODAK = {
@@ -56,11 +57,14 @@ def crops(dataset: str, size: int = 256) -> list[str]:
         the first n show as many photographs as possible.
 
     Raises:
-        ValueError: `size` below 1, or a photograph is missing.
+        ValueError: `size` is no integer of at least 1, or no photograph has room and detail for it; or a photograph is
+            missing.
     """
-    if size < 1:
-        raise ValueError(f"expected a crop size of at least 1, got {size}")
+    if not is_whole(size):
+        raise ValueError(f"expected a crop size of at least 1, got {size!r}")
     found = [_crops(photograph, size) for photograph in SETS[dataset]]
+    if not any(found):
+        raise ValueError(f"expected a crop size for which a photograph has room and detail, got {size}")
     return [own[turn] for turn in range(CROPS) for own in found if turn < len(own)]
 
 

@@ -1,6 +1,7 @@
 """Read X, the set of HR images, from photographs that come along, generated faces, a folder or a manifest."""
 
 import csv
+import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,8 @@ from torch import Tensor
 from helpers.datasets import generated, photographs
 from helpers.files import cache_by_stat
 from helpers.images import Picture, crop_to_multiple, read_picture
-from helpers.listing import SUFFIXES, composed, list_pictures, on_disk, same_stems, stem_of
+from helpers.listing import SUFFIXES, composed, did_you_mean, list_pictures, on_disk, same_stems, stem_of
+from helpers.runtime import is_whole
 
 
 def names(dataset: str | Path, n_images: int | None = None, *, size: int = 256) -> list[str]:
@@ -28,8 +30,8 @@ def names(dataset: str | Path, n_images: int | None = None, *, size: int = 256) 
         ValueError: no such folder, nothing in it, a stem twice, or fewer images than `n_images`.
     """
     found = list(list_images(dataset, size)[0])
-    if n_images is not None and not 1 <= n_images <= len(found):
-        raise ValueError(f"n_images: expected 1 to {len(found)}, all that {dataset} has, got {n_images}")
+    if n_images is not None and not (is_whole(n_images) and n_images <= len(found)):
+        raise ValueError(f"n_images: expected 1 to {len(found)}, all that {dataset} has, got {n_images!r}")
     return found[:n_images]
 
 
@@ -48,9 +50,12 @@ def load(dataset: str | Path, name: str, *, size: int = 256, multiple_of: int = 
     Raises:
         ValueError: no such image, its file is refused, or it differs from the manifest's hash.
     """
-    name, files = composed(name), list_images(dataset, size)[0]
+    files, given = list_images(dataset, size)[0], name
+    name = composed(name) if isinstance(name, str) else ""
     if name not in files:
-        raise ValueError(f"{dataset}: expected the name of one of its {len(files)} images, got {name!r}")
+        raise ValueError(
+            f"{dataset}: expected the name of one of its {len(files)} images, got {given!r}{did_you_mean(name, files)}"
+        )
     picture = look(dataset, name, files[name], size, **reading)
     if picture.image is None:
         raise ValueError(f"{files[name][0]}: {picture.problem}")
@@ -71,7 +76,10 @@ def groups(dataset: str | Path, names: Iterable[str], *, size: int = 256) -> dic
     Raises:
         ValueError: a name that the data set does not have.
     """
-    names, files = list(map(composed, names)), list_images(dataset, size)[0]
+    files = list_images(dataset, size)[0]
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise ValueError(f"names: expected several in a list, got {names!r}")
+    names = [composed(name) if isinstance(name, str) else repr(name) for name in names]
     if unknown := [name for name in names if name not in files]:
         raise ValueError(f"{dataset}: expected names of its {len(files)} images, got {shorten(unknown)}")
     if str(dataset) in photographs.SETS:
@@ -152,6 +160,8 @@ def list_images(dataset: str | Path, size: int = 256) -> tuple[dict[str, tuple[P
     Raises:
         ValueError: as `names`.
     """
+    if not isinstance(dataset, str | os.PathLike) or not str(dataset).strip():
+        raise ValueError(f"dataset: expected {', '.join(MADE)}, a folder or a manifest, got {dataset!r}")
     if str(dataset) in MADE:
         return dict.fromkeys(MADE[str(dataset)](size), (None, "")), ()
     return _listed(Path(dataset))
@@ -199,6 +209,9 @@ def _listed(path: Path) -> tuple[dict[str, tuple[Path, str]], tuple[str, ...]]:
         return {name: (on_disk(path.parent / row["file"]), row.get("sha256", "")) for name, row in rows.items()}, ()
     if not path.is_dir():
         kinds = " ".join(SUFFIXES)
-        raise ValueError(f"{path}: expected a folder of images ({kinds}) or a .csv manifest, found no such folder")
+        meant = did_you_mean(str(path), MADE)
+        raise ValueError(
+            f"{path}: expected a folder of images ({kinds}) or a .csv manifest, found no such folder{meant}"
+        )
     files, ignored = list_pictures(path)
     return {name: (file, "") for name, file in files.items()}, tuple(ignored)

@@ -22,6 +22,7 @@ from helpers import __version__, files, results, weights
 from helpers.distortions import perceptual
 from helpers.downscalers.filters import matlab_bicubic
 from helpers.images import check_images
+from helpers.listing import Named
 from helpers.runtime import full_precision
 
 # Smallest height and width in pixels; below it an error, not a number. LPIPS and our network of its form: AlexNet's
@@ -40,14 +41,15 @@ _SIDES = {
 
 
 def _in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Call a function of images in float32, or float64 if they are, with autocast and TF32 off."""
+    """Call a function of images in float32, or float64 if one of them is, with autocast and TF32 off."""
 
     @functools.wraps(function)
     def call(*images: Tensor) -> Tensor:
-        low = (torch.float16, torch.bfloat16)
-        images = [image.float() if getattr(image, "dtype", None) in low else image for image in images]
-        with full_precision(getattr(images[0], "device", torch.device("cpu"))):
-            return function(*images)
+        if not all(isinstance(image, Tensor) and image.is_floating_point() for image in images):
+            return function(*images)  # which refuses them
+        kind = functools.reduce(torch.promote_types, [image.dtype for image in images], torch.float32)
+        with full_precision(images[0].device):
+            return function(*(image.to(kind) for image in images))
 
     return call
 
@@ -194,19 +196,21 @@ def dists(sr: Tensor, hr: Tensor) -> Tensor:
     return against("dists", hr)(sr)
 
 
-DISTORTIONS = {
-    "lpips": lpips,
-    "lpips_embedded": lpips_embedded,
-    "psnr": psnr,
-    "ssim": ssim,
-    "ms_ssim": ms_ssim,
-    "dists": dists,
-    "mse": mse,
-    "ssim_piq_downsampled": ssim_piq_downsampled,
-    "1-ssim": lambda sr, hr: 1 - ssim(sr, hr),
-    "1-ms_ssim": lambda sr, hr: 1 - ms_ssim(sr, hr),
-    "1-ssim_piq_downsampled": lambda sr, hr: 1 - ssim_piq_downsampled(sr, hr),
-}
+DISTORTIONS = Named(
+    {
+        "lpips": lpips,
+        "lpips_embedded": lpips_embedded,
+        "psnr": psnr,
+        "ssim": ssim,
+        "ms_ssim": ms_ssim,
+        "dists": dists,
+        "mse": mse,
+        "ssim_piq_downsampled": ssim_piq_downsampled,
+        "1-ssim": lambda sr, hr: 1 - ssim(sr, hr),
+        "1-ms_ssim": lambda sr, hr: 1 - ms_ssim(sr, hr),
+        "1-ssim_piq_downsampled": lambda sr, hr: 1 - ssim_piq_downsampled(sr, hr),
+    }
+)
 MINIMUM_SIDE = {name: _SIDES[name.removeprefix("1-")] for name in DISTORTIONS}
 OF_MEAN = "_of_mean"
 OF_LR = ("lr_mse", "consistency_mse")

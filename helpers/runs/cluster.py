@@ -8,6 +8,7 @@ import bisect
 import contextlib
 import logging
 import math
+import numbers
 import os
 import signal
 import tempfile
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from helpers.runs import cell
 from helpers.runs.apart import Lost
-from helpers.runtime import WORKER
+from helpers.runtime import WORKER, is_whole
 
 if TYPE_CHECKING:  # importing it takes half a second, which only those pay who use it
     from distributed import Client, Future
@@ -42,7 +43,7 @@ def local(n_workers: int) -> Iterator["Client | None"]:
         ValueError: no such number.
         RuntimeError: the workers did not start.
     """
-    if type(n_workers) is not int or n_workers < 0:
+    if not is_whole(n_workers, 0):
         raise ValueError(f"n_workers: expected an integer >= 0, got {n_workers!r}")
     if not n_workers:
         yield None
@@ -104,7 +105,13 @@ def slurm(
         queue, account: partition and account that pay for it.
         prologue: lines of shell before the worker, for example `["source activate ida-rd"]`.
         options: further ones of `dask_jobqueue.SLURMCluster`, for example `interface="ib0"`.
+
+    Raises:
+        ValueError: a number that is none, or too small.
     """
+    for name, value, least in (("n_jobs", n_jobs, 1), ("cpus", cpus, 1), ("gpus", gpus, 0)):
+        if not is_whole(value, least):
+            raise ValueError(f"{name}: expected an integer >= {least}, got {value!r}")
     from distributed import Client
 
     with slurm_cluster(hours, memory, cpus, gpus, queue, account, prologue, **options) as cluster:
@@ -117,8 +124,8 @@ def slurm_cluster(hours, memory, cpus, gpus, queue, account, prologue, **options
     """The `SLURMCluster` of `slurm`, before it has any job."""
     from dask_jobqueue import SLURMCluster
 
-    if hours <= 0.5:
-        raise ValueError(f"hours: expected more than 0.5, which workers need to sign off, got {hours}")
+    if isinstance(hours, bool) or not isinstance(hours, numbers.Real) or not 0.5 < hours < math.inf:
+        raise ValueError(f"hours: expected more than 0.5, which workers need to sign off, got {hours!r}")
     minutes = round(60 * hours)
     life = ["--lifetime", f"{minutes - 15}m", "--lifetime-stagger", "5m"]
     directives = [*([f"--gres=gpu:{gpus}"] if gpus else []), *options.pop("job_extra_directives", [])]

@@ -3,6 +3,8 @@
 import contextlib
 import itertools
 import math
+import numbers
+import os
 import secrets
 import sys
 import warnings
@@ -17,7 +19,7 @@ import pandas as pd
 from helpers import files, measure, results
 from helpers.runs import apart, cell, checks, cluster, words
 from helpers.runs.experiment import Experiment
-from helpers.runtime import Stopped, pick_device, signals_raise, tqdm
+from helpers.runtime import Stopped, is_whole, pick_device, signals_raise, tqdm
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -54,7 +56,7 @@ def plan(
     Raises:
         ValueError: as `run`.
     """
-    experiments = [experiment] if isinstance(experiment, Experiment) else list(experiment)
+    experiments = _check_call(experiment, rows_dir, client, mixed=mixed, trust=trust)
     checks.check_names(experiments, trust)
     with apart.watching(() if client else experiments, rows_dir):
         return _plan(experiments, rows_dir, client, calibrate, {"mixed": mixed, "retry_aside": retry_aside}, trust)
@@ -159,7 +161,8 @@ def run(
         KeyboardInterrupt, SystemExit: it was stopped (the latter by SIGTERM or SIGHUP, its code 128 and the number of
             the signal); finished images are written.
     """
-    experiments = [experiment] if isinstance(experiment, Experiment) else list(experiment)
+    whole = {"batch": batch, "limit": 1 if limit is None else limit}
+    experiments = _check_call(experiment, rows_dir, client, whole, deadline, mixed=mixed, trust=trust)
     checks.check_names(experiments, trust)
     if redrawn := checks.redraws([each.keys() for each in experiments], rows_dir):
         warnings.warn(words.say_redrawn(redrawn, rows_dir), stacklevel=2)
@@ -182,6 +185,29 @@ def run(
     if said := words.left_out(experiments, rows_dir, there):
         warnings.warn(f"{rows_dir}: {said}", stacklevel=2)
     return rows
+
+
+def _check_call(experiment, rows_dir, client, whole: dict | None = None, deadline=None, **names) -> list[Experiment]:
+    """The experiments as a list; ValueError: an argument is of the wrong kind, the message has all of them."""
+    problems, experiments = [], words.several(experiment)
+    if not experiments:
+        problems.append(f"experiment: expected an Experiment, or several in a list, got {experiment!r}")
+    if not isinstance(rows_dir, str | os.PathLike) or not str(rows_dir).strip():
+        problems.append(f"rows_dir: expected a folder as text or path, got {rows_dir!r}")
+    if client is not None and not hasattr(client, "submit"):
+        problems.append(f"client: expected None or a Client of Dask, as runs.local(2) makes one, got {client!r}")
+    for name, value in (whole or {}).items():
+        if not is_whole(value):
+            problems.append(f"{name}: expected an integer of at least 1, got {value!r}")
+    number = isinstance(deadline, numbers.Real) and not isinstance(deadline, bool)
+    if deadline is not None and not (number and 0 < deadline < math.inf):
+        problems.append(f"deadline: expected None or seconds above 0, got {deadline!r}")
+    for name, value in names.items():
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            problems.append(f"{name}: expected names in a list, got {value!r}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return experiments
 
 
 def _differ(rows: pd.DataFrame, trust: set[str]) -> bool:

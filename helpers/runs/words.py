@@ -1,7 +1,8 @@
 """Say in words which rows were stale and why, and what was set aside."""
 
+import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,13 @@ from helpers import results
 from helpers.runs.experiment import Experiment
 
 NOT_LOOKED_AT = "not looked at:"  # how the reason begins of a row whose downscaler failed on others for too long
+
+
+def several(experiments: object) -> list[Experiment]:
+    """One experiment, or several, as a list; empty where anything else is among them."""
+    found = [experiments] if isinstance(experiments, Experiment) else experiments
+    found = list(found) if isinstance(found, Iterable) and not isinstance(found, str | bytes | Mapping) else []
+    return found if all(isinstance(each, Experiment) for each in found) else []
 
 
 def cell_of(values: Sequence) -> tuple:
@@ -54,8 +62,15 @@ def left_out(experiments: Experiment | Sequence[Experiment], rows_dir: str | Pat
 
     Returns:
         "" where nothing was.
+
+    Raises:
+        ValueError: no experiments, or no folder.
     """
-    experiments = [experiments] if isinstance(experiments, Experiment) else list(experiments)
+    known, none = several(experiments), isinstance(experiments, list | tuple) and not experiments
+    if not isinstance(rows_dir, str | os.PathLike) or not (known or none):
+        got = f"{experiments!r} and {rows_dir!r}"
+        raise ValueError(f"expected an Experiment, or several in a list, and a folder of rows, got {got}")
+    experiments = known
     lines, asked = results.aside(rows_dir).to_dict("records"), defaultdict(lambda: defaultdict(set))
     noted = {_key(line): line for line in lines}
     for line in back:

@@ -185,10 +185,12 @@ def images_for_ranking(
         are).
 
     Raises:
-        ValueError: as `agreement.kendall`; a size out of range.
+        ValueError: as `agreement.kendall`; fewer than two photographs, or a size out of range.
     """
     means = agreement.common_means(rows, by)
     d, n_all = agreement.differences(means), len(means)
+    if n_all < 2:
+        raise ValueError(f"expected two photographs or more that have all of {list(means)}, got {n_all}")
     some = np.geomspace(2, n_all, 40).round().astype(int)  # small steps where it matters
     sizes = sorted(sizes if sizes is not None else range(2, n_all + 1) if n_all <= 40 else set(some.tolist()))
     if not sizes or not 1 <= sizes[0] <= sizes[-1] <= n_all:

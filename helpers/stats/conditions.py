@@ -35,6 +35,12 @@ def name(rows: pd.DataFrame, by: str | Sequence[str]) -> pd.Series:
     return texts[0].str.cat(texts[1:], sep=" + ") if len(texts) > 1 else texts[0]
 
 
+def _check_table(rows: object) -> None:
+    if not isinstance(rows, pd.DataFrame) or rows.empty:
+        got = "none" if isinstance(rows, pd.DataFrame) else type(rows).__name__
+        raise ValueError(f"expected rows in a table, as runs.run returns them, got {got}")
+
+
 def check(rows: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
     """Copy of the rows, sorted by draw, with the column `condition` and `value` in float64.
 
@@ -43,9 +49,10 @@ def check(rows: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
             outside `by` varies, or data sets that are compared have images of one name: other photographs, so far as
             anybody knows, that would be paired.
     """
+    _check_table(rows)
     keys = columns(by)
     missing = [column for column in ("image", "sample", "distortion", "value", *keys) if column not in rows]
-    if missing or rows.empty or "distortion" in keys:
+    if missing or "distortion" in keys:
         need = f"image, sample, distortion, value, {', '.join(keys)}, compared by any but distortion"
         raise ValueError(f"expected rows with {need}; got {len(rows)} rows without {missing}")
     if not pd.api.types.is_numeric_dtype(rows.value) or rows.image.isna().any():
@@ -74,12 +81,13 @@ def direction(rows: pd.DataFrame, lower_is_better: bool | None = None) -> bool:
     """True where lower values are better: as stated, or else by the name of the distortion.
 
     Raises:
-        ValueError: nothing is stated and a distortion is not the project's.
+        ValueError: no table with rows; or nothing is stated and a distortion is not the project's.
     """
+    _check_table(rows)
     if lower_is_better is not None:
         return lower_is_better
     unknown = [distortion for distortion in rows.distortion.unique() if results.lower_is_better(distortion) is None]
-    if unknown or rows.empty:
+    if unknown:
         raise ValueError(f"expected distortions of known direction, got {unknown}: pass lower_is_better")
     return results.lower_is_better(rows.distortion.iloc[0])
 

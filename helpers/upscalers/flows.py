@@ -37,6 +37,17 @@ def draw_latents(shapes: Sequence[tuple[int, ...]], generators: Sequence[Generat
     return [heat * torch.stack(latent) for latent in zip(*samples, strict=True)]
 
 
+def as_generators(generators: Generator | Sequence[Generator]) -> list[Generator]:
+    """One generator, or several, as a list of at least one; ValueError: anything else."""
+    found = [generators] if isinstance(generators, Generator) else generators
+    if not isinstance(found, Sequence) or not found or not all(isinstance(each, Generator) for each in found):
+        raise ValueError(
+            "generators: expected one torch.Generator for each draw, such as helpers.runtime.seeded(0, 'lake', 0), "
+            f"got {generators!r}"
+        )
+    return list(found)
+
+
 def load_compact_flow(scale: int, device: str | torch.device = "cpu", variant: str = "") -> CompactFlow:
     """Load the embedded flow for `scale`, in eval mode; its configuration is read from the file itself.
 
@@ -165,11 +176,11 @@ def bicubic(*, scale: int, heat: float = 0.0, device: str = "cpu") -> Callable:
 @torch.no_grad()
 def _sample(decode, shapes, heat, device, lr, generators, *, scale=None) -> Tensor:
     check_images(lr, name="lr")
-    generators = [generators] if isinstance(generators, Generator) else list(generators)
+    generators = as_generators(generators)
     if len(lr) not in (1, len(generators)):
         raise ValueError(f"lr: expected one LR image, or one for each of {len(generators)} draws, got {len(lr)}")
     height, width = lr.shape[-2:]
     latents = draw_latents(shapes(height, width), generators, heat)
-    sr = decode(lr.to(device), [latent.to(device) for latent in latents])
+    sr = decode(lr.to(device, torch.float32), [latent.to(device) for latent in latents])
     sr = sr if scale is None else sr[..., : scale * height, : scale * width]
     return sr.to(lr.device)

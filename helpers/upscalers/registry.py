@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 from helpers import files, generators, weights
 from helpers.images import quantize
+from helpers.listing import Named
 from helpers.runtime import is_whole
 from helpers.upscalers import esrgan, flows, pulse
 
@@ -38,8 +39,11 @@ class Upscaler(NamedTuple):
         return self.heat != 0
 
     def __call__(self, *, scale: int, heat: float | None = None, device: str = "cpu", **options) -> Callable:
-        """Make `upscale(lr, generators)`; ValueError: another scale or heat than it has, or as `make` says."""
+        """Make `upscale(lr, generators)`; ValueError: a scale, heat or option that it has not, or as `make` says."""
         heat = _fit("upscaler", self, scale, heat)
+        if unknown := [name for name in options if name not in (self.options or {})]:
+            known = ", ".join(self.options or ["none"])
+            raise ValueError(f"upscaler: expected options among {known}, got {unknown[0]!r}")
         return self.make(scale=scale, heat=heat, device=device, **options)
 
 
@@ -62,24 +66,26 @@ def _search(key: str, *names: str) -> Upscaler:
     return Upscaler(partial(pulse.upscaler, pulse.GENERATORS[key]), names, **how)
 
 
-UPSCALERS: dict[str, Upscaler] = {
-    "embedded_flow": _flow("compact_flow_x{scale}", (2, 4, 8)),
-    "embedded_flow_mixed": _flow("compact_flow_x{scale}_mixed", (4,), variant="mixed"),
-    "srflow_df2k_4x": _srflow("SRFlow_DF2K_4X", 4),
-    "srflow_df2k_8x": _srflow("SRFlow_DF2K_8X", 8),
-    "srflow_celeba_8x": _srflow("SRFlow_CelebA_8X", 8),
-    "bicubic": Upscaler(flows.bicubic, heat=0.0),
-    "esrgan": _rrdb("ESRGAN", 4, blind=False),  # trained on MATLAB's bicubic LR images
-    "rrdb_psnr": _rrdb("RRDB_PSNR_x4", 4, blind=False),  # the same without GAN
-    "bsrgan": _rrdb("BSRGAN_x{scale}", 2, 4),
-    "bsrnet": _rrdb("BSRNet", 4),  # the same without GAN
-    "real_esrgan_x4": _rrdb("RealESRGAN_x4plus", 4),
-    "real_esrgan_x2": _rrdb("RealESRGAN_x2plus", 2),
-    "real_esrnet_x4": _rrdb("RealESRNet_x4plus", 4),  # the same without GAN
-    "rsr": _rrdb("RSR", 4),  # blind by adversarial training
-    "embedded_pulse": _search("embedded_pulse", generators.NAME),
-    "pulse": _search("pulse", *generators.OFFICIAL),
-}
+UPSCALERS: dict[str, Upscaler] = Named(
+    {
+        "embedded_flow": _flow("compact_flow_x{scale}", (2, 4, 8)),
+        "embedded_flow_mixed": _flow("compact_flow_x{scale}_mixed", (4,), variant="mixed"),
+        "srflow_df2k_4x": _srflow("SRFlow_DF2K_4X", 4),
+        "srflow_df2k_8x": _srflow("SRFlow_DF2K_8X", 8),
+        "srflow_celeba_8x": _srflow("SRFlow_CelebA_8X", 8),
+        "bicubic": Upscaler(flows.bicubic, heat=0.0),
+        "esrgan": _rrdb("ESRGAN", 4, blind=False),  # trained on MATLAB's bicubic LR images
+        "rrdb_psnr": _rrdb("RRDB_PSNR_x4", 4, blind=False),  # the same without GAN
+        "bsrgan": _rrdb("BSRGAN_x{scale}", 2, 4),
+        "bsrnet": _rrdb("BSRNet", 4),  # the same without GAN
+        "real_esrgan_x4": _rrdb("RealESRGAN_x4plus", 4),
+        "real_esrgan_x2": _rrdb("RealESRGAN_x2plus", 2),
+        "real_esrnet_x4": _rrdb("RealESRNet_x4plus", 4),  # the same without GAN
+        "rsr": _rrdb("RSR", 4),  # blind by adversarial training
+        "embedded_pulse": _search("embedded_pulse", generators.NAME),
+        "pulse": _search("pulse", *generators.OFFICIAL),
+    }
+)
 
 
 class Stage(NamedTuple):
@@ -292,7 +298,7 @@ def build(name: str, *, scale: int, heat: float | str | None = None, device: str
 
 
 def _cascade(built: list[Callable], lr: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:
-    generators = [generators] if isinstance(generators, Generator) else list(generators)
+    generators = flows.as_generators(generators)
     sr, finite = lr, torch.ones(len(generators), dtype=torch.bool, device=lr.device)
     for number, upscale in enumerate(built):
         sr = upscale(sr if number == 0 else quantize(sr.nan_to_num(0, 0, 0)), generators)
