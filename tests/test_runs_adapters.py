@@ -832,18 +832,3 @@ def test_a_run_warns_of_what_looks_like_a_mistake(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         runs.run(experiment, tmp_path / "rows", progress=False)
-
-
-def test_a_file_that_imports_as_from_a_package_says_how_it_imports_its_neighbours(tmp_path):
-    (tmp_path / "utils.py").write_text("step = 4\n")
-    (tmp_path / "mine.py").write_text(
-        "from .utils import step\n\n\ndef mine(hr, scale):\n    return hr[..., ::4, ::4]\n"
-    )
-    with pytest.raises(
-        ValueError, match=r"mine.py:mine': attempted relative import .*import what .* as `import utils`"
-    ):
-        resolve(f"{tmp_path / 'mine.py'}:mine")
-    (tmp_path / "mine.py").write_text(
-        "from utils import step\n\n\ndef mine(hr, scale):\n    return hr[..., ::step, ::step]\n"
-    )
-    assert resolve(f"{tmp_path / 'mine.py'}:mine")(torch.rand(1, 3, 8, 8), 4).shape == (1, 3, 2, 2)

@@ -97,9 +97,6 @@ def _function(spec: str) -> Callable[..., Tensor]:
     except ImportError as error:
         if path and "bad magic number" in str(error):
             raise ValueError(f"downscaler {spec!r}: {error}: it is of another Python; name the source") from error
-        if path and "relative import" in str(error):
-            hint = f"the file is in no package; import what stands beside {path.name} as `import utils`"
-            raise ValueError(f"downscaler {spec!r}: {error}: {hint}") from error
         if path:
             raise
         raise ValueError(f"downscaler {spec!r}: expected a module {where!r}, got: {error}") from error
