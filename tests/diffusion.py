@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from helpers.networks.sr3 import SR3UNet
 from helpers.networks.vq_autoencoder import VQAutoencoder
 
 
+@cache
 def value(name: str, shape: tuple[int, ...]) -> Tensor:
     """A weight by its name and shape; the rule is that of the reference vectors."""
     x = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)

@@ -35,6 +35,7 @@ from tests.pretend import back
 from tests.test_faults import wait_for
 from tests.test_studies_probes import official
 from tests.test_training_flow import FAST, network_of_tests, photographs, validation
+from tests.test_upscalers_diffusion import put_small_files
 
 LEVELS = {"blur": 1.0, "blur_full": 1.0, "noise": 0.1, "contrast": 0.5, "otsu": 5, "jpeg": 50, "mixed": 3, "bsrgan": 2}
 
@@ -165,8 +166,20 @@ def test_searches(there, options):
     assert len({str(each.residual.tolist()) for each in found}) <= 1
 
 
+DIFFUSIONS = {"resshift": 4, "resshift_v3": 4, "sr3": 8}
+
+
+@pytest.mark.parametrize("name", DIFFUSIONS)
+def test_diffusions(there, name, tmp_path, monkeypatch):
+    put_small_files(tmp_path, monkeypatch)
+    expected = draws(name, DIFFUSIONS[name], "cpu", "cpu", 4)
+    assert torch.equal(back(draws(name, DIFFUSIONS[name], there, there, 4)), expected)
+    assert torch.equal(draws(name, DIFFUSIONS[name], there, "cpu", 4), expected)
+
+
 def test_every_upscaler_is_tried_here():
     tried = {name.split("(")[0] for name, _ in FLOWS} | {"embedded_pulse", "pulse"}
+    tried |= set(DIFFUSIONS) | {"resshift_v2", "resshift_bicsr", "sr3_512"}  # other files of the same functions
     assert {name for name in upscalers.UPSCALERS if not name.startswith("srflow")} <= tried
 
 

@@ -108,6 +108,7 @@ def test_tensors_that_lie_in_another_dict_are_found(tmp_path, zipped):
         "one": {"params": STATE},
         "beside": {"epoch": 3, "params": STATE, "words": ["a"]},
         "average": {"params": other, "params_ema": STATE},
+        "lightning": {"state_dict": STATE, "global_step": 7},
     }
     for name, content in kinds.items():
         torch.save(content, tmp_path / f"{name}.pth", _use_new_zipfile_serialization=zipped)

@@ -24,6 +24,15 @@ def noise_source(shape: tuple[int, ...], generators: Sequence[Generator], device
     return draw
 
 
+def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
+    """Reflect images, (N, c, h, w), at the bottom and right up to sides that are multiples; as often as it takes."""
+    height, width = (
+        torch.from_numpy(np.pad(np.arange(side), (0, -side % multiple), mode="reflect")).to(images.device)
+        for side in images.shape[-2:]
+    )
+    return images[..., height, :][..., width]
+
+
 def _at(values: np.ndarray, t: int | Tensor) -> float | Tensor:
     """One value for all, or one for each sample of a batch, (N, 1, 1, 1)."""
     if isinstance(t, Tensor):

@@ -173,12 +173,18 @@ def bicubic(*, scale: int, heat: float = 0.0, device: str = "cpu") -> Callable:
     return partial(_sample, interpolate, lambda height, width: [(0,)], heat, device)
 
 
-@torch.no_grad()
-def _sample(decode, shapes, heat, device, lr, generators, *, scale=None) -> Tensor:
+def check_draws(lr: Tensor, generators: Generator | Sequence[Generator]) -> list[Generator]:
+    """The generators as a list; ValueError: `lr` is neither one LR image in [0, 1] nor one for each of them."""
     check_images(lr, name="lr")
     generators = as_generators(generators)
     if len(lr) not in (1, len(generators)):
         raise ValueError(f"lr: expected one LR image, or one for each of {len(generators)} draws, got {len(lr)}")
+    return generators
+
+
+@torch.no_grad()
+def _sample(decode, shapes, heat, device, lr, generators, *, scale=None) -> Tensor:
+    generators = check_draws(lr, generators)
     height, width = lr.shape[-2:]
     latents = draw_latents(shapes(height, width), generators, heat)
     sr = decode(lr.to(device, torch.float32), [latent.to(device) for latent in latents])

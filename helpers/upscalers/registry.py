@@ -18,7 +18,7 @@ from helpers import files, generators, weights
 from helpers.images import quantize
 from helpers.listing import Named
 from helpers.runtime import is_whole
-from helpers.upscalers import esrgan, flows, pulse
+from helpers.upscalers import esrgan, flows, pulse, resshift, sr3
 
 
 class Upscaler(NamedTuple):
@@ -61,6 +61,15 @@ def _rrdb(file: str, *scales: int, blind: bool = True) -> Upscaler:
                     (file,), scales, heat=0.0, blind=blind)  # fmt: skip
 
 
+def _resshift(file: str, *, blind: bool = True, **schedule) -> Upscaler:
+    make = partial(resshift.upscaler, file=file, **schedule)
+    return Upscaler(make, (file, resshift.AUTOENCODER), (4,), heat=1.0, blind=blind)
+
+
+def _sr3(file: str, config: str) -> Upscaler:  # trained on Pillow's bicubic LR images of faces
+    return Upscaler(partial(sr3.upscaler, file=file, config=config), (file,), (8,), heat=1.0, blind=False)
+
+
 def _search(key: str, *names: str) -> Upscaler:
     how = {"heat": 1.0, "blind": False, "search": True, "options": pulse.OPTIONS, "check": pulse.check_options}
     return Upscaler(partial(pulse.upscaler, pulse.GENERATORS[key]), names, **how)
@@ -82,6 +91,12 @@ UPSCALERS: dict[str, Upscaler] = Named(
         "real_esrgan_x2": _rrdb("RealESRGAN_x2plus", 2),
         "real_esrnet_x4": _rrdb("RealESRNet_x4plus", 4),  # the same without GAN
         "rsr": _rrdb("RSR", 4),  # blind by adversarial training
+        "resshift": _resshift("resshift_realsrx4_s15_v1", steps=15, lowest=0.04),
+        "resshift_v2": _resshift("resshift_realsrx4_s15_v2", steps=15, lowest=0.04),
+        "resshift_v3": _resshift("resshift_realsrx4_s4_v3", steps=4, lowest=0.2),
+        "resshift_bicsr": _resshift("resshift_bicsrx4_s4", steps=4, lowest=0.2, blind=False),  # of MATLAB's bicubic LR
+        "sr3": _sr3("sr3_16_128", "16_128"),
+        "sr3_512": _sr3("sr3_64_512", "64_512"),
         "embedded_pulse": _search("embedded_pulse", generators.NAME),
         "pulse": _search("pulse", *generators.OFFICIAL),
     }
@@ -217,7 +232,8 @@ def _fit(name: str, record: Upscaler, scale: int, heat: float | str | None) -> f
     if len(heats) != 1:
         raise ValueError(f"{name}: expected a number as heat, got {heat!r}")
     if record.heat not in (None, *heats):
-        why = "the radius of the sphere of starts" if record.stochastic else "there are no latents"
+        why = "its noise is part of the chain" if record.stochastic else "there are no latents"
+        why = "the radius of the sphere of starts" if record.search else why
         raise ValueError(f"{name}: expected heat {record.heat}, {why}, got {heat}")
     return heats[0]
 

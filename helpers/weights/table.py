@@ -38,6 +38,8 @@ TIRN = "https://github.com/Jingwei-Bao/T-InvBlocks/raw/main/experiments/pretrain
 SAIN = "https://raw.githubusercontent.com/yang-jin-hai/SAIN/e361d7a0d34b31468f1e47b3e4f181b0e2ca7d46/experiments"
 KAIR = "https://github.com/cszn/KAIR/releases/download/v1.0"  # where BSRGAN's main_download_pretrained_models.py looks
 REAL_ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download"
+RESSHIFT = "https://github.com/zsyOAOA/ResShift/releases/download/v2.0"
+SR3 = "Janspiry/Image-Super-Resolution-via-Iterative-Refinement"
 HYPERTHUMBNAIL = "https://github.com/AbnerVictor/HyperThumbnail/releases/download/v0.0.1"
 
 RRDB = (  # name, file, addresses, SHA-256, bytes, licence, what it is
@@ -302,6 +304,39 @@ WEIGHTS = {
     **{
         name: Entry(file, urls, sha256, size, licence, f"{note}. {NOT_SEEN}", most=1 << 27)
         for name, file, urls, sha256, size, licence, note in RRDB
+    },
+    **{
+        name: Entry(
+            f"{name}.pth",
+            (f"{RESSHIFT}/{name}.pth",),
+            "",
+            None,
+            "S-Lab License 1.0 (non-commercial, zsyOAOA/ResShift)",
+            f"ResShift, {what}; no hash was published. {NOT_SEEN}",
+            most=1 << 29,
+        )
+        for name, what in (
+            ("resshift_realsrx4_s15_v1", "blind upscaler for x4, 15 steps, 300k iterations"),
+            ("resshift_realsrx4_s15_v2", "blind upscaler for x4, 15 steps, 500k iterations"),
+            ("resshift_realsrx4_s4_v3", "blind upscaler for x4, 4 steps, of the journal version"),
+            ("resshift_bicsrx4_s4", "upscaler for x4 of MATLAB's bicubic LR images, 4 steps"),
+            ("autoencoder_vq_f4", "the autoencoder of all its models"),
+        )
+    },
+    **{
+        name: Entry(
+            file,
+            (),
+            "",
+            None,
+            f"Apache-2.0 ({SR3})",
+            f"SR3, unofficial, trained on FFHQ {sides}, in the cloud drive that the README of {SR3} links; no hash was "
+            f"published. {NOT_SEEN}",
+        )
+        for name, file, sides in (
+            ("sr3_16_128", "I640000_E37_gen.pth", "from 16 to 128 pixels"),
+            ("sr3_64_512", "I830000_E32_gen.pth", "from 64 to 512 pixels"),
+        )
     },
     "ffhq_features": Entry(
         "ffhq-features-dataset-9c4c7ef5132d.zip",

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from helpers.weights import downloads
 
 UNPACKED = 16  # the arrays of a compressed .npz are at most so many times as large as it is; those of BRISQUE are 5
-WRAPPERS = ("params_ema", "params")  # names under which BasicSR saves the tensors, the better ones first
+WRAPPERS = ("params_ema", "params", "state_dict")  # names of the tensors in files of BasicSR and Lightning, best first
 ALIASED = 2  # the tensors of a .pth together: they may share values in pairs
 TUPLES = 50_000  # in one pickle; a tensor has four or five
 LEGACY = 0x1950A86A20F9469CFC6C  # before PyTorch 1.6 a file of `torch.save` began with this number
