@@ -166,7 +166,7 @@ def test_searches(there, options):
     assert len({str(each.residual.tolist()) for each in found}) <= 1
 
 
-DIFFUSIONS = {"resshift": 4, "resshift_v3": 4, "sr3": 8}
+DIFFUSIONS = {"resshift_v3": 4, "sr3": 8}
 
 
 @pytest.mark.parametrize("name", DIFFUSIONS)
@@ -179,7 +179,7 @@ def test_diffusions(there, name, tmp_path, monkeypatch):
 
 def test_every_upscaler_is_tried_here():
     tried = {name.split("(")[0] for name, _ in FLOWS} | {"embedded_pulse", "pulse"}
-    tried |= set(DIFFUSIONS) | {"resshift_v2", "resshift_bicsr", "sr3_512"}  # other files of the same functions
+    tried |= set(DIFFUSIONS) | {"resshift", "resshift_v2", "resshift_bicsr", "sr3_512"}  # the same functions
     assert {name for name in upscalers.UPSCALERS if not name.startswith("srflow")} <= tried
 
 
