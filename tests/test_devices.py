@@ -22,6 +22,7 @@ from helpers.images import check_images, quantize
 from helpers.iqa import kid, natural, trained
 from helpers.measure import check_downscaler, score_image
 from helpers.networks import compact_flow, srflow, stylegan
+from helpers.networks.esrgan import ESRGAN
 from helpers.runs import cell, local
 from helpers.runtime import WORKER, pick_device, seeded
 from helpers.studies import probes
@@ -36,6 +37,8 @@ from tests.test_faults import wait_for
 from tests.test_studies_probes import official
 from tests.test_training_flow import FAST, network_of_tests, photographs, validation
 from tests.test_upscalers_diffusion import put_small_files
+from tests.test_upscalers_esrgan import NAMES as ESRGANS
+from tests.test_upscalers_esrgan import put as put_esrgan
 
 LEVELS = {"blur": 1.0, "blur_full": 1.0, "noise": 0.1, "contrast": 0.5, "otsu": 5, "jpeg": 50, "mixed": 3, "bsrgan": 2}
 
@@ -177,9 +180,19 @@ def test_diffusions(there, name, tmp_path, monkeypatch):
     assert torch.equal(draws(name, DIFFUSIONS[name], there, "cpu", 4), expected)
 
 
+def test_the_family_of_esrgan(there, tmp_path, monkeypatch):
+    for name, value in (("IDA_RD_CACHE", tmp_path / "cache"), ("IDA_RD_WEIGHTS", tmp_path), ("IDA_RD_OFFLINE", "1")):
+        monkeypatch.setenv(name, str(value))
+    put_esrgan(tmp_path, "BSRGANx2.pth", ESRGAN(2, 1, 4, 4, 1))
+    expected = draws("bsrgan", 2, "cpu", "cpu", 5)
+    assert torch.equal(back(draws("bsrgan", 2, there, there, 5)), expected)
+    assert torch.equal(draws("bsrgan", 2, there, "cpu", 5), expected)
+
+
 def test_every_upscaler_is_tried_here():
     tried = {name.split("(")[0] for name, _ in FLOWS} | {"embedded_pulse", "pulse"}
     tried |= set(DIFFUSIONS) | {"resshift", "resshift_v2", "resshift_bicsr", "sr3_512"}  # the same functions
+    tried |= set(ESRGANS)  # one function as well
     assert {name for name in upscalers.UPSCALERS if not name.startswith("srflow")} <= tried
 
 
