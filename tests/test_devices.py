@@ -118,7 +118,14 @@ def test_degradations(there, name):
     assert torch.equal(back(DEGRADATIONS[name](lr.to(there), LEVELS[name], noises())), expected)
 
 
-FLOWS = [("embedded_flow", 2), ("embedded_flow", 4), ("embedded_flow", 8), ("embedded_flow_mixed", 4), ("bicubic", 4)]
+FLOWS = [
+    ("embedded_flow", 2),
+    ("embedded_flow", 4),
+    ("embedded_flow", 8),
+    ("embedded_flow_mixed", 4),
+    ("embedded_flow_second", 8),
+    ("bicubic", 4),
+]
 FLOWS += [("embedded_flow_x8+embedded_flow_x2", 16), ("srflow_df2k_4x", 4), ("srflow_df2k_4x+embedded_flow_x2", 8)]
 
 

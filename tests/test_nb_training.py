@@ -1,5 +1,7 @@
 """The training notebook, run small: it trains, writes a checkpoint and reports on the shipped flow."""
 
+from safetensors import safe_open
+
 from tests.notebook import run
 
 NAME = "training/compact_flow"
@@ -15,3 +17,12 @@ def test_it_trains_and_reports_on_the_shipped_flow(tmp_path):
     assert (tmp_path / "mine.safetensors").stat().st_size > 1000
     assert (tmp_path / "training" / "state.csv").read_text().count("\n") >= 2
     assert list((tmp_path / "figures").glob("*.pdf"))
+
+
+def test_its_second_stage_goes_on_from_the_first(tmp_path, shared, monkeypatch):
+    monkeypatch.setenv("IDA_RD_WEIGHTS", str(shared / "data" / "weights"))
+    own = {"results_dir": str(tmp_path / "rows"), "output": str(tmp_path / "mine.safetensors"), "second_blocks": 2}
+    run(NAME, tmp_path, TINY, **own, second_iterations=2)
+    with safe_open(tmp_path / "mine.safetensors", "pt") as file:
+        assert file.metadata()["blocks"] == "2" and file.metadata()["margin"] == "0.25"
+    assert (tmp_path / "training" / "state_second.csv").read_text().count("\n") == 2

@@ -1,9 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from helpers import distortions
 from helpers.downscalers import bicubic
 from helpers.networks.compact_flow import EDGE, CompactFlow, into_range
 from helpers.runtime import seeded
@@ -84,7 +86,7 @@ def test_lr_consistency_and_error_at_heat_0_are_what_they_say():
     fixed = Fixed(scale=2, width=8, blocks=1, head=6, steps=(2,), hidden=(8,))
     hr = torch.rand(2, 3, 16, 16, generator=seeded("fixed"))
     lr = bicubic(hr, 2)
-    loss = energy.Energy(features(), bicubic, middle=1.0, consistency=1.0)
+    loss = energy.Energy(features(), bicubic, middle=1.0, consistency=1.0, repulsion=0.5)
     found = loss.validate(fixed, hr, lr)
     mean = fixed.encoder(lr)[1]
     assert found["middle"] == pytest.approx((mean - hr).square().mean().sqrt().item(), rel=1e-5)
@@ -109,3 +111,21 @@ def test_the_second_stage_trains_resumes_and_keeps_the_best_score(tmp_path):
     lines = (tmp_path / "whole.csv").read_text().splitlines()
     assert lines[0] == "iteration,seconds,train,validation,score,middle,consistency"
     assert all(math.isfinite(float(x)) for line in lines[1:] for x in line.split(","))
+
+
+def test_features_of_squeezenet_are_those_of_lpips(shared, monkeypatch):
+    """With the published heads they give the LPIPS-Squeeze that torchmetrics' documentation prints: 0.1008."""
+    monkeypatch.setenv("IDA_RD_WEIGHTS", str(shared / "data" / "weights"))
+    one, two = torch.rand(2, 10, 3, 100, 100, generator=torch.Generator().manual_seed(123))
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])  # LPIPS's, on [-1, 1]:
+    assert torch.equal(energy.IMAGENET.flatten(1), torch.stack((mean, deviation)))  # shift -.03, .458 as on [0, 1]
+    see = energy.unit_features(distortions.squeezenet(), energy.TAPS, *energy.IMAGENET)
+    heads = np.load(shared / "data" / "weights" / "lpips_heads_v0.1.npz")
+    value = sum(
+        (torch.from_numpy(heads[f"squeeze.lin{k}.weight"]) * (a - b).square()).sum(1).mean((1, 2))
+        for k, (a, b) in enumerate(zip(see(one), see(two), strict=True))
+    )
+    assert value.mean().item() == pytest.approx(0.1008, abs=5e-5)
+    images = torch.rand(1, 3, 64, 64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(sum(f.sum() for f in see(images)), images)
+    assert gradient.abs().max() > 0

@@ -15,7 +15,9 @@ from helpers.stats import rankings
 
 ROOT = Path(__file__).parents[1]
 CARDS = ROOT / "data" / "weights"
-FLOWS = {"x2": "x2", "x4": "x4", "x8": "x8", "x4 mixed": "x4_mixed"}
+FLOWS = {
+    "x2": "x2", "x4": "x4", "x8": "x8", "x4 mixed": "x4_mixed", "x4 second": "x4_second", "x8 second": "x8_second",
+}  # fmt: skip
 
 
 def _table(head: list[str], lines: list[list[str]]) -> str:

@@ -16,6 +16,7 @@ from helpers.networks.compact_lpips import CompactLPIPS
 
 EMBEDDED = "compact_lpips"  # the checkpoint that comes with the repository
 NEEDS = {"lpips": (("alexnet", "alexnet_features"),), "dists": (("vgg16",), ("dists",))}  # any of each group
+SQUEEZENET = ("squeezenet", "squeezenet_features")
 
 
 def _trunk(network: nn.Module, names: tuple[str, ...]) -> nn.Module:
@@ -56,6 +57,25 @@ def alexnet() -> nn.Sequential:
     from torchvision import models
 
     return _trunk(_empty(models.alexnet), NEEDS["lpips"][0]).eval().requires_grad_(False)
+
+
+def squeezenet() -> nn.Sequential:
+    """Load the convolutions of torchvision's SqueezeNet 1.1, on the CPU, in eval mode, for gradients of images alone.
+
+    Returns:
+        Images normalised by ImageNet's mean and deviation, (N, 3, H, W), to the features of the last layer; nothing
+        in it works in place.
+
+    Raises:
+        ValueError: as `network`.
+    """
+    from torchvision import models
+
+    trunk = _trunk(_empty(models.squeezenet1_1), SQUEEZENET).eval().requires_grad_(False)
+    for layer in trunk.modules():
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False
+    return trunk
 
 
 def _embedded_network() -> CompactLPIPS:

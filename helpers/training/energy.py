@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from helpers.networks.compact_flow import CompactFlow
 
+TAPS = (1, 4, 7, 9, 10, 11, 12)  # of SqueezeNet 1.1: after each ReLU and fire module, as LPIPS takes them
+IMAGENET = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 3, 1, 1)  # mean and deviation
 Features = Callable[[Tensor], list[Tensor]]  # images in [0, 1] to maps (N, c, h, w), of any number and size
 
 
@@ -30,17 +32,18 @@ class Energy:
         features: of images, see `unit_features`; its network takes gradients through.
         downscale: f_ds of the LR images, differentiable.
         likelihood, score, middle, consistency: weights of the four terms.
-        repulsion: weight of the distance between draws' features; 0.5 is the energy score. More lets the draws part
-            without limit: at 0.65 they left the LR image (35 dB after 1,700 iterations at x8).
+        repulsion: weight of the distance between draws' features; 0.5 is the energy score, which is proper. More lets
+            the draws part without limit: at 0.65 they left the LR image (35 dB after 1,700 iterations at x8). Less
+            keeps them nearer to one another, and to the photograph, than draws of the true distribution would be.
     """
 
     features: Features
     downscale: Callable[[Tensor, int], Tensor]
     likelihood: float = 0.25
     score: float = 1.0
-    middle: float = 4.0
-    consistency: float = 8.0
-    repulsion: float = 0.5
+    middle: float = 6.0
+    consistency: float = 60.0
+    repulsion: float = 0.3
 
     def loss(self, network: CompactFlow, noisy: Tensor, hr: Tensor, lr: Tensor, generator: torch.Generator) -> Tensor:
         """The weighted sum of the terms, a scalar.

@@ -54,7 +54,8 @@ def load_compact_flow(scale: int, device: str | torch.device = "cpu", variant: s
     Args:
         scale: s.
         device: where to put it.
-        variant: "" was trained on bicubic LR images, "mixed" on those of several downscalers (x4 alone).
+        variant: "" was trained on bicubic LR images, "mixed" on those of several downscalers (x4 alone); "second"
+            went on from "" with a score of its draws (x4 and x8, see `helpers.training.energy`).
 
     Raises:
         ValueError: no such flow is embedded for this scale.

@@ -91,6 +91,23 @@ WEIGHTS = {
         TORCHVISION,
         "the five convolutions of the file above, float32: all that LPIPS needs of it",
     ),
+    "squeezenet": Entry(
+        "squeezenet1_1-b8a52dc0.pth",
+        ("https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",),
+        "b8a52dc0",
+        None,
+        TORCHVISION,
+        "features in which the second stage of the flow's training scores draws; nothing else needs it",
+        most=1 << 24,
+    ),
+    "squeezenet_features": Entry(
+        "squeezenet1_1_features_fp32.npz",
+        (),
+        "df3ed6344f3fdf43b4b384f850600f03f4e01909debe10c77790fba909828415",
+        None,
+        TORCHVISION,
+        "the convolutions of the file above, float32: all that is needed of it",
+    ),
     "vgg16": Entry(
         "vgg16-397923af.pth",
         ("https://download.pytorch.org/models/vgg16-397923af.pth",),
