@@ -16,7 +16,6 @@ import torch
 from helpers import datasets, distortions, files, results, runs
 from helpers.parameters import check, check_upscalers, literals, outputs, own, spelled, start_of
 from helpers.runtime import record
-from helpers.stats import findings
 
 if TYPE_CHECKING:
     import nbformat
@@ -184,6 +183,8 @@ def finding(statement: str, verdict: str | Sequence[str], *, source: str = "", *
         KeyError: the statement names a value that is not given.
     """
     from IPython.display import Markdown, display
+
+    from helpers.stats import findings  # loads SciPy, which `python -m helpers.paper` does without
 
     decided = findings.together([verdict] if isinstance(verdict, str) else list(verdict))
     said = statement.format_map(values)

@@ -463,7 +463,7 @@ def test_f15_image_too_large_even_alone_is_set_aside_with_its_size_after_a_secon
 def test_worker_with_another_version_is_refused(fakes, tmp_path, monkeypatch):
     one = experiment(write_images(tmp_path / "images", 3))
     facts = cell.facts(one)
-    monkeypatch.setattr(cell, "facts", lambda one: facts | {"version": "0.0.0"})
+    monkeypatch.setattr(cell, "facts", lambda *asked: facts | {"version": "0.0.0"})
     with pytest.raises(RuntimeError, match="00: expected a worker with .*'0.0.0'"):
         run(one, tmp_path / "rows")
     assert len(results.read(tmp_path / "rows")) == 0
