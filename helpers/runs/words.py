@@ -122,5 +122,6 @@ def _few(names: list[str], most: int = 5) -> str:
 
 
 def short(reason: str, most: int = 100) -> str:
+    """Put a reason on one line, and cut it after `most` characters."""
     line = " ".join(reason.split())
     return line if len(line) <= most else f"{line[:most]} ..."
