@@ -123,7 +123,7 @@ FLOWS = [
     ("embedded_flow", 4),
     ("embedded_flow", 8),
     ("embedded_flow_mixed", 4),
-    ("embedded_flow_second", 8),
+    ("embedded_flow_first", 8),
     ("bicubic", 4),
 ]
 FLOWS += [("embedded_flow_x8+embedded_flow_x2", 16), ("srflow_df2k_4x", 4), ("srflow_df2k_4x+embedded_flow_x2", 8)]

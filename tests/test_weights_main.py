@@ -24,7 +24,7 @@ def test_list_says_where_everything_is(server, monkeypatch, tmp_path, capsys):
     assert re.search(
         r"missing +244.4 MB +03 04 05 06 07 08 +alexnet-owt-7be5be79.pth +torchvision BSD", rows["alexnet"]
     )
-    assert re.search(r"embedded +5.0 MB +default +compact_flow_x4.safetensors", rows["compact_flow_x4"])
+    assert re.search(r"embedded +3.7 MB +default +compact_flow_x4.safetensors", rows["compact_flow_x4"])
     assert re.search(r"missing +\? +05 +synthesis.pt +CC BY-NC 4.0", rows["pulse_synthesis"])
     start = rows["name"].index("where")
     assert all(line[start - 1] == " " and line[start] != " " for line in lines) and server.asked == []

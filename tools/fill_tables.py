@@ -16,7 +16,7 @@ from helpers.stats import rankings
 ROOT = Path(__file__).parents[1]
 CARDS = ROOT / "data" / "weights"
 FLOWS = {
-    "x2": "x2", "x4": "x4", "x8": "x8", "x4 mixed": "x4_mixed", "x4 second": "x4_second", "x8 second": "x8_second",
+    "x2": "x2", "x4": "x4", "x8": "x8", "x4 mixed": "x4_mixed", "x4 first": "x4_first", "x8 first": "x8_first",
 }  # fmt: skip
 
 

@@ -54,8 +54,9 @@ def load_compact_flow(scale: int, device: str | torch.device = "cpu", variant: s
     Args:
         scale: s.
         device: where to put it.
-        variant: "" was trained on bicubic LR images, "mixed" on those of several downscalers (x4 alone); "second"
-            went on from "" with a score of its draws (x4 and x8, see `helpers.training.energy`).
+        variant: "" is the default, trained on bicubic LR images, at x4 and x8 with a score of its draws at the end
+            (`helpers.training.energy`); "first" is what these two were before that, by likelihood alone; "mixed" was
+            trained on LR images of several downscalers (x4).
 
     Raises:
         ValueError: no such flow is embedded for this scale.

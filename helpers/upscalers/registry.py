@@ -79,7 +79,7 @@ UPSCALERS: dict[str, Upscaler] = Named(
     {
         "embedded_flow": _flow("compact_flow_x{scale}", (2, 4, 8)),
         "embedded_flow_mixed": _flow("compact_flow_x{scale}_mixed", (4,), variant="mixed"),
-        "embedded_flow_second": _flow("compact_flow_x{scale}_second", (4, 8), variant="second"),
+        "embedded_flow_first": _flow("compact_flow_x{scale}_first", (4, 8), variant="first"),
         "srflow_df2k_4x": _srflow("SRFlow_DF2K_4X", 4),
         "srflow_df2k_8x": _srflow("SRFlow_DF2K_8X", 8),
         "srflow_celeba_8x": _srflow("SRFlow_CelebA_8X", 8),
