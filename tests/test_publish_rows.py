@@ -1,0 +1,81 @@
+"""The tool behind the rows of photographs that are not shipped: it finds, checks, cuts, scores and goes on."""
+
+import hashlib
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from helpers import results
+from tools import publish_rows
+
+SIDE = 32
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three pictures, one in a folder below, one in an archive, one under the name of another; and their manifest."""
+    (tmp_path / "in" / "below").mkdir(parents=True)
+    levels = np.random.default_rng(0).integers(0, 256, (3, SIDE + 6, SIDE + 10, 3), dtype=np.uint8)
+    for each, name in zip(levels, "abc", strict=True):
+        Image.fromarray(each).save(tmp_path / f"{name}.png")
+    lines = [("some", "zoo", f"{name}.png", hashlib.sha256((tmp_path / f"{name}.png").read_bytes()).hexdigest(), SIDE)
+             for name in "abc"]  # fmt: skip
+    table = pd.DataFrame(lines, columns=["set", "collection", "file", "sha256", "side"])
+    table.to_csv(tmp_path / "list.csv", index=False)
+    (tmp_path / "a.png").rename(tmp_path / "in" / "below" / "a.png")
+    with zipfile.ZipFile(tmp_path / "in" / "more.zip", "w") as archive:
+        archive.write(tmp_path / "b.png", "faces/b.png")
+    (tmp_path / "in" / "c.png").write_bytes((tmp_path / "b.png").read_bytes())
+    return tmp_path, table, levels
+
+
+def test_pictures_are_found_at_any_depth_checked_and_cut_at_the_centre(pictures):
+    folder, table, levels = pictures
+    with pytest.raises(ValueError, match=r"lacks 1: c.png"):
+        publish_rows.prepare(table, folder / "in", folder / "out")
+    (folder / "c.png").rename(folder / "in" / "c.png")
+    assert publish_rows.prepare(table, folder / "in", folder / "out") == ["zoo_a", "zoo_b", "zoo_c"]
+    for each, name in zip(levels, "abc", strict=True):
+        cut = np.asarray(Image.open(folder / "out" / f"zoo_{name}.png"))
+        assert (cut == each[3 : 3 + SIDE, 5 : 5 + SIDE]).all()
+    assert publish_rows.prepare(table, folder / "nowhere", folder / "out") == ["zoo_a", "zoo_b", "zoo_c"]  # all there
+
+
+def test_a_picture_smaller_than_its_crop_and_an_unknown_set_are_refused(pictures):
+    folder, table, _ = pictures
+    with pytest.raises(ValueError, match="at least 64x64 pixels, got 42x38"):
+        publish_rows.prepare(table.assign(side=64), folder / "in", folder / "out")
+    with pytest.raises(ValueError, match="expected one of some, got 'others'"):
+        publish_rows.manifest("others", folder / "list.csv")
+
+
+def test_rows_are_those_of_the_set_and_a_second_call_computes_none(pictures, capsys):
+    folder, _, _ = pictures
+    (folder / "c.png").rename(folder / "in" / "c.png")
+    asked = ["--data", f"{folder}/in", "--manifest", f"{folder}/list.csv", "--set", "some", "--output", f"{folder}/o"]
+    asked += ["--images", "1", "--distortions", "mse", "mse_of_mean"]
+    publish_rows.main(asked)
+    local = folder / "o" / "evidence_some_x4" / "local.csv"
+    before = local.read_bytes()
+    publish_rows.main(asked)
+    assert local.read_bytes() == before and "80 rows of 1 images" in capsys.readouterr().out
+    rows = results.read(local.parent)
+    assert set(rows.downscaler) == set(publish_rows.METHODS) and set(rows.dataset) == {"evidence_some"}
+    publish_rows.main([*asked, "--upscalers"])
+    rows = results.read(folder / "o" / "evidence_some_x4_upscalers")
+    assert set(zip(rows.upscaler, rows.heat, strict=True)) == set(publish_rows.OTHERS[4])
+    assert set(rows.distortion) == {"mse"} and set(rows["sample"]) == {0}
+
+
+def test_the_manifest_holds_as_many_distinct_photographs_as_it_says():
+    table = pd.read_csv(publish_rows.MANIFEST)
+    counts = {
+        "photographs": {"bsd100": 100, "kodak": 12, "urban100": 24},
+        "faces": {"utkface": 96},
+        "ffhq": {"ffhq": 12},
+    }
+    assert {name: part.collection.value_counts().to_dict() for name, part in table.groupby("set")} == counts
+    assert table.sha256.is_unique and table.sha256.str.fullmatch("[0-9a-f]{64}").all()

@@ -1,0 +1,159 @@
+"""Published rows on many distinct photographs, which may not be shipped; their rows may.
+
+`python -m tools.publish_rows --data FOLDER --set photographs --scale 4` finds the pictures of
+`data/manifests/evidence.csv` below FOLDER by name (archives are looked into), compares each with its SHA-256, cuts the
+centre of each to a PNG in `results/evidence/pictures`, scores what is missing and writes
+`data/results/evidence_photographs_x4.csv.gz`. Stop it at any time; the next call goes on. `data/manifests/README.md`
+says where the pictures come from. With `--upscalers` it draws once with each of the other upscalers instead, and writes
+`evidence_photographs_x4_upscalers.csv.gz`.
+"""
+
+import argparse
+import hashlib
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from helpers import results, runs
+from helpers.images import from_uint8, write_rgb
+
+ROOT = Path(__file__).parents[1]
+MANIFEST = ROOT / "data" / "manifests" / "evidence.csv"
+METHODS = ["nearest", "bilinear", "bicubic", "lanczos", "dpid", "perceptual", "l0", "box"]  # the paper's and box
+DISTORTIONS = ("lpips", "lpips_embedded", "1-ms_ssim", "mse", "mse_of_mean")
+OTHERS = {  # the other upscalers, name and heat, at each scale: one draw each
+    2: [("embedded_flow", 0.0), ("bicubic", 0.0)],
+    4: [("embedded_flow", 0.0), ("bicubic", 0.0), ("embedded_flow_first", 1.0), ("embedded_flow_mixed", 1.0)],
+    8: [("embedded_flow", 0.0), ("bicubic", 0.0), ("embedded_flow_first", 1.0)],
+}
+
+
+def manifest(part: str, path: Path = MANIFEST) -> pd.DataFrame:
+    """The lines of one set: file, sha256, collection, side (of the crop, pixels).
+
+    Raises:
+        ValueError: no such set.
+    """
+    table = pd.read_csv(path, dtype={"side": int})
+    if part not in set(table["set"]):
+        raise ValueError(f"--set: expected one of {', '.join(table['set'].unique())}, got {part!r}")
+    return table[table["set"] == part]
+
+
+def contents(folder: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of every file below a folder, and in the archives there, whose name is wanted."""
+    for path in sorted(folder.rglob("*")):
+        if path.name in wanted and path.is_file():
+            yield path.name, path.read_bytes()
+        elif path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                for member in archive.namelist():
+                    if (name := Path(member).name) in wanted:
+                        yield name, archive.read(member)
+
+
+def cut(content: bytes, side: int) -> torch.Tensor:
+    """The centre of a picture, (1, 3, side, side) in [0, 1].
+
+    Raises:
+        ValueError: the picture is smaller.
+    """
+    levels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    if min(levels.shape[:2]) < side:
+        raise ValueError(
+            f"expected a picture of at least {side}x{side} pixels, got {levels.shape[1]}x{levels.shape[0]}"
+        )
+    top, left = ((length - side) // 2 for length in levels.shape[:2])
+    crop = np.ascontiguousarray(levels[top : top + side, left : left + side])
+    return from_uint8(torch.from_numpy(crop).permute(2, 0, 1)[None])
+
+
+def prepare(table: pd.DataFrame, folder: Path, output: Path) -> list[str]:
+    """Cut the pictures of a set into a folder of PNGs; what is there already stays.
+
+    Args:
+        table: of `manifest`.
+        folder: the pictures are somewhere below it.
+        output: gets them as collection_stem.png.
+
+    Returns:
+        The names of the images.
+
+    Raises:
+        ValueError: a picture is not there, or no file of its name has its SHA-256.
+    """
+    names = {line.file: f"{line.collection}_{Path(line.file).stem}" for line in table.itertuples()}
+    todo = {line.file: line for line in table.itertuples() if not (output / f"{names[line.file]}.png").exists()}
+    output.mkdir(parents=True, exist_ok=True)
+    for file, content in contents(folder, set(todo)) if todo else ():
+        if file in todo and hashlib.sha256(content).hexdigest() == todo[file].sha256:
+            write_rgb(cut(content, todo.pop(file).side), output / f"{names[file]}.png")
+    if todo:
+        missing = ", ".join(sorted(todo)[:5])
+        raise ValueError(f"{folder}: expected the pictures of the manifest with their SHA-256, lacks {len(todo)}: "
+                         f"{missing}; data/manifests/README.md says where they come from")  # fmt: skip
+    return sorted(names.values())
+
+
+def experiments(
+    dataset: tuple[str, str],
+    images: Sequence[str],
+    scale: int,
+    *,
+    others: bool = False,
+    distortions: Sequence[str] = DISTORTIONS,
+) -> list[runs.Experiment]:
+    """What is published of one set at one scale.
+
+    Args:
+        dataset: what rows call it, and its folder.
+        images: names of its images.
+        scale: s.
+        others: the other upscalers instead of the embedded flow at heat 1.0 with five draws.
+        distortions: D of the rows, all of the same draws.
+
+    Raises:
+        ValueError: as `runs.Experiment`.
+    """
+    common = {"dataset": dataset, "images": images, "downscalers": METHODS, "scale": scale, "device": "cpu"}
+    if not others:
+        flow = {"upscaler": "embedded_flow", "heat": 1.0, "n_samples": 5}
+        return [runs.Experiment(**common, **flow, distortion=list(distortions))]
+    plain = [each for each in distortions if not each.endswith("_of_mean")]
+    return [
+        runs.Experiment(**common, upscaler=name, heat=heat, n_samples=1, distortion=plain)
+        for name, heat in OTHERS[scale]
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Score what is missing of one set at one scale, and publish its rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the pictures, at any depth")
+    parser.add_argument("--set", default="photographs", help="photographs, faces or ffhq")
+    parser.add_argument("--scale", type=int, choices=sorted(OTHERS), default=4)
+    parser.add_argument("--upscalers", action="store_true", help="one draw with each of the other upscalers")
+    parser.add_argument("--distortions", nargs="+", default=DISTORTIONS, help="D; all by default")
+    parser.add_argument("--images", type=int, help="only the first so many, and publish nothing")
+    parser.add_argument("--output", type=Path, default=ROOT / "results" / "evidence", help="pictures and rows")
+    parser.add_argument("--manifest", type=Path, default=MANIFEST, help="set, collection, file, sha256, side")
+    given = parser.parse_args(arguments)
+    pictures = given.output / "pictures" / given.set
+    names = prepare(manifest(given.set, given.manifest), given.data, pictures)[: given.images]
+    stem = f"evidence_{given.set}_x{given.scale}" + "_upscalers" * given.upscalers
+    dataset = f"evidence_{given.set}", str(pictures)
+    wanted = experiments(dataset, names, given.scale, others=given.upscalers, distortions=given.distortions)
+    rows = runs.run(wanted, given.output / stem)
+    print(f"{stem}: {len(rows)} rows of {rows.image.nunique()} images, {rows.value.isna().sum()} NaN")
+    if given.images is None and set(given.distortions) == set(DISTORTIONS):
+        results.publish(given.output / stem, ROOT / "data" / "results" / f"{stem}.csv.gz")
+
+
+if __name__ == "__main__":
+    main()
