@@ -7,16 +7,12 @@ import torch
 torch.set_num_threads(1)  # the suite runs one process a core
 SHARED = os.environ.get("IDA_RD_SHARED")
 LONG = ("test_nb_", "test_embedded", "test_devices", "test_upscalers_pulse", "test_faults", "test_runs_")
-LAST = "test_runs_process_state.py"
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
 
 
 def pytest_collection_modifyitems(items: list) -> None:
-    """Files that take half a minute come first, so that the processes of `make test` end together.
-
-    `test_runs_process_state` comes last: something that its files set still reaches trainings in the same process.
-    """
-    items.sort(key=lambda item: (item.path.name == LAST, not item.path.name.startswith(LONG)))
+    """Files that take half a minute come first, so that the processes of `make test` end together."""
+    items.sort(key=lambda item: not item.path.name.startswith(LONG))
 
 
 @pytest.fixture(autouse=True)

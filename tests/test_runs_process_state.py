@@ -25,8 +25,10 @@ from tests.fakes import experiment, fakes_fixture, images_fixture, published, ru
 POSIX = os.name == "posix"
 
 
-def crooked():
-    raise KeyError("crooked")
+def nesting():
+    """How many autocasts are open: with any, weights that were cast once are taken again after they have changed."""
+    torch.autocast_increment_nesting()
+    return torch.is_autocast_cpu_enabled(), torch.autocast_decrement_nesting()
 
 
 BAD = {  # what a file sets, and how one sees it
@@ -69,7 +71,12 @@ BAD = {  # what a file sets, and how one sees it
         torch.nn.modules.module._global_forward_hooks.copy,
     ),
     "old dtype": ("torch.set_default_tensor_type(torch.DoubleTensor)", torch.get_default_dtype),
-    "autocast": ("torch.autocast('cpu').__enter__()", torch.is_autocast_cpu_enabled),
+    "autocast": ("torch.autocast('cpu').__enter__()", nesting),
+    "autocast of another device": (
+        "torch.autocast('cuda', torch.bfloat16).__enter__()",
+        lambda: (torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"), nesting()),
+    ),
+    "autocast's cache": ("torch.set_autocast_cache_enabled(False)", torch.is_autocast_cache_enabled),
     "warn": ("warnings.warn = print", lambda: warnings.warn),
     "show": ("import logging; logging.captureWarnings(True)", lambda: warnings.showwarning),
     "time": ("import time; time.time = None", lambda: time.time),
@@ -87,6 +94,7 @@ BAD = {  # what a file sets, and how one sees it
 }
 HEAD = "import gc, locale, os, random, signal, sys, warnings\nimport numpy as np, torch, torch.nn.functional as F\n"
 AWKWARD = (
+    "autocast of another device",
     "modules",
     "device",
     "warnings",

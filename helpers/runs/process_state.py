@@ -1,13 +1,13 @@
 """Put back what a user's code sets for the whole process, so that it reaches nobody else.
 
-That is: torch's threads, default dtype and device, grad mode, deterministic algorithms, backends, global hooks and
-treatment of denormal numbers; NumPy's errors, the warnings filters and the locale; the working folder, umask,
+That is: torch's threads, default dtype and device, grad mode, autocast, deterministic algorithms, backends, global
+hooks and treatment of denormal numbers; NumPy's errors, the warnings filters and the locale; the working folder, umask,
 environment and `sys.path`; standard streams, the recursion limit, garbage collection, signal handlers and timers;
 Matplotlib's parameters; names that are replaced in torch, NumPy, Python's common modules and here, and entries of our
 registries; and the three global random generators. A function finds in each call what its file has set when it was
-loaded, but for threads, grad mode, streams, figures and the handlers of SIGINT, SIGTERM and SIGHUP, the run's own.
-The generators start at the same numbers when a file is loaded, and at others in each call: a function that draws from
-them without a seed has two answers, and a run says so.
+loaded, but for threads, grad mode, autocast, streams, figures and the handlers of SIGINT, SIGTERM and SIGHUP, the run's
+own. The generators start at the same numbers when a file is loaded, and at others in each call: a function that draws
+from them without a seed has two answers, and a run says so.
 
 Not put back: what a thread does that goes on after the call, a gradient's own code, settings of other libraries, files.
 """
@@ -59,6 +59,27 @@ def _put_device(device: torch.device) -> None:
 
 def _deterministic() -> tuple[bool, bool]:
     return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def _autocast() -> dict[str, object]:
+    """Of each kind of device whether it is on, and with which dtype; whether it caches, and how many are open."""
+    kinds = filter(torch.amp.is_autocast_available, ("cpu", "cuda", "mps"))
+    found = {kind: (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in kinds}
+    torch.autocast_increment_nesting()
+    return found | {"caches": torch.is_autocast_cache_enabled(), "open": torch.autocast_decrement_nesting()}
+
+
+def _put_autocast(values: dict[str, object]) -> None:
+    for kind, value in values.items():
+        if kind == "caches":
+            torch.set_autocast_cache_enabled(value)
+        elif kind == "open":  # while one is, what it has cast is kept: a training would go on with old weights
+            while (now := _autocast()["open"]) != value:
+                (torch.autocast_increment_nesting if now < value else torch.autocast_decrement_nesting)()
+            torch.clear_autocast_cache()
+        else:
+            torch.set_autocast_enabled(kind, value[0])
+            torch.set_autocast_dtype(kind, value[1])
 
 
 def _put_deterministic(mode: tuple[bool, bool]) -> None:
@@ -190,6 +211,7 @@ def _put_names(values: dict[object, dict]) -> None:
 PARTS: dict[str, Part] = {
     "threads": _one(torch.get_num_threads, torch.set_num_threads, again=False),
     "grad": _one(torch.is_grad_enabled, torch.set_grad_enabled, again=False),
+    "autocast": Part(_autocast, _put_autocast, again=False),
     "dtype": _one(torch.get_default_dtype, torch.set_default_dtype),
     "device": _one(torch.get_default_device, _put_device),
     "deterministic": _one(_deterministic, _put_deterministic),
