@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check", "check_upscalers", "distortion", "execute", "finding", "images", "left_out", "literals", "outputs",
-    "own", "published", "spelled", "this_run",
+    "own", "published", "seen", "spelled", "this_run",
 ]  # fmt: skip
 STARTED = time.perf_counter()  # notebooks import this module first
 LEFT_OUT = "set_aside.txt"  # a line beside the rows that names what was set aside, while there is any
@@ -167,13 +167,22 @@ def _draws(rows: pd.DataFrame) -> list[tuple[str, ...]]:
     return list(map(tuple, rows[DRAW].astype(str).to_numpy()))
 
 
-def finding(statement: str, verdict: str | Sequence[str], *, source: str = "", **values: object) -> None:
+def finding(
+    statement: str,
+    verdict: str | Sequence[str],
+    *,
+    source: str = "",
+    of: pd.DataFrame | Sequence[pd.DataFrame] = (),
+    **values: object,
+) -> None:
     """Show a finding as a sentence that the rows decide: its verdict, then the statement with its numbers.
 
     Args:
         statement: what is said to hold, with "{name}" where a value stands.
         verdict: of `findings.verdict`, `claims.verdicts` or `rankings`' tests; of a statement of several parts, each.
         source: where the paper states it, such as "P 4.5"; "" where it does not. The verdict is then on the paper.
+        of: the rows that the verdict was taken from, one table or several; what `seen` says of each is kept beside the
+            finding, so that a test can hold the committed text against the published rows.
         values: numbers, texts and quantities with intervals (`findings.Quantity`).
 
     The output carries the finding in its metadata too, which `tools.fill_tables` reads.
@@ -189,7 +198,25 @@ def finding(statement: str, verdict: str | Sequence[str], *, source: str = "", *
     decided = findings.together([verdict] if isinstance(verdict, str) else list(verdict))
     said = statement.format_map(values)
     facts = {"statement": said, "verdict": decided, "source": source}
+    facts["rows"] = [seen(rows) for rows in ([of] if isinstance(of, pd.DataFrame) else of)]
     display(Markdown(f"**{decided.capitalize()}**{f' [{source}]' * bool(source)}: {said}"), metadata={"finding": facts})
+
+
+def seen(rows: pd.DataFrame) -> dict:
+    """What rows are of, in words and numbers that a test can find again: their data set, D, f_us, scale, weights, n.
+
+    Args:
+        rows: as `results.read` returns them.
+
+    Returns:
+        The values of each of dataset, distortion, metric, upscaler, heat, scale and weights, in a list; n, how many
+        photographs; and images.
+    """
+    from helpers.stats import conditions  # loads SciPy, too
+
+    columns = ["dataset", "distortion", "metric", "upscaler", "heat", "scale", "weights"]
+    values = {column: sorted(map(str, rows[column].unique())) for column in columns}
+    return values | {"n": int(conditions.photographs(rows).nunique()), "images": int(rows.image.nunique())}
 
 
 def this_run(device: str | torch.device = "cpu", **facts: object) -> pd.DataFrame:

@@ -92,6 +92,34 @@ def test_a_gap_is_positive_where_more_is_lost(distortion, sign):
     assert back[:3] == pytest.approx((-found.value, -found.high, -found.low))
 
 
+def test_a_ratio_is_one_of_means_and_its_interval_has_no_unit():
+    table = rows("mse", 0.5)
+    found = findings.ratio(table, "nearest", "bicubic")
+    assert found.value == pytest.approx(1.525) and found.low < 1.525 < found.high and found.n == 6
+    assert findings.ratio(table.assign(value=10 * table.value), "nearest", "bicubic") == pytest.approx(found)
+    with pytest.raises(ValueError, match="got .'l0'"):
+        findings.ratio(table, "l0", "bicubic")
+
+
+def test_tau_is_that_of_the_agreement():
+    a, b = rows("mse", 0.5), rows("mse", 3.0)  # box is the last in one, nearest in the other
+    assert findings.tau(a, a)[0] == 1 and findings.tau(a, a).n == 6
+    assert findings.tau(a, b).value == pytest.approx(1 / 3)
+
+
+def test_a_finding_keeps_what_its_rows_are_of(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda text, metadata: shown.append(metadata["finding"]))
+    of = rows("mse", 0.5).assign(metric="mse (own)", upscaler="u", heat=1.0, scale=4, weights="w", group="one")
+    notebook.finding("it holds", SUPPORTED, of=of)
+    assert shown[0]["rows"] == [
+        {"dataset": ["d"], "distortion": ["mse"], "metric": ["mse (own)"], "upscaler": ["u"], "heat": ["1.0"]}
+        | {"scale": ["4"], "weights": ["w"], "n": 1, "images": 6}
+    ]
+    notebook.finding("it holds", SUPPORTED, of=[of, of[of.image != "i0"]])
+    assert [each["images"] for each in shown[1]["rows"]] == [6, 5]
+
+
 def test_a_notebook_shows_a_finding_and_leaves_it_in_its_output(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda text, metadata: shown.append((text.data, metadata)))
@@ -99,7 +127,7 @@ def test_a_notebook_shows_a_finding_and_leaves_it_in_its_output(monkeypatch):
     notebook.finding("{f} leads by {gap}", findings.verdict(gap, above=0), source="P 4.5", f="bicubic", gap=gap)
     notebook.finding("two things hold", [SUPPORTED, CONTRADICTED])
     said = "bicubic leads by 0.0213 [0.0170, 0.0257]"
-    facts = {"statement": said, "verdict": "supported", "source": "P 4.5"}
+    facts = {"statement": said, "verdict": "supported", "source": "P 4.5", "rows": []}
     assert shown[0] == (f"**Supported** [P 4.5]: {said}", {"finding": facts})
     assert shown[1][0] == "**Contradicted**: two things hold"
     with pytest.raises(KeyError, match="gap"):

@@ -29,8 +29,8 @@ METHODS = ["nearest", "bilinear", "bicubic", "lanczos", "dpid", "perceptual", "l
 DISTORTIONS = ("lpips", "lpips_embedded", "1-ms_ssim", "mse", "mse_of_mean")
 OTHERS = {  # the other upscalers, name and heat, at each scale: one draw each
     2: [("embedded_flow", 0.0), ("bicubic", 0.0)],
-    4: [("embedded_flow", 0.0), ("bicubic", 0.0), ("embedded_flow_first", 1.0), ("embedded_flow_mixed", 1.0)],
-    8: [("embedded_flow", 0.0), ("bicubic", 0.0), ("embedded_flow_first", 1.0)],
+    4: [("embedded_flow", 0.0), ("bicubic", 0.0), ("embedded_flow_mixed", 1.0)],
+    8: [("embedded_flow", 0.0), ("bicubic", 0.0)],
 }
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from helpers.stats import inference, rankings
+from helpers.stats import agreement, inference, rankings
 
 SUPPORTED, CONTRADICTED, NOT_SHOWN = "supported", "contradicted", "not shown"
 
@@ -57,6 +57,36 @@ def gap(rows: pd.DataFrame, worse: str, better: str, by: str | Sequence[str] = "
     line = rankings.paired(rows, better, by).set_index("f").loc[worse]
     ends = (line.low, line.high) if line.lower_is_better else (-line.high, -line.low)
     return Quantity(line.difference if line.lower_is_better else -line.difference, *ends, int(line.n))
+
+
+def ratio(rows: pd.DataFrame, f: str, g: str, by: str | Sequence[str] = "downscaler") -> Quantity:
+    """S(f) / S(g), a ratio of means, with a jackknife interval over the photographs that all of `rows` have.
+
+    Unlike a difference it has no unit, so that several D can stand on one axis.
+
+    Args:
+        rows: one row per draw, of one D.
+        f, g: values of `by`.
+
+    Raises:
+        ValueError: as `rankings.per_photograph`; `f` or `g` is not in the rows.
+    """
+    units = rankings.per_photograph(rows, by)
+    if missing := {f, g} - set(units):
+        raise ValueError(f"expected two of {list(units)}, got {sorted(missing)}")
+    parts = {name: units[[one]].to_numpy() for name, one in (("f", f), ("g", g))}
+    low, high = inference.jackknife(lambda means: means["f"] / means["g"], parts)
+    return Quantity(float(units[f].mean() / units[g].mean()), float(low[0]), float(high[0]), len(units))
+
+
+def tau(a: pd.DataFrame, b: pd.DataFrame, by: str | Sequence[str] = "downscaler") -> Quantity:
+    """Kendall's tau-b between the rankings of two sets of rows; n is that of the smaller one.
+
+    Raises:
+        ValueError: as `agreement.kendall`.
+    """
+    found = agreement.kendall(a, b, by)
+    return Quantity(found.tau, found.low, found.high, min(found.n_a, found.n_b))
 
 
 def verdict(quantity: Quantity, *, above: float | None = None, below: float | None = None) -> str:
