@@ -32,8 +32,8 @@ COUNTS = ("scales", "factors", "lr_sizes", "timed", "threads")  # lists of integ
 IMAGES = ("dataset", "portrait")  # what `datasets.names` takes
 SETS = ("sets", "camera")  # name -> what `datasets.names` takes, or several
 PATHS = (  # files and folders that must be there; "" is none, some take a word instead
-    "features", "ethnicity", "images", "labels", "rows_file", "scores", "lpips_rows", "faces", "face_labels",
-    "face_rows", "photographs", "evaluation", "calibration", "unseen",
+    "features", "ethnicity", "evidence", "images", "labels", "rows_file", "scores", "lpips_rows", "faces",
+    "face_labels", "face_rows", "photographs", "evaluation", "calibration", "unseen",
 )  # fmt: skip
 WORDS = ("photographs", "scientific", "library", "generated", "portrait", "download")
 

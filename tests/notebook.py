@@ -73,6 +73,12 @@ def printed(executed) -> str:
     return "\n".join(out.get("text", "") or out.get("data", {}).get("text/plain", "") for out in outputs)
 
 
+def told(executed) -> list[dict]:
+    """What `notebook.finding` has left in an executed notebook: statement, verdict, source, rows of each."""
+    outputs = [out for cell in executed.cells if cell.cell_type == "code" for out in cell.outputs]
+    return [out.metadata["finding"] for out in outputs if "finding" in out.get("metadata", {})]
+
+
 def cells(name: str, kind: str = "code") -> list[dict]:
     """The committed cells of one kind."""
     return [c for c in json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"] if c["cell_type"] == kind]

@@ -3,11 +3,13 @@
 import ast
 import importlib
 import inspect
+import itertools
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import papermill
 import pytest
 import yaml
@@ -16,6 +18,19 @@ from helpers import notebook, parameters
 from tests.notebook import NOTEBOOKS, cells, up_to
 
 ALL = sorted(str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.rglob("[!.]*.ipynb"))
+
+PUBLISHED = Path(__file__).parents[1] / "data" / "results"
+TO_BE_REWRITTEN = {  # notebooks whose texts still hold results; a rewritten one leaves this list, and none joins it
+    "00_quickstart", "01_dataset_balancing", "02_downscalers", "03_synthetic_degradations", "04_srflow", "05_pulse",
+    "06_real_downscalers", "07_nr_iqa", "08_ablations", "training/compact_flow", "training/compact_lpips", "training/style_generator",
+}  # fmt: skip
+# What has digits in a text and is no result: code, formulas, links, sources, versions, settings, the level of intervals
+NO_RESULT = [
+    r"`[^`]*`", r"\$\$.*?\$\$", r"\$[^$]*\$", r"\]\([^)]*\)", r"https?://\S+", r"arXiv[ :]\d+\.\d+",
+    r"\b\d+\.\d+\.\d+\b", r"\b[PS](?: Sec\.)? \d+(\.\d+)*", r"\b95 %",
+    r"\b(heat|sigma|contrast|noise|blur|NPRportrait) \d+(\.\d+)?",
+]  # fmt: skip
+RESULT = r"(?<![\w.])[-+\N{MINUS SIGN}]?\d*\.\d+|\d+(\.\d+)? ?(%|per cent|dB)|\b(tau|rho|p) (of|is|=|<|>) ?[-+]?\d"
 
 
 def sources(name: str) -> list[str]:
@@ -199,3 +214,74 @@ def texts(tree: ast.Module) -> Iterator[str]:
             yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs | inner:
             yield node.value
+
+
+def results_in(text: str) -> list[str]:
+    """What in a text looks like a result: a decimal, a percentage, decibels, a tau or p that is written out."""
+    for allowed in NO_RESULT:
+        text = re.sub(allowed, " ", text, flags=re.S)
+    return [found.group() for found in re.finditer(RESULT, text)]
+
+
+def test_what_looks_like_a_result_is_found_and_what_does_not_is_left():
+    texts = {
+        "tau 0.81 [0.43, 0.90]": 3, "in 37 % of the images": 1, "27 dB": 1, "a p of 0.03": 1, "rho = 1 from two": 1,
+        "bilinear loses \N{MINUS SIGN}.02 more": 1, "x4 at heat 1.0, P 4.5 and S 13, arXiv 2403.15139": 0,
+        "95 % intervals of 192x192 crops": 0, "$N_X = 900$, $$s^2 \\cdot 0.5$$, `alpha = 0.05`": 0,
+        "[rows](../data/x_0.5.csv) of version 0.5.0": 0, "Tables 4 to 9, five draws of 24 photographs": 0,
+    }  # fmt: skip
+    assert {text: len(results_in(text)) for text in texts} == texts
+
+
+@pytest.mark.parametrize("name", sorted(set(ALL) - TO_BE_REWRITTEN))
+def test_texts_of_a_rewritten_notebook_hold_no_results(name):
+    for cell in cells(name, "markdown"):
+        text = "".join(cell["source"])
+        assert not results_in(text), f"{name}: a result in a text; compute it in a cell, with notebook.finding: {text}"
+
+
+def test_only_notebooks_that_are_there_are_to_be_rewritten():
+    assert set(ALL) >= TO_BE_REWRITTEN
+
+
+def findings_of(name: str) -> list[dict]:
+    """The findings that a committed notebook shows."""
+    outputs = [out for cell in cells(name) for out in cell["outputs"]]
+    return [out["metadata"]["finding"] for out in outputs if "finding" in out.get("metadata", {})]
+
+
+@pytest.fixture(scope="module")
+def published() -> dict[tuple, list[tuple[int, int]]]:
+    """What `notebook.seen` would say of all published rows: settings -> photographs and images in each file."""
+    columns, found = ["dataset", "distortion", "metric", "upscaler", "heat", "scale", "weights"], {}
+    for path in sorted(PUBLISHED.glob("*.csv.gz")):
+        rows = pd.read_csv(
+            path, dtype=str, keep_default_na=False, usecols=lambda each: each in {*columns, "image", "group"}
+        )
+        rows["photograph"] = rows.get("group", pd.Series("", rows.index)).where(lambda group: group != "", rows.image)
+        for values, part in rows.groupby(columns):
+            found.setdefault(values, []).append((part.photograph.nunique(), part.image.nunique()))
+    return found
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_findings_are_of_published_rows_with_their_d_data_set_and_n(name, published):
+    """What a committed sentence was taken from is in `data/results`: the same D, data set, weights, and photographs.
+
+    A finding may be of some of the photographs; of each data set one is of all.
+    """
+    told = [each for each in findings_of(name) if each.get("rows")]
+    assert told or name in TO_BE_REWRITTEN
+    names, most = ("dataset", "distortion", "metric", "upscaler", "heat", "scale", "weights"), {}
+    for finding in told:
+        for seen in finding["rows"]:
+            keys = itertools.product(*(seen[each] for each in names))
+            there = [counts for key in keys for counts in published.get(key, ())]
+            assert there, f"{name}: no published rows of {seen}, which decided: {finding['statement']}"
+            counts = most.setdefault(tuple(seen["dataset"]), (set(), set()))
+            counts[0].add(seen["n"])
+            counts[1].update(n for n, _ in there)
+    for dataset, (seen, there) in most.items():
+        assert max(seen) == max(there), (
+            f"{name}: findings of {max(seen)} photographs of {dataset}, of {max(there)} there"
+        )

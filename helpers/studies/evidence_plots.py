@@ -1,0 +1,137 @@
+"""Plot what notebooks 06 and 08 ask of many settings at once: dots with intervals, subsamples, what a draw buys."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+from helpers.figures.rankings import set_names
+from helpers.figures.style import metric_label
+
+_COLOURS = ["C0", "C1", "C2", "C3", "C4", "C5"]
+_MARKERS = "osD^vP"
+
+
+def name_of(distortion: str) -> str:
+    """A D for a legend: "LPIPS", "1 - MS-SSIM"."""
+    return metric_label(pd.DataFrame({"distortion": [distortion]}))
+
+
+def dots(
+    ax: Axes,
+    table: pd.DataFrame,
+    lines: str,
+    series: str,
+    *,
+    order: Sequence[str] = (),
+    of_series: Sequence[str] = (),
+    at: float | None = None,
+    ratio: bool = False,
+) -> None:
+    """Values with 95 % intervals: a line for each value of one column, marks of their own for each of another.
+
+    Args:
+        ax: where to draw.
+        table: columns `lines`, `series`, value, low, high.
+        lines, series: names of columns.
+        order: values of `lines` from top to bottom; () is the order of the table.
+        of_series: values of `series` in the order of their colours; () is the order of the table.
+        at: where a vertical line marks no difference.
+        ratio: draw a logarithmic axis of multiples.
+    """
+    names, kinds = list(order) or list(table[lines].unique()), list(of_series) or list(table[series].unique())
+    for place, name in enumerate(names):
+        for k, kind in enumerate(kinds):
+            for line in table[(table[lines] == name) & (table[series] == kind)].itertuples():
+                y = place + 0.7 * ((k + 0.5) / len(kinds) - 0.5)
+                colour, marker = _COLOURS[k % len(_COLOURS)], _MARKERS[k % len(_MARKERS)]
+                ax.plot([line.low, line.high], [y, y], color=colour, lw=1)
+                ax.plot(line.value, y, marker, color=colour, ms=3.5)
+    if at is not None:
+        ax.axvline(at, color="0.35", lw=0.8, zorder=0.5)
+    if ratio:
+        ax.set_xscale("log")
+        low, high = ax.get_xlim()
+        fine = (0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.4)
+        every = (0.5, 0.7, 1, 1.5, 2, 3, 5, 10) if high / low > 2 else fine
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_xticks([tick for tick in every if low <= tick <= high])
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    set_names(ax, names)
+    ax.tick_params(axis="y", length=0)
+    for edge in np.arange(len(names) - 1) + 0.5:
+        ax.axhline(edge, color="0.92", lw=0.6, zorder=0)
+
+
+def legend(ax: Axes, kinds: Sequence[str], **how) -> None:
+    """The marks of `dots`, one for each series, in the order of their colours."""
+    marks = [
+        ax.plot([], [], _MARKERS[k % len(_MARKERS)], color=_COLOURS[k % len(_COLOURS)], ms=3.5, label=kind)[0]
+        for k, kind in enumerate(kinds)
+    ]
+    how = {"loc": "outside lower center", "ncols": len(kinds), "frameon": False} | how
+    ax.figure.legend(handles=marks, **how)
+
+
+def subsamples(ax: Axes, tables: Mapping[str, pd.DataFrame], column: str) -> None:
+    """Share of subsamples that rank as all photographs do, against their size.
+
+    Args:
+        ax: where to draw.
+        tables: of `budget.images_for_ranking`, by what their lines are called.
+        column: share_signs or share_tau.
+    """
+    for k, (name, table) in enumerate(tables.items()):
+        ax.plot(table.n, 100 * table[column], f"{_MARKERS[k]}-", color=_COLOURS[k], ms=3, lw=0.9, label=name)
+    ax.axhline(95, color="0.5", lw=0.8, ls="--")
+    most = max(table.n.max() for table in tables.values())
+    ax.set(xscale="log", xlabel="photographs in the subsample", ylim=(None, 102))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xticks([tick for tick in (2, 5, 10, 20, 50, 100, 200, 500) if tick <= most])
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+
+
+def errors(ax: Axes, lines: Mapping[str, pd.Series], *, draws: Sequence[int] = (1, 5), most: int = 2000) -> None:
+    """Standard error against the number of photographs, one mark style for each number of draws.
+
+    Args:
+        ax: where to draw.
+        lines: of `budget.samples_or_images` by what they are called: mean, s_b2, s_w2, crops, n.
+        draws: N_Q; the last is drawn as a line, the others as marks on it, because they nearly coincide.
+        most: the largest number of photographs.
+    """
+    n_x = np.geomspace(2, most, 60)
+    for k, (name, line) in enumerate(lines.items()):
+        for q in draws:
+            se = 100 * np.sqrt(line.s_b2 / n_x + line.s_w2 / (n_x * line.crops * q)) / line.unit
+            style = {"lw": 1.2} if q == draws[-1] else {"ls": "none", "marker": _MARKERS[k], "ms": 3, "markevery": 6}
+            ax.plot(n_x, se, color=_COLOURS[k], label=f"{name}, {q} draw{'s' * (q > 1)}", **style)
+    ax.axvspan(max(line.n for line in lines.values()), most, color="0.94", zorder=0)
+    ax.axvline(900, color="0.5", lw=0.8)
+    ax.set(xscale="log", yscale="log", xlim=(2, most))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def costs(ax: Axes, lines: Mapping[str, pd.Series], image_costs: Sequence[float], *, most: int = 20) -> None:
+    """Standard error at equal cost against the draws of each image, relative to the best number of draws.
+
+    Args:
+        ax: where to draw.
+        lines: as in `errors`.
+        image_costs: cost of an image besides its draws, in draws.
+        most: the largest number of draws.
+    """
+    q = np.arange(1, most + 1)
+    for k, (name, line) in enumerate(lines.items()):
+        for cost, style in zip(image_costs, ("-", "--", ":"), strict=False):
+            se = np.sqrt((line.s_b2 + line.s_w2 / line.crops / q) * (cost + q))
+            label = f"{name}, an image costs {cost:g} draw{'s' * (cost != 1)}"
+            ax.plot(q, se / se.min(), style, color=_COLOURS[k], label=label)
+    ax.set(xscale="log", ylim=(0.95, 3))
+    ticks = [tick for tick in (1, 2, 5, 10, 20, 50) if tick <= most]
+    ax.set_xticks(ticks, [f"{tick}" for tick in ticks])
+    ax.xaxis.set_minor_formatter(NullFormatter())
