@@ -136,6 +136,29 @@ def test_heads_start_at_those_of_the_teacher():
         metric._start_heads(CompactLPIPS(WIDTHS, WIDTHS), wanted)
 
 
+def test_without_the_first_part_training_goes_on_from_the_network_as_it_is(data, tmp_path):
+    wanted = [head.detach().clone() for head in student().heads]
+    same = train(data, tmp_path / "a.pt", feature_iterations=0, iterations=1, pair_peak=1e-9, bfloat16=False)
+    for found, head in zip(same.heads, wanted, strict=True):  # not those of the teacher
+        torch.testing.assert_close(found, head, atol=1e-5, rtol=0)
+    torch.testing.assert_close(same.taps[0].weight, student().taps[0].weight, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["features", "maps", "taps", "total", "order"])
+def test_losses_of_the_second_part_are_weighted(data, tmp_path, name):
+    losses = []
+    for share in (0.0, 0.5, 1.0):
+        options = {"feature_iterations": 0, "iterations": 1, "bfloat16": False, "shares": {name: share}}
+        train(data, tmp_path / f"{share}.pt", **options)
+        losses.append(float((tmp_path / f"{share}.csv").read_text().splitlines()[1].split(",")[2]))
+    assert losses[1] - losses[0] == pytest.approx(losses[2] - losses[1], rel=1e-2) and losses[0] < losses[1]
+
+
+def test_a_share_of_no_loss_is_refused(data, tmp_path):
+    with pytest.raises(ValueError, match="shares: expected some of features, .*, got feature"):
+        train(data, tmp_path / "state.pt", shares={"feature": 0.5})
+
+
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_a_step_changes_every_weight_or_says_why_not(channels_last):
     network = student()

@@ -79,3 +79,38 @@ def test_moves_and_colours_change_the_image_a_little():
     for change in (metric_data.move, metric_data.recolour):
         gaps = [(change(hr, seeded(n)) - hr).abs().mean().item() for n in range(20)]
         assert min(gaps) > 0 and max(gaps) < 0.3 and len({round(gap, 6) for gap in gaps}) > 15
+
+
+def test_groups_hold_draws_of_both_generations_and_several_of_one_lr_image(monkeypatch):
+    drawn, asked = [], set()
+
+    def flow(*, scale, heat, variant):
+        asked.add((scale, variant))
+        return scale
+
+    def sample(images, upscale, scale, downscaler, key, generator=None):
+        drawn.append((downscaler, key, generator is not None))
+        return images + 0.001 * len(drawn)
+
+    monkeypatch.setattr(metric_data, "sample_flow", sample)
+    hr = from_uint8(photographs(1)[0][None, :, :32, :32])
+    for number in range(30):
+        drawn.clear()
+        metric_data.make_variants(hr, flow, number)
+        assert len(drawn) == 15 and sum(damaged for *_, damaged in drawn) == 1
+        first = [name for name, key, _ in drawn if key == (number, 0)]
+        again = [name for name, key, _ in drawn if key in ((number, 1), (number, 2))]
+        assert len(set(first)) == 6 and sorted(again) == sorted(2 * first[:2])
+    assert asked == set(metric_data.FLOWS)
+
+
+def test_stripes_have_one_period_and_stay_faint():
+    grey = torch.full((1, 3, 64, 64), 0.5)
+    found = [metric_data.stripe(grey, seeded(n)) - grey for n in range(60)]
+    assert all(0.01 < each.abs().max() < 0.31 for each in found)
+    for each in found:
+        periods = [p for p in range(2, 17) if torch.allclose(each[..., p:, p:], each[..., :-p, :-p], atol=1e-6)]
+        assert periods
+    along = [tuple(bool((each.diff(dim=d) != 0).any()) for d in (2, 3)) for each in found]
+    assert set(along) == {(True, False), (False, True), (True, True)}
+    assert {bool(torch.equal(each[:, 0], each[:, 1])) for each in found} == {True, False}  # grey, coloured

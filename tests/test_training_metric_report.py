@@ -30,9 +30,20 @@ def test_compare_has_a_row_for_every_variant(monkeypatch):
     rows = pd.DataFrame(metric_report.compare([("a", hr)], ["mse", "1-ssim"]))
     n = len(metric_report.TESTED)
     assert rows.kind.value_counts().to_dict() == {
-        "flow": n, "mixed flow": n, "bicubic": n, "damage": len(metric_report.TEST_LEVELS)
+        "draws x4": n, "draws x8": n, "first x4": n, "first x8": n, "mixed flow": n, "bicubic": n,
+        "damage": len(metric_report.TEST_LEVELS), "stripes": len(metric_report.STRIPES),
     }  # fmt: skip
-    assert (rows.mse > 0).all() and rows.groupby("kind").mse.nunique().min() >= 5
+    assert (rows.mse > 0).all() and rows.groupby("kind").mse.nunique().min() >= 4
+
+
+def test_stripes_are_dark_and_periodic():
+    image = torch.full((1, 3, 16, 24), 0.6)  # of 8 bits
+    for kind, (period, amplitude) in metric_report.STRIPES.items():
+        gap = metric_report.striped(image, kind) - image
+        assert torch.equal(gap[..., period:], gap[..., :-period]), kind
+        assert gap.min().item() == pytest.approx(-amplitude, abs=0.02)
+    lines = metric_report.striped(image, "lines")
+    assert (lines[..., ::8] < image[..., ::8]).all() and (lines != image).float().mean() == 1 / 8
 
 
 def test_calibrate_puts_published_scores_beside_ours(tmp_path):

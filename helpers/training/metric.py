@@ -1,7 +1,7 @@
 """Training of the embedded distance to follow LPIPS: first its features, then its distances; its losses."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -193,6 +193,7 @@ def train_metric(
     size: int = 12,
     peak: float = 3e-2,
     pair_peak: float = 5e-4,
+    shares: Mapping[str, float] | None = None,
     cooldown: float = 0.65,
     decay: float = 0.995,
     seed: int = 0,
@@ -212,10 +213,13 @@ def train_metric(
         data: arrays of `metric_data.make_groups`, drawn from in proportion to their pixels.
         validation: the same of photographs never trained on.
         checkpoint, every, seconds, progress: file and pace of `loop.train`; it validates every so many steps.
-        feature_iterations, iterations: steps of the two parts.
+        feature_iterations, iterations: steps of the two parts. Without the first part the network is one that was
+            trained before, and its heads are not reset to the teacher's.
         pixels: of the patches of a step; it has pixels / side^2 groups.
         size: images of a group that a step looks at, the patch among them; the first part takes as many images.
         peak, pair_peak: learning rates of Muon in the two parts; Adam, for biases and heads, has a tenth.
+        shares: weights in the second part of the losses "features", "maps", "taps", "total" and "order"; 1 where none
+            is given. Validation has no weights.
         cooldown: see `loop.learning_rate`.
         decay: of the exponential moving average of the weights in the second part, which is what validation sees then
             and is returned.
@@ -228,13 +232,18 @@ def train_metric(
 
     Raises:
         FloatingPointError: the loss is not finite.
-        ValueError: other features than the teacher's, or torch before 2.9.
+        ValueError: other features than the teacher's, a share of no loss, or torch before 2.9.
     """
+    weights = dict.fromkeys(("features", "maps", "taps", "total", "order"), 1.0)
+    if unknown := set(shares or {}) - set(weights):
+        raise ValueError(f"shares: expected some of {', '.join(weights)}, got {', '.join(sorted(unknown))}")
+    weights |= shares or {}
     device, total = next(network.parameters()).device, feature_iterations + iterations
     generator = torch.Generator().manual_seed(seed)
     teacher = deepcopy(teacher).to(memory_format=torch.channels_last)
     target_weights = lpips_weights(teacher)
-    _start_heads(network, target_weights)
+    if feature_iterations:
+        _start_heads(network, target_weights)
     network.to(memory_format=torch.channels_last)
     norms = nn.ModuleList(nn.BatchNorm2d(width) for width in network.config["widths"]).to(device)
     average = deepcopy(network).eval()
@@ -277,7 +286,8 @@ def train_metric(
         levels = _levels(array, max(1, pixels // array.shape[-1] ** 2), size, generator, whole=not first)
         levels = turn(levels, torch.randint(8, (), generator=generator).item())
         corner = tuple(torch.randint(2, (2,), generator=generator).tolist())
-        loss = sum(losses(network, levels, bfloat16, norms if first else (), corner, pairs=not first).values())
+        found = losses(network, levels, bfloat16, norms if first else (), corner, pairs=not first)
+        loss = sum(value if first else weights[name] * value for name, value in found.items())
         rate = learning_rate(place, span, peak=height, cooldown=cooldown)
         _update([network, norms] if first else [network], state, loss, rate)
         if not first:

@@ -22,7 +22,9 @@ SEEN = (  # written out: a downscaler that is added later changes no draw
     "matlab_bicubic", "matlab_bilinear", "torch_bicubic", "torch_bilinear", "nearest_topleft",
 )  # fmt: skip
 HEATS = (0.0, 0.5, 0.8, 1.0, 1.0, 1.1)
-SCALES = (2, 4, 4, 4, 8)
+FLOWS = (  # scale and variant; drawn evenly
+    (2, ""), (4, "first"), (4, ""), (4, ""), (8, "first"), (8, ""), (8, "")
+)  # fmt: skip
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest", "lanczos")
 LEVELS = {  # degradation -> lowest and highest level, drawn evenly in the logarithm
     "blur": (0.3, 3.0),
@@ -89,6 +91,26 @@ def recolour(images: Tensor, generator: Generator) -> Tensor:
     return quantize(images * torch.tensor([between(generator, 0.7, 1.3) for _ in range(3)]).view(1, 3, 1, 1))
 
 
+def stripe(images: Tensor, generator: Generator) -> Tensor:
+    """Add stripes or a grid of one period to images, (N, 3, S, S): 2 to 16 pixels, amplitude 0.02 to 0.3.
+
+    Horizontal, vertical, or both; a sine, or bars from one pixel to half a period wide; grey, or of a random colour.
+    """
+    period = choose(generator, range(2, 17))
+    width = choose(generator, (0, 1, max(1, period // 4), max(1, period // 2)))  # 0: a sine
+    amplitude = math.exp(between(generator, math.log(0.02), math.log(0.3)))
+    ways, phase = choose(generator, ("rows", "columns", "both")), between(generator, 0, period)
+    along = (torch.arange(images.shape[-1]) + int(phase)) % period  # pixels into the period
+    wave = torch.sin(2 * math.pi * (along + 0.5) / period) if width == 0 else (along < width).float()
+    rows, columns = wave.view(-1, 1).expand(*images.shape[-2:]), wave.expand(*images.shape[-2:])
+    pattern = {"rows": rows, "columns": columns, "both": torch.maximum(rows, columns)}[ways]
+    sign, colour = choose(generator, (-1, 1)), torch.ones(3)
+    if choose(generator, (True, False, False)):
+        colour = torch.tensor([between(generator, -1, 1) for _ in range(3)])
+        colour = colour / colour.abs().max()
+    return quantize(images + sign * amplitude * colour.view(3, 1, 1) * pattern)
+
+
 def resample(images: Tensor, generator: Generator) -> Tensor:
     """Downscale images, (N, 3, S, S), degrade the LR images three times in ten, and interpolate back."""
     scale = choose(generator, (2, 4, 8))
@@ -123,36 +145,41 @@ def sample_flow(
 
 @torch.no_grad()
 def make_variants(images: Tensor, flow: Callable[..., Callable], *key: int | str) -> Tensor:
-    """Make what this project compares with a photograph: draws of flows, resampling, damage, small moves, mixtures.
+    """Make what this project compares with a photograph: draws of flows, resampling, damage, stripes, moves, mixtures.
 
-    All images of the batch get the same 24 kinds of variants, drawn by `key`: six downscalers under one flow, heat
-    and latent, as a run compares them; four draws of other flows, most of damaged LR images; five interpolated
-    round trips; five degradations, a move and a change of colours of the image itself; two mixtures of the image with
-    one of these.
+    All images of the batch get the same 24 kinds of variants, drawn by `key`. Fifteen are draws: six downscalers under
+    one flow, heat and latent, as a run compares them, two of them with two more latents each; four downscalers under a
+    second flow; one draw of a damaged LR image by a third. The others are two interpolated round trips; two
+    degradations of the image itself; stripes on it, and on another variant; a move; a change of colours; a mixture of
+    the image with one of these.
 
     Args:
         images: HR patches in [0, 1], (N, 3, S, S), S a multiple of 8.
-        flow: `flow(scale=..., heat=...)`, as `upscalers.embedded_flow`.
+        flow: `flow(scale=..., heat=..., variant=...)`, as `upscalers.embedded_flow`.
         key: of all choices and draws.
 
     Returns:
         8-bit levels, uint8, (N, 24, 3, S, S).
     """
     generator = seeded(*key, "variants")
-    scale, heat = choose(generator, SCALES), choose(generator, HEATS)
-    first = flow(scale=scale, heat=heat)
-    found = [sample_flow(images, first, scale, name, (*key, 0)) for name in choose_different(generator, SEEN, 6)]
-    for number in range(1, 5):
-        scale, heat = choose(generator, SCALES), choose(generator, HEATS)
-        upscale, downscaler = flow(scale=scale, heat=heat), choose(generator, SEEN)
-        damaging = generator if number > 1 else None
-        found.append(sample_flow(images, upscale, scale, downscaler, (*key, number), damaging))
-    found += [resample(images, generator) for _ in range(5)]
-    found += [damage(images, generator) for _ in range(5)]
+
+    def draw_flow() -> tuple[Callable, int]:
+        scale, variant = choose(generator, FLOWS)
+        return flow(scale=scale, heat=choose(generator, HEATS), variant=variant), scale
+
+    upscale, scale = draw_flow()
+    names = choose_different(generator, SEEN, 6)
+    draws = [(name, 0) for name in names] + [(name, latent) for name in names[:2] for latent in (1, 2)]
+    found = [sample_flow(images, upscale, scale, name, (*key, latent)) for name, latent in draws]
+    upscale, scale = draw_flow()
+    found += [sample_flow(images, upscale, scale, name, (*key, 3)) for name in choose_different(generator, SEEN, 4)]
+    upscale, scale = draw_flow()
+    found.append(sample_flow(images, upscale, scale, choose(generator, SEEN), (*key, 4), generator))
+    found += [resample(images, generator) for _ in range(2)]
+    found += [damage(images, generator) for _ in range(2)]
+    found += [stripe(images, generator), stripe(choose(generator, found), generator)]
     found += [move(images, generator), recolour(images, generator)]
-    for other in choose_different(generator, found, 2):
-        share = between(generator, 0.1, 0.7)
-        found.append(quantize(images + share * (other - images)))
+    found.append(quantize(images + between(generator, 0.1, 0.7) * (choose(generator, found) - images)))
     return to_uint8(torch.stack(found, 1).flatten(0, 1)).unflatten(0, (len(images), len(found)))
 
 

@@ -1,5 +1,6 @@
 """Agreement of the embedded distance with LPIPS: pairs at fixed levels, rank correlation, published scores."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,19 @@ TEST_LEVELS = (  # otsu was never trained on
     *(("blur_full", level) for level in (0.7, 2.0)),
     *(("contrast", level) for level in (0.5, 1.5)),
 )
+DRAWS = (("draws x4", 4, ""), ("draws x8", 8, ""), ("first x4", 4, "first"), ("first x8", 8, "first"))
+UNSEEN_DRAWS = (("mixed flow", 4, "mixed"),)
+STRIPES = {"lines": (8, 0.1), "lines wide": (8, 0.3), "grid": (8, 0.1), "sine": (6, 0.1)}  # period, amplitude
+
+
+def striped(image: Tensor, kind: str) -> Tensor:
+    """Add one of `STRIPES` to an image, (1, 3, H, W): dark lines one pixel wide, a grid of them, or a sine along x."""
+    period, amplitude = STRIPES[kind]
+    rows, columns = (torch.arange(length, device=image.device) % period for length in image.shape[-2:])
+    lines, across = (columns == 0).float(), (rows == 0).float()[:, None]
+    sine = torch.sin(2 * math.pi * columns / period)
+    wave = {"grid": torch.maximum(lines, across), "sine": sine}.get(kind, lines)
+    return quantize(image - amplitude * wave)
 
 
 @torch.no_grad()
@@ -31,26 +45,26 @@ def fixed_variants(image: Tensor, seed: int, name: str, flow: Callable[..., Call
     """Make the variants of an image on which agreement is measured: the same kinds and levels for every image.
 
     Args:
-        image: HR image in [0, 1], (1, 3, H, W), sides multiples of 4.
+        image: HR image in [0, 1], (1, 3, H, W), sides multiples of 8.
         seed, name: key of draws and noise.
         flow: `flow(scale=..., variant=...)`, as `upscalers.embedded_flow`.
 
     Returns:
-        8-bit levels in [0, 1] by (kind, what): "flow", one draw at x4 and heat 1 for each of `TESTED`; "mixed flow",
-        the same of the flow that the training never saw; "bicubic", interpolated LR images; "damage", `TEST_LEVELS`
-        on the image itself.
+        8-bit levels in [0, 1] by (kind, what). `DRAWS`: one draw at heat 1 for each of `TESTED`, of the flows at x4
+        and x8 and of their first generation; "mixed flow": the same of the flow that the training never saw; "bicubic":
+        LR images at x4, interpolated; "damage": `TEST_LEVELS` on the image itself; "stripes": `STRIPES` on it.
     """
     found = {}
-    lrs = {downscaler: quantize(DOWNSCALERS[downscaler](image, 4)) for downscaler in TESTED}
-    for kind, variant in (("flow", ""), ("mixed flow", "mixed")):
-        upscale = flow(scale=4, variant=variant)
-        for downscaler, lr in lrs.items():
-            found[kind, downscaler] = quantize(upscale(lr, [seeded(seed, name, 0)]))
-    for downscaler, lr in lrs.items():
-        found["bicubic", downscaler] = resize(lr, tuple(image.shape[-2:]), "bicubic")
+    lrs = {(s, d): quantize(DOWNSCALERS[d](image, s)) for s in (4, 8) for d in TESTED}
+    for kind, scale, variant in (*DRAWS, *UNSEEN_DRAWS):
+        upscale = flow(scale=scale, variant=variant)
+        for downscaler in TESTED:
+            found[kind, downscaler] = quantize(upscale(lrs[scale, downscaler], [seeded(seed, name, 0)]))
+    for downscaler in TESTED:
+        found["bicubic", downscaler] = resize(lrs[4, downscaler], tuple(image.shape[-2:]), "bicubic")
     for kind, level in TEST_LEVELS:
         found["damage", f"{kind} {level:g}"] = quantize(DEGRADATIONS[kind](image, level, seeded(seed, name, kind)))
-    return found
+    return found | {("stripes", kind): striped(image, kind) for kind in STRIPES}
 
 
 def compare(
