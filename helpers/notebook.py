@@ -15,6 +15,8 @@ import torch
 
 from helpers import datasets, distortions, files, results, runs
 from helpers.parameters import check, check_upscalers, literals, outputs, own, spelled, start_of
+from helpers.runs import methods
+from helpers.runs.experiment import adopted, is_function
 from helpers.runtime import record
 
 if TYPE_CHECKING:
@@ -35,11 +37,13 @@ def distortion(name: str, offline: str = "1-ms_ssim") -> str:
     """Choose D, and print which it is and why.
 
     Args:
-        name: a key of `DISTORTIONS`, or "auto": LPIPS, the paper's D, where its backbone is on this machine.
+        name: a key of `DISTORTIONS`; the reader's own, "file.py:function"; or "auto": LPIPS, the paper's D, where its
+            backbone is on this machine.
         offline: what "auto" takes where it is not.
 
     Returns:
-        The name of D; where more is better of the metric asked for, of its lower-is-better form, as rows have it.
+        The name of D as rows have it, and `distortions.against` takes it; where more is better of the metric asked for,
+        of its lower-is-better form.
 
     Raises:
         ValueError: unknown name.
@@ -49,6 +53,10 @@ def distortion(name: str, offline: str = "1-ms_ssim") -> str:
         missing = distortions.available("lpips")
         name = offline if missing else "lpips"
         why = f"not the paper's, {missing}" if missing else "the paper's, its backbone is on this machine"
+    if is_function(name):
+        name = methods.adopt(name, "distortion")
+        print(f"D = {name} [{methods.describe(adopted[name])}]: asked for by the parameter")
+        return name
     if (lower := distortions.as_distortion(name)) != name:
         name, why = lower, f"the lower-is-better form of {name}, asked for by the parameter"
     print(f"D = {name} [{distortions.describe(name)}]: {why}")

@@ -10,7 +10,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from helpers import datasets, distortions, files, upscalers
-from helpers.runs import adapters
+from helpers.runs import adapters, methods
+from helpers.runs.experiment import is_function, own_upscaler
+from helpers.runs.user_files import spelled as spelled_file
 from helpers.runtime import check_seed
 
 INJECTED = "# Parameters"  # first line of the cell that papermill adds after the parameters cell
@@ -164,7 +166,8 @@ def _impossible(values: Mapping[str, object], defaults: Mapping[str, object], le
             problems.append(f"{name}: expected 0 or more, a standard deviation, got {value!r}")
         if name in DISTORTIONS:
             known = ["auto", *distortions.DISTORTIONS] if name == "distortion" else list(distortions.DISTORTIONS)
-            wrong = [each for each in ([value] if isinstance(value, str) else value) if each not in known]
+            given = [value] if isinstance(value, str) else value
+            wrong = [each for each in given if each not in known and not (name == "distortion" and is_function(each))]
             problems += [f"{name}: expected {', '.join(known)}, got {each!r}" for each in wrong]
         if name in RANGES and not RANGES[name][0] <= value <= RANGES[name][1]:
             problems.append(f"{name}: expected {' to '.join(map('{:g}'.format, RANGES[name]))}, got {value!r}")
@@ -186,6 +189,8 @@ def _not_here(values: Mapping[str, object]) -> list[str]:
         parts = [values[name]] if Path(values[name]).exists() else values[name].split(":")  # several, in `training/`
         gone = [part for part in parts if part and part not in WORDS and not Path(part).exists()]
         problems += [f"{name}: expected a file or folder, found none at {part!r}{start_of(part)}" for part in gone]
+    if is_function(spec := values.get("distortion", "")):
+        problems.append(_reason("distortion", lambda spec: adapters.load(spelled_file(spec), "distortion"), spec))
     for name in METHODS:
         given = own(values.get(name) or []) if name == OWN else values.get(name, [])
         for spec in (each if isinstance(each, str) else each[1] for each in given):
@@ -223,10 +228,10 @@ def start_of(path: str, reason: str = " ") -> str:
 
 
 def check_upscalers(*cases: tuple[str, int, float | str]) -> None:
-    """Stop a notebook that asks an upscaler for a scale or heat that it has not; nothing is loaded.
+    """Stop a notebook that asks an upscaler for a scale or heat that it has not; of ours nothing is loaded.
 
     Args:
-        cases: (upscaler, scale, heat), as `upscalers.stages` takes them.
+        cases: (upscaler, scale, heat), as `upscalers.stages` takes them; or the reader's own, as `runs.Experiment`.
 
     Raises:
         ValueError: lists every problem.
@@ -234,7 +239,13 @@ def check_upscalers(*cases: tuple[str, int, float | str]) -> None:
     problems = []
     for name, scale, heat in cases:
         try:
-            upscalers.stages(name, scale, heat)
+            if own := own_upscaler(name):
+                methods.upscaler(name, scale=scale, heat=heat)
+                if heat != (wanted := 1.0 if own[1] else 0.0):
+                    why = "its noise is its own" if own[1] else "it has no noise"
+                    problems.append(f"heat: expected {wanted} for {name!r}, {why}, got {heat!r}")
+            else:
+                upscalers.stages(name, scale, heat)
         except ValueError as error:
             problems.append(str(error))
     _stop(dict.fromkeys(problems))
@@ -244,8 +255,10 @@ def spelled(upscaler: str, heat: float | str) -> tuple[str, float | str]:
     """Spell an upscaler and its heat as rows have them: 1 is 1.0, "a + b" is "a+b".
 
     Args:
-        upscaler, heat: as `upscalers.stages` takes them.
+        upscaler, heat: as `upscalers.stages` takes them; of the reader's own see `runs.methods.adopt`.
     """
+    if own_upscaler(upscaler):
+        return methods.adopt(upscaler, "upscaler"), float(heat)
     heats = [float(part) for part in str(heat).split("+")]
     return upscalers.normalise(upscaler), "+".join(map(str, heats)) if len(heats) > 1 else heats[0]
 

@@ -132,6 +132,40 @@ def full_precision(device: torch.device) -> Iterator[None]:
             part.fp32_precision = before
 
 
+@contextlib.contextmanager
+def shielded() -> Iterator[None]:
+    """Compute without gradients and as if the caller had set nothing.
+
+    That is: floats are float32 by default, on the CPU; no autocast, no inference mode, whose tensors no search can use.
+    """
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    with contextlib.ExitStack() as stack:
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        for kind in filter(torch.amp.is_autocast_available, ("cpu", "cuda", "mps")):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if device.type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        stack.enter_context(torch.no_grad())
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, the rule for rows: sums split among threads round otherwise, in the sixth digit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def on_cpu(function: Callable) -> Callable:
     """Let a user's downscaler compute on the CPU, and put what it returns where the images are.
 

@@ -331,13 +331,26 @@ def test_equal_weights_have_all_their_names():
 
 
 def test_refusals():
-    for wrong in (lambda hr, s: hr, lambda hr, s: None, lambda hr, s: torch.full((1, 3, 60, 60), torch.nan)):
-        with pytest.raises(ValueError, match="expected a finite LR image of shape"):
+    whole = torch.ones(1, 3, 60, 60)
+    for wrong in (lambda hr, s: hr, lambda hr, s: None, lambda hr, s: whole * torch.nan, lambda hr, s: whole.byte()):
+        with pytest.raises(ValueError, match="expected a finite LR image of floats"):
             form.card(wrong, 4)
+    for wrong in ("bicubic", None, whole):
+        with pytest.raises(ValueError, match="downscale: expected a function"):
+            form.card(wrong, 4)
+    for scale in (0, -4, 2.0, "4", None, True):
+        with pytest.raises(ValueError, match="scale: expected an integer of at least 1"):
+            form.card(bicubic, scale)
+        with pytest.raises(ValueError, match="scale: expected an integer of at least 1"):
+            form.card_of_pairs([(torch.rand(1, 3, 96, 96), torch.rand(1, 3, 24, 24))], scale)
     for pairs in (
         [],
         [(torch.rand(1, 3, 96, 96), torch.rand(1, 3, 25, 24))],
         [(torch.rand(1, 3, 64, 64), torch.rand(1, 3, 16, 16))],
+        [(torch.rand(1, 3, 96, 96), torch.ones(1, 3, 24, 24).byte())],
+        [(torch.rand(1, 3, 96, 96), None)],
+        [(torch.rand(1, 3, 96, 96),)],
+        [(torch.rand(96, 96), torch.rand(24, 24))],
     ):
         with pytest.raises(ValueError, match="expected"):
             form.card_of_pairs(pairs, 4)

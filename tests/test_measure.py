@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from helpers import distortions
 from helpers.downscalers import DOWNSCALERS
 from helpers.images import quantize
-from helpers.measure import check_downscaler, ida_rd, score_image
+from helpers.measure import ida_rd, score_image
+from helpers.promises import check_downscaler
 from helpers.runtime import seeded
 from helpers.stats import conditions
 from helpers.upscalers import UPSCALERS
@@ -57,14 +58,22 @@ def test_key_changes_the_draw(hr):
 def test_f17_non_finite_samples_are_nan_and_the_others_untouched(hr):
     def fails_twice(lr, generators):
         sr = noisy(lr, generators)
-        sr[1, 0, 0, 0] = torch.nan
-        sr[3, 2, 5, 5] = torch.inf
+        for one, generator in zip(sr, generators, strict=True):
+            for q, value in ((1, torch.nan), (3, torch.inf)):
+                if generator.initial_seed() == seeded(0, "a", q).initial_seed():
+                    one[q - 1, q, 5] = value
         return sr
 
     good = score_image(hr, halve, noisy, mse, key=(0, "a"))
     mixed = score_image(hr, halve, fails_twice, mse, key=(0, "a"))
     assert mixed.isnan().tolist() == [False, True, False, True, False]
     assert torch.equal(mixed[[0, 2, 4]], good[[0, 2, 4]])
+    with pytest.warns(
+        UserWarning, match=r"^2 of 10 draws are not finite \(2 of 'a'\); the score is the mean of the oth"
+    ):
+        score, values = ida_rd([("a", hr), ("b", hr)], halve, fails_twice, mse)
+    assert torch.equal(values[0, [0, 2, 4]], good[[0, 2, 4]])
+    assert score == pytest.approx((good[[0, 2, 4]].mean() + values[1].mean()).item() / 2)
 
 
 def test_identity_scores_zero(hr):
@@ -309,9 +318,14 @@ def test_what_are_no_sr_images_is_refused(case, hr):
 
 
 def test_unstable_and_dark_sr_images_are_scored(hr):
-    wild = score_image(
-        hr, halve, lambda lr, g: noisy(lr, g) * torch.tensor([1.0, 1e3, -40, 1, 1]).view(5, 1, 1, 1), mse
-    )
+    factors = {seeded(0, 1).initial_seed(): 1e3, seeded(0, 2).initial_seed(): -40}
+
+    def wild_draws(lr, generators):
+        return noisy(lr, generators) * torch.tensor([factors.get(g.initial_seed(), 1) for g in generators]).view(
+            -1, 1, 1, 1
+        )
+
+    wild = score_image(hr, halve, wild_draws, mse)
     assert wild.isfinite().all() and wild[1] > 0.2 and wild[2] > 0.2
     black = torch.zeros(1, 3, 12, 10)
     assert score_image(black, halve, noisy, mse).isfinite().all()  # half of the values below 0
@@ -342,7 +356,7 @@ def test_wild_draws_of_a_known_flow_are_scored(what, lr, heat):
     hr = lr.repeat_interleave(4, 2).repeat_interleave(4, 3)
     nearest = partial(DOWNSCALERS["nearest"], scale=4)
     values = score_image(hr, nearest, flow, mse, n_samples=2, key=(0, "a"))
-    assert drawn[0].abs().max() > 5 and torch.equal(values, mse(quantize(drawn[0]), hr).double())
+    assert drawn[-1].abs().max() > 5 and torch.equal(values, mse(quantize(drawn[-1]), hr).double())
     score, distortions = ida_rd([("a", hr)], nearest, flow, mse, n_samples=2)
     assert torch.equal(distortions[0], values) and score == pytest.approx(values.mean().item())
     with pytest.raises(ValueError, match="looks like 0..255"):
@@ -426,6 +440,135 @@ def test_the_direction_of_a_distortion_is_told_on_dark_images_and_whatever_the_o
         score_image(dark, *options, correlation, n_samples=1)
 
 
+# --- what f_us, D and the caller must not do ------------------------------------------------------
+
+
+FICKLE = {
+    "global": (lambda lr, g: noisy(lr, [torch.default_generator] * len(g)), "one SR image of one generator, got two"),
+    "place": (
+        lambda lr, g: noisy(lr, g) + torch.arange(len(g)).view(-1, 1, 1, 1) / 9,
+        "the same samples in a batch, got samples that differ by 0.11",
+    ),
+    "companions": (lambda lr, g: (noisy(lr, g) + noisy(lr, g).mean(0)) / 2, "the same samples in a batch"),
+    "NaN": (lambda lr, g: noisy(lr, g) * torch.nan, "finite values, got 360 that are not"),
+}
+
+
+@pytest.mark.parametrize("case", FICKLE)
+def test_an_upscaler_with_two_answers_is_refused(case, hr):
+    f, message = FICKLE[case]
+    for door in (lambda f: score_image(hr, halve, f, mse), lambda f: ida_rd([("a", hr)], halve, f, mse)):
+        with pytest.raises(ValueError, match=f"upscaler .*: expected {message}"):
+            door(f)
+
+
+RANDOM = {
+    "random": (lambda sr, hr: mse(sr, hr) + torch.rand(len(sr)), "the same value at each call, got"),
+    "a batch": (lambda sr, hr: mse(sr, hr) + (sr - sr.mean(0)).abs().mean(), "one value an SR image, whatever stands"),
+    "integers": (lambda sr, hr: (255 * mse(sr, hr)).byte(), "floats, got torch.uint8; integers are rounded"),
+    "truths": (lambda sr, hr: mse(sr, hr) > 0.01, "floats, got torch.bool"),
+}
+
+
+@pytest.mark.parametrize("case", RANDOM)
+def test_a_distortion_with_two_answers_or_integers_is_refused(case, hr):
+    f, message = RANDOM[case]
+    for door in (lambda f: score_image(hr, halve, noisy, f), lambda f: ida_rd([("a", hr)], halve, noisy, f)):
+        with pytest.raises(ValueError, match=f"distortion .*: expected {message}"):
+            door(f)
+
+
+def test_a_downscaler_with_two_answers_is_said_of(hr):
+    def fickle(x):
+        return (halve(x) + 0.1 * torch.rand(1)).clamp(0, 1)
+
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="downscaler 'fickle' is not deterministic: two calls differ on 'a'"):
+        ida_rd([("a", hr), ("b", hr)], fickle, noisy, mse, n_samples=1)
+
+
+@pytest.mark.parametrize("around", ["inference", "dtype"])
+def test_an_upscaler_is_built_as_ever_whatever_the_caller_has_switched_on(around, hr):
+    big = hr.repeat(1, 1, 2, 2)[..., :16, :16]
+    wanted = score_image(big, halve, UPSCALERS["embedded_flow"](scale=2), mse, n_samples=1)
+    if around == "dtype":
+        torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode(around == "inference"):
+            built = UPSCALERS["embedded_flow"](scale=2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(score_image(big, halve, built, mse, n_samples=1), wanted)
+
+
+def test_an_upscaler_is_held_to_its_promises_once(hr):
+    calls = []
+
+    def spy(lr, generators):
+        calls.append(len(generators))
+        return noisy(lr, generators)
+
+    ida_rd([("a", hr), ("b", hr)], halve, spy, mse)
+    score_image(hr, halve, spy, mse)
+    assert calls == [1, 1, 1, 2, 5, 5, 5]
+
+
+def linear(lr, generators):
+    """An upscaler that autocast computes in bfloat16."""
+    big = F.conv2d(lr, torch.eye(3).view(3, 3, 1, 1) * 0.987).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    return torch.cat([big + 0.01 * torch.randn(big.shape, generator=g) for g in generators])
+
+
+def blurred(x):
+    return F.conv2d(x, torch.eye(3).view(3, 3, 1, 1).expand(3, 3, 2, 2) * 0.247, stride=2)
+
+
+AROUND = {
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "inference": torch.inference_mode,
+    "a device": lambda: torch.device("meta"),
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("flow", [linear, UPSCALERS["embedded_flow"](scale=2)], ids=["own", "ours"])
+def test_what_the_caller_has_switched_on_changes_no_value(around, flow, hr):
+    big = hr.repeat(1, 1, 2, 2)[..., :16, :16]
+    wanted = score_image(big, blurred, flow, mse, key=(0, "a"))
+    with AROUND[around]():
+        got = score_image(big.clone() if around == "inference" else big, blurred, flow, mse, key=(0, "a"))
+        assert torch.equal(ida_rd([("a", big)], blurred, flow, mse)[1][0], got)
+    assert torch.equal(got, wanted)
+
+
+def test_a_default_dtype_of_the_caller_changes_no_value(hr):
+    wanted = score_image(hr, blurred, linear, mse, key=(0, "a"))
+    torch.set_default_dtype(torch.float64)
+    try:
+        got = [score_image(each, blurred, linear, mse, key=(0, "a")) for each in (hr, hr.double())]
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(got[0], wanted) and torch.equal(got[1], wanted)
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_what_a_function_sets_for_the_process_is_put_back(which, hr):
+    functions = [halve, noisy, mse]
+    wanted, set_by = score_image(hr, *functions, key=(0, "a")), functions[which]
+
+    def rude(a, *b):
+        answer = set_by(a, *b)
+        torch.set_default_dtype(torch.float64)
+        torch.set_num_threads(3)
+        return answer
+
+    functions[which] = rude
+    threads = torch.get_num_threads()
+    assert torch.equal(ida_rd([("a", hr)], *functions)[1][0], wanted)
+    assert torch.get_default_dtype() == torch.float32 and torch.get_num_threads() == threads
+
+
 # --- what a newcomer hands over -----------------------------------------------------------------
 
 
@@ -437,7 +580,7 @@ def test_a_distortion_is_looked_at_once_for_all_images():
         return mse(sr, hr)
 
     values = ida_rd(images, halve, noisy, spy, n_samples=1)[1]
-    assert seen == [2, 1, 1, 1, 1]  # the first image and noise, then one draw of each image
+    assert seen == [2, 2, 1, 1, 1, 1, 1]  # the first image and noise, again, noise alone, then one draw of each image
     assert torch.equal(values, ida_rd(images, halve, noisy, mse, n_samples=1)[1])
 
 
@@ -580,5 +723,6 @@ def test_a_photograph_without_a_finite_draw_is_left_out_of_the_score():
     def fails(lr, generators):
         return noisy(lr, generators) * (torch.nan if torch.equal(lr, quantize(halve(images[1][1]))) else 1)
 
-    score, values = ida_rd(images, halve, fails, mse, n_samples=2, groups={"0": "P", "1": "Q", "2": "P"})
+    with pytest.warns(UserWarning, match="2 of 6 draws are not finite"):
+        score, values = ida_rd(images, halve, fails, mse, n_samples=2, groups={"0": "P", "1": "Q", "2": "P"})
     assert values[1].isnan().all() and score == pytest.approx(values[[0, 2]].mean().item())

@@ -1,10 +1,11 @@
 """The quickstart, run small with a reader's own downscaler: rows, ranking, figures; a rerun adds only what is new."""
 
 import pandas as pd
+import pytest
 
 from helpers.datasets import sources
 from helpers.images import write_rgb
-from tests.notebook import missing, printed, run, up_to
+from tests.notebook import OWN, missing, printed, run, up_to
 
 NAME = "00_quickstart"
 TINY = {
@@ -65,3 +66,17 @@ def test_what_an_own_downscaler_fails_on_is_left_out_of_the_pictures_too(tmp_pat
     assert counts[mine] == counts["bicubic"] / 2
     assert set(space["draws"]) == {"bicubic", "nearest"} and f"{mine}\nkernel   box" in said
     assert f"{name} for {mine} (RuntimeError: downscaler '" in said
+
+
+def test_an_own_upscaler_and_an_own_distortion(tmp_path):
+    (own := tmp_path / "mine.py").write_text(OWN)
+    how = {"upscaler": f"{own}:upscale", "distortion": f"{own}:distance"}
+    space, said = up_to(NAME, "", tmp_path, TINY, **how)
+    rows, experiment = space["rows"], space["experiment"]
+    assert set(rows.upscaler) == {space["upscaler"]} == {experiment.upscaler_name}
+    assert set(rows.distortion) == {space["distortion"]} == set(experiment.metrics)
+    assert experiment.upscaler == how["upscaler"] and experiment.distortion == how["distortion"]
+    assert f"D = {space['distortion']} [{space['distortion']}: a function of the reader's" in said and len(rows) == 8
+    hr, name = space["hr"], space["names"][0]
+    nearest = (space["lr"].repeat_interleave(4, 2).repeat_interleave(4, 3) - hr).abs().mean()
+    assert rows[(rows.image == name) & (rows.downscaler == "bicubic")].value.mean() == pytest.approx(nearest, rel=0.5)

@@ -8,7 +8,7 @@ import torch
 
 from helpers import results
 from helpers.images import write_rgb
-from tests.notebook import missing, printed, run, up_to
+from tests.notebook import OWN, missing, printed, run, up_to
 
 NAME = "08_ablations"
 RESULTS = Path(__file__).parents[1] / "data" / "results"
@@ -64,3 +64,11 @@ def test_a_manifest_without_the_column_of_kinds_stops_before_anything_is_compute
         ValueError, match="group_column: expected a column of .*faces.csv, which has file, group; got 'age_gr"
     ):
         up_to(NAME, "notebook.images(", tmp_path, TINY, dataset=str(tmp_path / "faces.csv"))
+
+
+def test_an_own_upscaler_and_an_own_distortion(tmp_path):
+    (own := tmp_path / "mine.py").write_text(OWN)
+    how = {"upscaler": f"{own}:upscale", "distortion": f"{own}:distance"}
+    rows = up_to(NAME, "runs.run(", tmp_path, TINY, **how)[0]["rows"]
+    assert rows.upscaler.str.startswith("upscale@").any() and rows.distortion.str.startswith("distance@").any()
+    assert rows.value.notna().all()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
 
-from helpers import distortions, notebook, results
+from helpers import distortions, notebook, results, runs, upscalers
 from helpers.images import write_rgb
 
 CELL = """seed = 0  # first part of every random key
@@ -325,3 +325,37 @@ def test_what_was_set_aside_before_and_in_the_run_is_named_and_left_beside_the_r
     assert (tmp_path / notebook.LEFT_OUT).read_text() == f"{words}\n"
     notebook._aside.clear()
     assert notebook.left_out("", str(tmp_path)) == "" and not list(tmp_path.iterdir())
+
+
+def test_an_own_upscaler_and_distortion_as_parameters(tmp_path, capsys, monkeypatch):
+    """Relative paths start in the folder where the notebook runs."""
+    monkeypatch.chdir(tmp_path)
+    lines = ["def still(lr, generators):"]
+    lines += ["    return lr.repeat_interleave(4, 2).repeat_interleave(4, 3).repeat(len(generators), 1, 1, 1)"]
+    lines += ["def distance(sr, hr):", "    return (sr - hr).abs().mean((1, 2, 3))"]
+    (tmp_path / "mine.py").write_text("\n".join(lines))
+    defaults = {"distortion": "auto", "upscaler": "embedded_flow", "heat": 1.0}
+    given = {"distortion": "mine.py:distance", "upscaler": "mine.py:still(stochastic=false)", "heat": 0.0}
+    notebook.check(given, defaults)
+    kernel = {"In": [f"{name} = {value!r}" for name, value in defaults.items()][:1]}
+    with pytest.raises(ValueError, match="distortion '.*mine.py:nobody': expected a function 'nobody'"):
+        notebook.check({"distortion": "mine.py:nobody"} | kernel)
+    notebook.check_upscalers((given["upscaler"], 4, 0.0))
+    for name, heat, message in (
+        (given["upscaler"], 1.0, "heat: expected 0.0 for 'mine.py:still.stochastic=false.', it has no noise, got 1.0"),
+        ("mine.py:still", 0.5, "heat: expected 1.0 for 'mine.py:still', its noise is its own, got 0.5"),
+        ("mine.py:nobody", 1.0, "upscaler 'mine.py:nobody': expected a function 'nobody', found distance, still"),
+        ("none.py:still", 1.0, "upscaler 'none.py:still': expected a Python file, found none at none.py"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            notebook.check_upscalers((name, 4, heat))
+    distance, (still, heat) = notebook.distortion(given["distortion"]), notebook.spelled(given["upscaler"], 0)
+    assert f"D = {distance} [{distance}: a function of the reader's, " in capsys.readouterr().out
+    one = runs.Experiment("library", ["a"], ["box"], 4, still, heat, distortion=["mse", distance])
+    assert (one.upscaler_name, one.metrics) == (still, ["mse", distance]) and one.n_samples == 1
+    assert one.upscaler == f"{tmp_path / 'mine.py'}:still(stochastic=false)"
+    hr, lr = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 2, 2)
+    sr = upscalers.build(still, scale=4, heat=heat)(lr, [torch.Generator()])
+    assert distortions.against(distance, hr)(sr).item() == pytest.approx((sr - hr).abs().mean().item())
+    with pytest.raises(ValueError, match="distortion: expected auto, .*got 'nothing'"):
+        notebook.check({"distortion": "nothing"}, {"distortion": "auto"})

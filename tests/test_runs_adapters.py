@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from helpers import colour, datasets, runs
 from helpers.downscalers import DOWNSCALERS, bicubic
@@ -23,7 +23,7 @@ from helpers.downscalers.filters import box
 from helpers.images import from_uint8
 from helpers.runs import adapters, cell
 from helpers.runs.adapters import card_of, check_downscaler, check_folder, check_pair, resolve
-from tests.test_colour import profile
+from tests.test_colour import gama, profile
 from tests.test_datasets_checks import photograph
 
 TOOL = """
@@ -792,6 +792,24 @@ def test_another_colour_space_stops_at_every_door_of_a_run(tmp_path, tool):
     check_pair(made, tmp_path / "hr", names[0], 4)
     with pytest.raises(ValueError, match="expected an LR image in sRGB.* got colour profile 'PNG gamma 1'"):
         resolve(tool("linear"))(picture(), 4)
+
+
+@pytest.mark.parametrize("kind", ["a profile", "PNG gamma 1"])
+def test_a_run_says_that_hr_images_have_another_colour_space(tmp_path, kind):
+    photographs(tmp_path)
+    info = PngImagePlugin.PngInfo()
+    info.add(*gama(1.0))
+    for file in (tmp_path / "hr").iterdir():
+        if kind == "a profile":
+            Image.open(file).save(file, icc_profile=profile(kind, colour.SRGB[:3], 1))
+        else:
+            Image.open(file).save(file, pnginfo=info)
+    how = {"downscalers": ["box"], "scale": 4, "upscaler": "bicubic", "heat": 0, "distortion": "mse", "device": "cpu"}
+    one = runs.Experiment(dataset=str(tmp_path / "hr"), images=datasets.names(tmp_path / "hr"), **how)
+    with pytest.warns(UserWarning) as said:
+        runs.run(one, tmp_path / "rows", progress=False)
+    notes = [str(each.message) for each in said if "colour profile" in str(each.message)]
+    assert len(notes) == 1 and f"colour profile {kind!r} not applied, in one image or more" in notes[0]
 
 
 def test_the_card_of_a_folder_and_of_a_function(tmp_path):

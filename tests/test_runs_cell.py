@@ -127,7 +127,7 @@ def test_b30_b33_bad_callables_are_named_and_luck_is_remarked(fakes, images, tmp
     )
     with (
         pytest.raises(RuntimeError, match=r"downscaler 'small@\w{8}', image '0\d': expected shape"),
-        pytest.warns(UserWarning, match="could not be looked at: .*expected a finite LR image of shape"),
+        pytest.warns(UserWarning, match="could not be looked at: .*expected a finite LR image of floats"),
     ):
         run(experiment(images, downscalers=[f"{code}:small"]), tmp_path / "rows")
     with pytest.warns(UserWarning) as said:

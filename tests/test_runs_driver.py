@@ -115,8 +115,8 @@ def change(column, monkeypatch):
     if column == "version":
         monkeypatch.setattr(cell, "__version__", "99")
     elif column == "device":
-        load = cell._load
-        monkeypatch.setattr(cell, "_load", lambda one: (load(one)[0], load(one)[1] | {"device": "NVIDIA"}))
+        made_by = cell._made_by
+        monkeypatch.setattr(cell, "_made_by", lambda one: made_by(one) | {"device": "NVIDIA"})
     elif column == "weights":
         monkeypatch.setattr(cell.upscalers, "weights_hash", lambda name, scale: "ba9876543210")
     else:

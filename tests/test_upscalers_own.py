@@ -39,7 +39,8 @@ def test_rows_are_those_of_the_same_function_of_ours(fakes, images, tmp_path):
     ours, mine = run(experiment(images), tmp_path / "ours"), run(own, tmp_path / "mine")
     assert (ours.value == mine.value).all() and len(mine) == len(own.keys())
     (name,) = mine.upscaler.unique()
-    assert re.fullmatch("upscale@[0-9a-f]{8}", name) and (mine.weights == name[8:]).all() and mine.heat.eq(1).all()
+    assert re.fullmatch("upscale@[0-9a-f]{8}", name) and mine.heat.eq(1).all()
+    assert mine.weights.nunique() == 1 and re.fullmatch("[0-9a-f]{12}", mine.weights[0])
 
 
 def test_an_own_distortion_is_a_column_of_the_same_draws(fakes, images, tmp_path):
@@ -52,7 +53,7 @@ def test_an_own_distortion_is_a_column_of_the_same_draws(fakes, images, tmp_path
     hr, lr = cell.pair(own, one, "box")
     sr = quantize(noisy(lr, [seeded(own.seed, one, q) for q in range(own.n_samples)]))
     assert row.value.tolist() == pytest.approx((sr - hr).abs().mean((1, 2, 3)).tolist())
-    assert (row.metric == f"{name}: a function of the reader's").all()
+    assert row.metric.str.fullmatch(f"{name}: a function of the reader's, [0-9a-f]{{12}}").all()
     assert len(rankings.per_image(rows[rows.distortion == name])["mean"])  # a direction is known
 
 
@@ -115,10 +116,10 @@ def test_an_upscaler_that_breaks_a_promise_is_refused_before_any_row(fakes, imag
 @pytest.mark.parametrize(
     "body, message",
     [
-        ("-(sr - hr).abs().mean((1, 2, 3))", "less for the image itself than for noise, got .*negative"),
+        ("-(sr - hr).abs().mean((1, 2, 3))", "less for a nearer image, got .* more is better"),
         ("torch.zeros(len(sr))", "a constant ranks nothing"),
-        ("(sr - hr).abs().mean()", r"a value for each SR image, shape \(2,\), got \(\)"),
-        ("(sr - hr).abs().mean((1, 2, 3)) / 0", "expected finite real numbers, got"),
+        ("(sr - hr).abs().mean()", r"one value for each SR image, shape \(2,\), got \(\)"),
+        ("(sr - hr).abs().mean((1, 2, 3)) / 0", "expected real numbers for finite images, got"),
         ("(sr - hr).abs().mean((1, 2, 3)) + (sr - sr.mean(0)).abs().mean()", "whatever stands beside it"),
         ("(sr - hr).abs().mean((1, 2, 3)) * (1 + next(calls))", "the same value at each call, got"),
     ],
@@ -148,6 +149,124 @@ def test_what_cannot_be_loaded_is_said_of_an_upscaler_or_a_distortion(fakes, ima
             run(experiment(images, upscaler=name), tmp_path / "rows")
     with pytest.raises(ValueError, match=r"distortion '.*:upscale': expected a function of \(sr, hr\), got \(lr\)"):
         run(experiment(images, distortion=f"{path}:upscale"), tmp_path / "rows")
+
+
+NEIGHBOUR = """import torch
+import {neighbour} as neighbour
+
+def upscale(lr, generators):
+    big = lr.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    return torch.cat([big + neighbour.SPREAD * torch.randn(big.shape, generator=g) for g in generators])
+
+def distance(sr, hr):
+    return neighbour.SPREAD * (sr - hr).abs().mean((1, 2, 3))
+"""
+KINDS = [("upscaler", "upscale"), ("distortion", "distance")]
+
+
+def beside(folder, spread, neighbour="utils"):
+    """The same file beside a neighbour of another content."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{neighbour}.py").write_text(f"SPREAD = {spread}\n")
+    return write(folder, NEIGHBOUR.format(neighbour=neighbour))
+
+
+@pytest.mark.parametrize("field, function", KINDS)
+def test_equal_files_with_other_neighbours_never_share_a_row(fakes, images, tmp_path, field, function):
+    one, two = (f"{beside(tmp_path / name, spread)}:{function}" for name, spread in (("one", 0.1), ("two", 0.2)))
+    ones, twos = (experiment(images, images=["00"], **{field: each}) for each in (one, two))
+    assert ones.keys() == twos.keys()
+    with pytest.raises(ValueError, match=f"{field} '{function}@.*expected one thing of this name in the rows"):
+        run([ones, twos], tmp_path / "rows")
+    first = run(ones, tmp_path / "rows")
+    with pytest.warns(UserWarning, match="rows stale: 6 (weights|metric) changed"):
+        second = run(twos, tmp_path / "rows")
+    assert not (first.value == second.value).any()
+    assert (second.value == run(twos, tmp_path / "alone").value).all()
+
+
+@pytest.mark.parametrize("field, function", KINDS)
+def test_a_pair_gives_an_own_method_another_name(fakes, images, tmp_path, field, function):
+    one, two = (f"{beside(tmp_path / name, spread)}:{function}" for name, spread in (("one", 0.1), ("two", 0.2)))
+    named = [("one", one), ("two", two)]
+    if field == "distortion":
+        with pytest.raises(ValueError, match="distortion: rows would call '.*one.*' and '.*two.*' both 'distance@.*"):
+            experiment(images, distortion=["mse", one, two])
+        rows = run(experiment(images, distortion=["mse", *named]), tmp_path / "rows")
+    else:
+        rows = run([experiment(images, upscaler=each) for each in named], tmp_path / "rows")
+    parts = dict(list(rows.groupby(rows[field].str.partition("@")[0])))
+    assert set(parts) - {"mse"} == {"one", "two"} and len(parts["one"]) == len(parts["two"])
+    assert (parts["one"].value.to_numpy() < parts["two"].value.to_numpy()).all()
+    assert all(results.lower_is_better(name) for name in rows.distortion)
+
+
+@pytest.mark.parametrize("pair", [("my name", "{}:distance"), ("mine", "mse"), ("mine",), ("mine", "{}:distance", "x")])
+def test_pairs_that_name_no_own_method(fakes, images, tmp_path, pair):
+    pair = tuple(each.format(write(tmp_path)) for each in pair)
+    for field in ("upscaler", "distortion"):
+        with pytest.raises(ValueError, match=f"{field}: .*expected .*pair"):
+            experiment(images, **{field: [pair] if field == "distortion" else pair})
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+@pytest.mark.parametrize("field, function", KINDS)
+def test_an_edited_neighbour_makes_the_rows_stale(fakes, images, tmp_path, field, function, lazily):
+    """Also one that is imported in a call, or makes no difference to the test image."""
+    path = beside(tmp_path / "mine", 0.1)
+    if lazily:
+        text = "def distance(sr, hr):\n    import utils\n    return utils.SPREAD * (sr - hr).abs().mean((1, 2, 3))\n"
+        text += UPSCALE.partition("def still")[0].replace("big =", "import utils\n    big =")
+        write(tmp_path / "mine", text.replace("0.1 *", "utils.SPREAD *"))
+    one = experiment(images, images=["00"], **{field: f"{path}:{function}"})
+    before = run(one, tmp_path / "rows")
+    assert run(one, tmp_path / "rows").checksum.equals(before.checksum)
+    beside_it = tmp_path / "mine" / "utils.py"
+    beside_it.write_text("SPREAD = 0.2\n")
+    with pytest.warns(UserWarning, match="rows stale: 6 (weights|metric) changed"):
+        after = run(one, tmp_path / "rows")
+    assert not (before.value == after.value).any() and set(before[field]) == set(after[field])
+    beside_it.write_text("SPREAD = 0.1 + 0.1\n")
+    with pytest.warns(UserWarning, match="rows stale: 6 (weights|metric) changed"):
+        run(one, tmp_path / "rows")
+
+
+@pytest.mark.parametrize("field, function", KINDS)
+def test_a_replaced_checkpoint_makes_the_rows_stale(fakes, images, tmp_path, field, function):
+    text = NEIGHBOUR.replace("import {neighbour} as neighbour", "from types import SimpleNamespace\nimport os")
+    text += "\nneighbour = SimpleNamespace(SPREAD=torch.load(os.path.join(os.path.dirname(__file__), 'net.pt')))\n"
+    one = experiment(images, images=["00"], **{field: f"{write(tmp_path, text)}:{function}"})
+    torch.save(torch.tensor(0.1), tmp_path / "net.pt")
+    before = run(one, tmp_path / "rows")
+    assert run(one, tmp_path / "rows").checksum.equals(before.checksum)
+    torch.save(torch.tensor(0.2), tmp_path / "net.pt")
+    with pytest.warns(UserWarning, match="rows stale: 6 (weights|metric) changed"):
+        after = run(one, tmp_path / "rows")
+    assert not (before.value == after.value).any()
+    torch.save(torch.tensor(0.1), tmp_path / "net.pt")
+    with pytest.warns(UserWarning, match="rows stale"):
+        assert (run(one, tmp_path / "rows").value == before.value).all()
+
+
+def test_what_is_loaded_beside_it_changes_no_hash(fakes, images, tmp_path):
+    """Neither another file of the folder, nor the folder's place, nor the order of runs."""
+    path = beside(tmp_path / "mine", 0.1)
+    one = experiment(images, images=["00"], upscaler=f"{path}:upscale")
+    before = run(one, tmp_path / "rows")
+    (tmp_path / "mine" / "other.py").write_text("import more\ndef other(hr, scale):\n    return hr[..., ::4, ::4]\n")
+    (tmp_path / "mine" / "more.py").write_text("")
+    both = replace(one, downscalers=["box", f"{tmp_path / 'mine' / 'other.py'}:other"])
+    assert set(run(both, tmp_path / "rows").weights) == set(before.weights)
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    moved = replace(one, upscaler=f"{tmp_path / 'moved' / 'mine.py'}:upscale")
+    assert run(moved, tmp_path / "rows").checksum.equals(before.checksum)
+
+
+def test_one_that_takes_no_test_image_is_known_by_its_code(fakes, images, tmp_path):
+    text = UPSCALE.replace("    big =", "    assert lr.shape[2] == 4\n    big =", 1)
+    one = experiment(images, images=["00"], upscaler=f"{write(tmp_path, text)}:upscale")
+    before = run(one, tmp_path / "rows")
+    assert run(one, tmp_path / "rows").checksum.equals(before.checksum)
 
 
 def test_ours_pass_through(fakes, images):

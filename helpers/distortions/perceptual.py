@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from helpers import weights
 from helpers.networks.compact_lpips import CompactLPIPS
+from helpers.runtime import shielded
 
 # lpips, piq and torchvision are imported where they are used: they take seconds, and most distortions need none
 
@@ -28,6 +29,7 @@ def _trunk(network: nn.Module, names: tuple[str, ...]) -> nn.Module:
 
 
 @lru_cache(maxsize=8)
+@shielded()
 def network(name: str, device: torch.device) -> nn.Module:
     """Load the network of a distortion; built once a process for each device, and shared: leave it unchanged.
 

@@ -21,6 +21,7 @@ from helpers.downscalers.filters import resize
 from helpers.downscalers.kernels import REACH, ROUNDING, filtered, find
 from helpers.downscalers.pairs import drift
 from helpers.images import quantize
+from helpers.runtime import is_whole, shielded
 
 NOISE, STRIP = 48, 12  # LR pixels of the chart: a square of noise, beside and below it patches of one colour
 WEAK = 0.1  # contrast of a third of the noise: some downscalers leave out weak detail
@@ -99,15 +100,18 @@ def card(downscale: Callable[[Tensor, int], Tensor], scale: int) -> Card:
         The card. A filter that depends on the picture has the kernel that is nearest on noise.
 
     Raises:
-        ValueError: what it returns is no finite tensor of that size.
+        ValueError: it is no function, `scale` is none, or what it returns is no finite image of floats of that size.
     """
+    if not callable(downscale):
+        raise ValueError(f"downscale: expected a function of (hr, scale), got {downscale!r}; DOWNSCALERS has ours")
+    _check_scale(scale)
     hr = chart(scale)
-    with torch.no_grad():
+    with shielded():
         lr = downscale(hr.clone(), scale)
     shape = (1, 3, NOISE + STRIP, NOISE + STRIP)
-    if not isinstance(lr, Tensor) or lr.shape != shape or not lr.isfinite().all():
+    if not isinstance(lr, Tensor) or lr.shape != shape or not lr.is_floating_point() or not lr.isfinite().all():
         got = f"{tuple(lr.shape)}, {lr.dtype}" if isinstance(lr, Tensor) else type(lr).__name__
-        raise ValueError(f"expected a finite LR image of shape {shape}, got {got}")
+        raise ValueError(f"expected a finite LR image of floats in [0, 1], shape {shape}, got {got}")
     return _describe([(hr, lr.detach().cpu())], scale, parts=[(slice(0, NOISE),) * 2], on_chart=True)
 
 
@@ -122,7 +126,13 @@ def card_of_pairs(pairs: Sequence[tuple[Tensor, Tensor]], scale: int) -> Card:
     Raises:
         ValueError: no pair that is not flat, shapes that are not as described, or an LR image below `LEAST`.
     """
-    middle = []
+    middle, pairs = [], list(pairs)
+    _check_scale(scale)
+    for pair in pairs:
+        if len(pair) != 2 or not all(map(_is_image, pair)):
+            shown = [f"{each.dtype} {tuple(each.shape)}" if isinstance(each, Tensor) else repr(each) for each in pair]
+            wanted = "an HR and an LR image of floats in [0, 1], shape (1, 3, H, W)"
+            raise ValueError(f"pairs: expected {wanted}, got ({', '.join(shown)})")
     for hr, lr in [pair for pair in pairs if pair[0].std() > FLAT][:PICTURES]:
         height, width = (side // scale for side in hr.shape[2:])
         fits = lr.shape[2:] in ((height, width), (width, height)) and hr.shape[2:] == (height * scale, width * scale)
@@ -136,6 +146,15 @@ def card_of_pairs(pairs: Sequence[tuple[Tensor, Tensor]], scale: int) -> Card:
     if not middle:
         raise ValueError(f"expected at least one HR image that is not flat, got none of {len(pairs)}")
     return _describe([(hr.cpu(), lr.cpu()) for hr, lr, _ in middle], scale, [part for *_, part in middle])
+
+
+def _is_image(x: object) -> bool:
+    return isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 4 and x.shape[:2] == (1, 3)
+
+
+def _check_scale(scale: object) -> None:
+    if not is_whole(scale):
+        raise ValueError(f"scale: expected an integer of at least 1, got {scale!r}")
 
 
 def chart(scale: int) -> Tensor:

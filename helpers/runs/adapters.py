@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,13 +24,15 @@ from helpers.datasets.checks import pair_problems
 from helpers.downscalers import DOWNSCALERS, form
 from helpers.images import LOSSLESS, quantize, read_picture, write_rgb
 from helpers.listing import composed, list_folder, same_stems, stem_of
-from helpers.measure import Checked, check_downscaler
+from helpers.promises import Checked, check_downscaler
 from helpers.rescalers.registry import RESCALERS, downscaler
 from helpers.runs import user_files
 from helpers.runs.user_files import forget
 from helpers.runtime import Stopped, on_cpu
 
-__all__ = ["Checked", "card_of", "check_downscaler", "check_folder", "check_pair", "forget", "resolve"]
+__all__ = ["Checked", "Own", "card_of", "check_downscaler", "check_folder", "check_pair", "forget", "load", "resolve"]
+
+ARGUMENTS = {"downscaler": ("hr", "scale"), "upscaler": ("lr", "generators"), "distortion": ("sr", "hr")}
 
 
 def resolve(
@@ -56,7 +59,8 @@ def resolve(
         ValueError: says what cannot be found and, for a name, which ones there are.
     """
     if callable(spec):
-        return on_cpu(_takes_hr_and_scale(spec, getattr(spec, "__name__", "the function")))
+        _check_arguments(spec, f"downscaler {getattr(spec, '__name__', 'the function')!r}", ARGUMENTS["downscaler"])
+        return on_cpu(spec)
     if not isinstance(spec, str | os.PathLike):
         raise ValueError(f"downscaler: expected a name, a specification or a function, got {spec!r}")
     spec = user_files.spelled(spec)
@@ -70,7 +74,7 @@ def resolve(
     if kind == "folder":
         return _folder(Path(rest.strip()).expanduser(), names, allow_lossy)
     if colon:
-        return _function(spec)
+        return load(spec, "downscaler").function
     if spec.endswith(user_files.SUFFIXES):
         raise ValueError(f"downscaler: expected '{Path(spec).name}:function', which of its functions, got {spec!r}")
     close = difflib.get_close_matches(spec, [*DOWNSCALERS, *RESCALERS], 1)
@@ -80,37 +84,62 @@ def resolve(
     )
 
 
-def _function(spec: str) -> Callable[..., Tensor]:
+class Own(NamedTuple):
+    """A function of the reader's, as its file had it when it was loaded."""
+
+    kind: str  # one of `ARGUMENTS`
+    spec: str  # "file.py:function", "module:function"
+    function: Callable  # gets tensors on the CPU unless it asks for others; what it sets for the process is put back
+    loaded: user_files.Loaded
+
+
+def load(spec: str, kind: str, *, alone: bool = False) -> Own:
+    """Load a function of the reader's, of whatever kind.
+
+    Args:
+        spec: as `user_files.spelled` returns it.
+        kind: one of `ARGUMENTS`, for its errors and its arguments.
+        alone: as in `user_files.load`.
+
+    Raises:
+        ValueError: there is no such file, module or function, it cannot be loaded or takes other arguments.
+        RuntimeError: the file ends the process.
+    """
     where, _, attribute = spec.rpartition(":")  # the last colon: C:\mine.py:f
-    path = Path(where) if where.endswith(user_files.SUFFIXES) else None
+    path, who = Path(where) if where.endswith(user_files.SUFFIXES) else None, f"{kind} {spec!r}"
     if path is not None and not path.is_file():
-        raise ValueError(f"downscaler {spec!r}: expected a Python file, found none at {path}")
+        raise ValueError(f"{who}: expected a Python file, found none at {path}")
     if where == "__main__":
-        raise ValueError(f"downscaler {spec!r}: expected a function that others can load, put it into a file")
+        raise ValueError(f"{who}: expected a function that others can load, put it into a file")
     if path is None and not all(map(str.isidentifier, where.split("."))):
         found = "a folder without __init__.py" if Path(where).is_dir() else f"{where!r}"
         found += f"; is {Path(where).name}.py meant?" if Path(f"{where}.py").is_file() else ""
-        raise ValueError(f"downscaler {spec!r}: expected a file ending in .py, a package or a module, got {found}")
+        raise ValueError(f"{who}: expected a file ending in .py, a package or a module, got {found}")
     try:
-        with _staying(spec):
-            loaded = user_files.load(path) if path else user_files.import_(where)
+        with _staying(who):
+            loaded = user_files.load(path, alone=alone) if path else user_files.import_(where)
     except ImportError as error:
         if path and "bad magic number" in str(error):
-            raise ValueError(f"downscaler {spec!r}: {error}: it is of another Python; name the source") from error
+            raise ValueError(f"{who}: {error}: it is of another Python; name the source") from error
         if path:
             raise
-        raise ValueError(f"downscaler {spec!r}: expected a module {where!r}, got: {error}") from error
+        raise ValueError(f"{who}: expected a module {where!r}, got: {error}") from error
     except ValueError as error:
-        raise ValueError(f"downscaler {spec!r}: {error}") from error
+        raise ValueError(f"{who}: {error}") from error
     function = getattr(loaded.module, attribute, None)
     if function is None or isinstance(function, type) or not callable(function):
         found = f"found {_functions_of(loaded.module)}" if function is None else f"got {function!r}"
         found = "got a class; call it in the file, and name what it makes" if isinstance(function, type) else found
-        raise ValueError(f"downscaler {spec!r}: expected a function {attribute!r}, {found}")
-    if function in DOWNSCALERS.values():
-        return function
-    function = _takes_hr_and_scale(function, spec)
-    return on_cpu(_staying(spec)(user_files.inside(loaded, function)))
+        raise ValueError(f"{who}: expected a function {attribute!r}, {found}")
+    if kind != "downscaler" or function not in DOWNSCALERS.values():
+        _check_arguments(function, who, ARGUMENTS[kind])
+        function = on_cpu(_staying(who)(user_files.inside(loaded, function)))
+    return Own(kind, spec, function, loaded)
+
+
+def code_of(own: Own) -> list[tuple[str, str]]:
+    """`user_files.code_of` of a function."""
+    return user_files.code_of(own.loaded)
 
 
 def _functions_of(module: ModuleType) -> str:
@@ -119,26 +148,25 @@ def _functions_of(module: ModuleType) -> str:
 
 
 @contextlib.contextmanager
-def _staying(spec: str) -> Iterator[None]:
+def _staying(who: str) -> Iterator[None]:
     """Turn what a reader's code raises to end the process, such as `sys.exit()`, into an error of its own."""
     try:
         yield
     except (Exception, KeyboardInterrupt, Stopped):
         raise
     except BaseException as error:
-        raise RuntimeError(f"downscaler {spec!r} raised {type(error).__name__}: {error}") from error
+        raise RuntimeError(f"{who} raised {type(error).__name__}: {error}") from error
 
 
-def _takes_hr_and_scale(function: Callable, spec: str) -> Callable[..., Tensor]:
+def _check_arguments(function: Callable, who: str, arguments: tuple[str, str]) -> None:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a function written in C has none; the first call will tell
-        return function
+        return
     try:
-        signature.bind(None, 4)
+        signature.bind(*arguments)
     except TypeError as error:
-        raise ValueError(f"downscaler {spec!r}: expected a function of (hr, scale), got {signature}") from error
-    return function
+        raise ValueError(f"{who}: expected a function of ({', '.join(arguments)}), got {signature}") from error
 
 
 # A command: one image, one fresh folder, one process
@@ -295,6 +323,22 @@ def check_pair(downscale: Callable, dataset: str | Path, name: str, scale: int, 
             warnings.warn(f"LR files in {file.parent}: {note}, in one image or more", stacklevel=2)
         if found:
             raise ValueError(f"{file.name}: {'; '.join(found)}")
+
+
+def profile_note(dataset: str | Path, name: str, size: int = 256) -> str:
+    """Say that an HR image has a colour profile, which is reported and not applied, or "".
+
+    Args:
+        dataset, name, size: as in `datasets.load`.
+    """
+    name = composed(name)
+    profile = sources.look(dataset, name, sources.list_images(dataset, size)[0][name], size).profile
+    why = "its numbers are taken as sRGB; convert the files to sRGB if they are meant otherwise"
+    return (
+        f"HR images in {dataset}: colour profile {profile!r} not applied, in one image or more: {why}"
+        if profile
+        else ""
+    )
 
 
 def card_of(

@@ -7,7 +7,7 @@ downscalers share its latents; it may run anywhere and more than once, with the 
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +19,11 @@ from helpers import __version__, datasets, degradations, distortions, results, u
 from helpers.downscalers import DOWNSCALERS
 from helpers.images import quantize, to_uint8
 from helpers.listing import stem_of
-from helpers.measure import Checked, check_downscaler, score_lr
+from helpers.measure import score_lr
+from helpers.promises import Checked, check_downscaler
 from helpers.runs import adapters, apart, methods
-from helpers.runs.experiment import Experiment
-from helpers.runtime import pick_device, seeded
+from helpers.runs.experiment import Experiment, is_function
+from helpers.runtime import full_precision, one_thread, pick_device, seeded, shielded  # noqa: F401
 
 UNKNOWN = "?"  # in place of a hash in `results.aside`: nobody knows, or it does not matter
 _run = [""]  # the run for which the reader's own downscalers were loaded
@@ -37,22 +38,12 @@ class Scored(NamedTuple):
     clipped: Mapping[str, tuple[float, str]] = {}  # downscaler -> share and remark, where more than 1 % are
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, the rule for rows: sums split among threads round otherwise, in the sixth digit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def begin(run: str = "") -> None:
-    """Load the reader's own downscalers anew, once for each name of a run: files that they read may have changed."""
+    """Load the reader's own functions anew, once for each name of a run: files that they read may have changed."""
     if not run or run != _run[0]:
         _run[0] = run
         apart.begin()
+        methods.begin()
 
 
 def load(experiment: Experiment, image: str) -> Tensor:
@@ -61,6 +52,7 @@ def load(experiment: Experiment, image: str) -> Tensor:
     return hr.to(pick_device(experiment.device))
 
 
+@shielded()
 def pair(
     experiment: Experiment,
     image: str,
@@ -120,9 +112,9 @@ def hash_of_lr(experiment: Experiment, image: str, hr: Tensor, lr: Tensor, *cell
         cell: downscaler, degradation and level.
     """
     spec = experiment.specs.get(cell[0], cell[0])
-    if not methods.is_search(experiment.upscaler) or spec in DOWNSCALERS:
+    if not methods.is_search(experiment.f_us) or spec in DOWNSCALERS:
         return hash_of(lr)
-    how = upscalers.stages(experiment.upscaler, experiment.scale)[0].options.get("f_ds", "bicubic")
+    how = upscalers.stages(experiment.f_us, experiment.scale)[0].options.get("f_ds", "bicubic")
     if how == "bicubic":
         return hash_of(lr)
     f_ds, seen = _f_ds(experiment, image, *cell), []
@@ -148,7 +140,7 @@ def hash_of(image: Tensor) -> str:
     return hashlib.blake2b(repr(levels.shape).encode() + levels.tobytes(), digest_size=6).hexdigest()
 
 
-@torch.no_grad()
+@shielded()
 def draw(
     experiment: Experiment, image: str, downscaler: str, degradation: str = "", level: float | None = None
 ) -> Tensor:
@@ -160,12 +152,13 @@ def draw(
     Raises:
         ValueError: as `pair` and `upscalers.build`.
     """
-    upscale, starts = _load(experiment)[0], [seeded(experiment.seed, image, q) for q in range(experiment.n_samples)]
+    upscale, starts = _load(experiment), [seeded(experiment.seed, image, q) for q in range(experiment.n_samples)]
     lr = pair(experiment, image, downscaler, degradation, level)[1]  # begins
-    if methods.is_search(experiment.upscaler):  # one by one, as in `score`
+    if methods.is_search(experiment.f_us):  # one by one, as in `score`
         f_ds = _f_ds(experiment, image, downscaler, degradation, level)
         return quantize(torch.cat([upscale(lr, [start], downscale=f_ds) for start in starts]))
-    return quantize(upscale(lr, starts))
+    with full_precision(lr.device):
+        return quantize(upscale(lr, starts))
 
 
 def facts(experiment: Experiment, run: str = "") -> dict:
@@ -192,7 +185,8 @@ def facts(experiment: Experiment, run: str = "") -> dict:
             entries = Path(spec.removeprefix("folder:").strip()).expanduser().iterdir()
             others = set(map(stem_of, entries)) & set(known) - set(experiment.images)
             adapters.resolve(spec, names=[*experiment.images, *sorted(others)])
-    found = _load(experiment)[1]
+    _load(experiment)
+    found = _made_by(experiment)
     methods.check(experiment, partial(_first, experiment))
     return found
 
@@ -227,7 +221,7 @@ def remarks(experiment: Experiment, names: Collection[str], run: str = "") -> li
     return found
 
 
-@torch.no_grad()
+@shielded()
 def score(
     experiment: Experiment,
     image: str,
@@ -256,10 +250,10 @@ def score(
     """
     torch.set_num_threads(1)  # of a worker, for good; the driver has its threads back after the run
     begin(run)
-    upscale, made_by = _load(experiment)
+    upscale, made_by = _load(experiment), _made_by(experiment)
     hr, own, metrics = load(experiment, image), experiment.distances, experiment.metrics
     bases, plain = {metric.removesuffix(distortions.OF_MEAN) for metric in metrics} - set(distortions.OF_LR), {}
-    searches, answers = methods.is_search(experiment.upscaler), []  # residual and converged of each sample
+    searches, answers = methods.is_search(experiment.f_us), []  # residual and converged of each sample
     batch = 1 if searches else batch  # it amplifies rounding, which companions change
 
     def note(result) -> None:
@@ -280,7 +274,8 @@ def score(
         named = dict(zip(results.KEY, key, strict=True))
         cells.setdefault((named["downscaler"], named["degradation"], named["level"]), []).append(named)
     what = f"{image} ({hr.shape[2]}x{hr.shape[3]}, x{experiment.scale})"
-    rows, remarks, failed, clipped = [], [], [], {}
+    remarks = list(filter(None, [adapters.profile_note(experiment.source, image, experiment.size)]))
+    rows, failed, clipped = [], [], {}
 
     def compute(cell: tuple, wanted: list[dict], seen: dict) -> list[dict]:
         nonlocal batch
@@ -337,23 +332,29 @@ def out_of_memory(error: BaseException) -> bool:
     return says or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
-def _load(experiment: Experiment) -> tuple[Callable, dict]:
-    how = experiment.upscaler, experiment.scale, experiment.heat, experiment.device
-    return _loaded(experiment.upscaler_name, *how, tuple(experiment.distances.items()))
+def _load(experiment: Experiment) -> Callable:
+    """f_us; D of ours are loaded, too."""
+    how = experiment.f_us, experiment.scale, experiment.heat, experiment.device
+    return _loaded(
+        experiment.upscaler_name, *how, tuple(spec for spec in experiment.distances.values() if not is_function(spec))
+    )
 
 
 @lru_cache(maxsize=1)  # once a process
-def _loaded(name: str, upscaler: str, scale: int, heat: float | str, device: str, metrics: tuple):
-    """f_us, and what `facts` returns; `name` changes with the code of a reader's own."""
-    upscale = methods.upscaler(upscaler, scale=scale, heat=heat, device=device)
-    where = pick_device(device)
-    for metric, spec in metrics:
-        if metric == spec and metric not in distortions.OF_LR:
-            side = distortions.MINIMUM_SIDE[metric]
-            distortions.against(metric, torch.zeros(1, 3, side, side, device=where))  # its weights too are loaded now
-    return upscale, {
-        "weights": methods.weights_hash(upscaler, scale),
-        "metric": {metric: methods.describe(spec) for metric, spec in metrics},
+def _loaded(name: str, upscaler: str, scale: int, heat: float | str, device: str, metrics: tuple) -> Callable:
+    """`name` changes with the code or the checkpoint of a reader's own."""
+    for metric in {*metrics} - {*distortions.OF_LR}:
+        side = distortions.MINIMUM_SIDE[metric]
+        distortions.against(metric, torch.zeros(1, 3, side, side, device=pick_device(device)))  # its weights, now
+    return methods.upscaler(upscaler, scale=scale, heat=heat, device=device)
+
+
+def _made_by(experiment: Experiment) -> dict:
+    """What `facts` returns."""
+    where = pick_device(experiment.device)
+    return {
+        "weights": methods.weights_hash(experiment.f_us, experiment.scale, experiment.device),
+        "metric": {metric: methods.describe(spec) for metric, spec in experiment.distances.items()},
         "device": torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
         "version": __version__,
     }

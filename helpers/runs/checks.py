@@ -25,7 +25,7 @@ from helpers.datasets.sources import list_images
 from helpers.downscalers import DOWNSCALERS
 from helpers.runs import cell, cluster, methods, words
 from helpers.runs.cell import UNKNOWN
-from helpers.runs.experiment import Experiment
+from helpers.runs.experiment import Experiment, own_upscaler
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -87,7 +87,8 @@ def todo(
     _look(experiment, asked, client, trust, seen, run, lost.difference(looked), failed, looked)
     now = None
     if len(rows) or noted:
-        now = client.submit(made_by, experiment, pure=False).result() if client else made_by(experiment)
+        asked = experiment, run
+        now = client.submit(made_by, *asked, pure=False).result() if client else made_by(*asked)
     why = [_why(*each, experiment, now, seen, trust, mixed) for each in zip(cells, rows.itertuples(), strict=True)]
     lrs = defaultdict(set)
     for each, row, wrong in zip(cells, rows.itertuples(), why, strict=True):
@@ -176,7 +177,7 @@ def held(experiment: Experiment, keys: Sequence[tuple], rows_dir: str | Path, cl
 
 
 def check_names(experiments: Iterable[Experiment], trust: Collection[str] = ()) -> None:
-    """Refuse experiments that give one name to two data sets, or, on one data set and scale, to two downscalers.
+    """Refuse experiments that give one name to two data sets, or, on one data set and scale, to two methods of a kind.
 
     Raises:
         ValueError: says which; or `trust` names a downscaler that none of them has.
@@ -186,7 +187,13 @@ def check_names(experiments: Iterable[Experiment], trust: Collection[str] = ()) 
         source = each.source if each.source in datasets.sources.MADE else str(Path(each.source).resolve())
         names |= set(each.specs)
         own = [((f"data set {each.dataset_name!r}", each.dataset_name), source)]
-        own += [((f"downscaler {name!r}", each.dataset_name, each.scale), spec) for name, spec in each.specs.items()]
+        upscaler = {each.upscaler_name: each.f_us} if own_upscaler(each.f_us) else {}
+        kinds = {"downscaler": each.specs, "upscaler": upscaler, "distortion": each.distances}
+        own += [
+            ((f"{kind} {name!r}", each.dataset_name, each.scale), spec)
+            for kind, specs in kinds.items()
+            for name, spec in specs.items()
+        ]
         for what, meaning in own:
             if known.setdefault(what, meaning) != meaning:
                 raise ValueError(
@@ -197,13 +204,14 @@ def check_names(experiments: Iterable[Experiment], trust: Collection[str] = ()) 
         raise ValueError(f"trust: expected names among {', '.join(sorted(names))}, got {', '.join(sorted(unknown))}")
 
 
-def made_by(experiment: Experiment) -> dict:
+def made_by(experiment: Experiment, run: str = "") -> dict:
     """What weights, metric and photographs of rows would be if made now; weights are None where they are not here.
 
-    Nothing is fetched or loaded.
+    Nothing is fetched, and only the reader's own functions are loaded, as in `cell.begin`.
     """
-    here = methods.are_here(experiment.upscaler, experiment.scale)
-    weights = methods.weights_hash(experiment.upscaler, experiment.scale) if here else None
+    cell.begin(run)
+    here = methods.are_here(experiment.f_us, experiment.scale)
+    weights = methods.weights_hash(experiment.f_us, experiment.scale, experiment.device) if here else None
     metrics = {name: methods.describe(spec) for name, spec in experiment.distances.items()}
     return {"weights": weights, "metric": metrics, "group": groups_of(experiment)}
 
@@ -282,7 +290,7 @@ def _place(experiment: Experiment, each: tuple) -> tuple:
     _, image, name, scale, degradation, level, where, upscaler, *_ = each
     damage = (degradation, level, where, experiment.seed) if degradation else ()
     how = (experiment.source, experiment.size, scale, image, experiment.device)
-    return *how, experiment.specs.get(name, name), damage, upscaler if methods.is_search(experiment.upscaler) else ""
+    return *how, experiment.specs.get(name, name), damage, upscaler if methods.is_search(experiment.f_us) else ""
 
 
 def _look(experiment, cells, client, trust, seen, run, lost=(), failed=(), rows=()) -> None:

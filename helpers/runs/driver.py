@@ -19,7 +19,7 @@ import pandas as pd
 from helpers import files, measure, results
 from helpers.runs import apart, cell, checks, cluster, words
 from helpers.runs.experiment import Experiment
-from helpers.runtime import Stopped, is_whole, pick_device, signals_raise, tqdm
+from helpers.runtime import Stopped, is_whole, pick_device, shielded, signals_raise, tqdm
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -58,7 +58,7 @@ def plan(
     """
     experiments = _check_call(experiment, rows_dir, client, mixed=mixed, trust=trust)
     checks.check_names(experiments, trust)
-    with apart.watching(() if client else experiments, rows_dir):
+    with shielded(), apart.watching(() if client else experiments, rows_dir):
         return _plan(experiments, rows_dir, client, calibrate, {"mixed": mixed, "retry_aside": retry_aside}, trust)
 
 
@@ -168,7 +168,7 @@ def run(
         warnings.warn(words.say_redrawn(redrawn, rows_dir), stacklevel=2)
     how = {"mixed": mixed, "retry_aside": retry_aside, "run": secrets.token_hex(4), "seen": {}, "redrawn": redrawn}
     parts = []
-    with apart.watching(() if client else experiments, rows_dir, deadline) as forget:
+    with shielded(), apart.watching(() if client else experiments, rows_dir, deadline) as forget:
         for each in experiments:
             own = how | {"trust": set(trust) & set(each.specs)}
             options = rows_dir, client, progress, own, batch, strict, deadline, limit
@@ -330,7 +330,7 @@ def _write(experiment, rows_dir, outcomes, tasks, facts, write, there_before, li
     has left to do out of `tasks`.
     """
     asked = {image: _by_cell(task[2]) for image, task in tasks.items()}
-    done, in_a_row, streak, news, failed = 0, [], defaultdict(list), {}, set()
+    done, in_a_row, streak, news, failed, said = 0, [], defaultdict(list), {}, set(), set()
     lines = results.aside(rows_dir).to_dict("records")
     noted = {(*words.cell_of(tuple(line.values())), line["distortion"]): line["reason"] for line in lines}
     total, others = len({*there_before.image, *tasks}), there_before.groupby("image").downscaler.agg(set).to_dict()
@@ -386,8 +386,10 @@ def _write(experiment, rows_dir, outcomes, tasks, facts, write, there_before, li
                         if each[2] == name:
                             note(keys, checks.UNKNOWN, "", why)
         flush()
-        for remark in remarks:
-            warnings.warn(remark, stacklevel=4)
+        for remark in dict.fromkeys(remarks):
+            if remark not in said:
+                warnings.warn(remark, stacklevel=4)
+        said.update(remarks)
         if limit and done == limit:
             return failed
     flush()

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.util
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,8 @@ from helpers.runs.user_files import SUFFIXES, spelled
 
 SPANDREL = "spandrel:"  # before the path of a checkpoint that `upscalers.by_spandrel` reads
 STILL = "(stochastic=false)"  # after the name of a reader's own f_us that draws nothing
+
+adopted: dict[str, str] = {}  # name in the rows -> specification of a reader's own f_us or D, see `methods.adopt`
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,16 @@ class Experiment:
         scale: s.
         upscaler: f_us, as `upscalers.stages` takes it; kept as `upscalers.normalise` writes it. Or a reader's own,
             "file.py:function" or "module:function", see `runs.methods`, with "(stochastic=false)" behind it where it is
-            deterministic; rows call it by its name and a hash of its code. Or "spandrel: path", a checkpoint of a
-            deterministic network that spandrel knows.
+            deterministic; rows call it by its name and a hash of its file. Or "spandrel: path", a checkpoint of a
+            deterministic network that spandrel knows. A pair (name, one of these two) gives another name, before the
+            hash.
         heat: standard deviation of the latents, as `upscalers.stages` takes it; 1.0 for a search, None for the
             upscaler's own. Kept in one spelling: a number, or several that differ joined by "+", "1.0+0.1".
         n_samples: N_Q, draws per image; becomes 1 where the heat is 0, because all draws are the same image then.
         seed: first part of every random key.
         distortion: D, or several that look at the same draws (names as in `distortions.against`); a metric of which
-            more is better is taken in its lower-is-better form. Or a reader's own, "file.py:function", as f_us.
+            more is better is taken in its lower-is-better form. Or a reader's own, "file.py:function", as f_us; in a
+            list also a pair (name, "file.py:function").
         degradations: pairs (name, level), each applied by itself; ("", None) is none.
         where: the degradation comes "after" the downscaler or "before" it.
         device: as `runtime.pick_device` takes it.
@@ -60,11 +64,11 @@ class Experiment:
     images: Sequence[str]
     downscalers: Sequence[str | tuple[str, str]]
     scale: int
-    upscaler: str
+    upscaler: str | tuple[str, str]
     heat: float | str = 1.0
     n_samples: int = 5
     seed: int = 0
-    distortion: str | Sequence[str] = "lpips"
+    distortion: str | Sequence[str | tuple[str, str]] = "lpips"
     degradations: Sequence[tuple[str, float | None]] = (("", None),)
     where: str = "after"
     device: str = "auto"
@@ -73,11 +77,15 @@ class Experiment:
 
     def __post_init__(self):
         right, problems = kinds.read(self)
+        for name in {"upscaler", "distortion"} & right.keys():
+            value = right[name]
+            known = [adopted.get(each, each) if isinstance(each, str) else each for each in value]
+            right[name] = adopted.get(value, value) if isinstance(value, str) else type(value)(known)
         for name, value in right.items():
             object.__setattr__(self, name, value)  # frozen
         for name, needs, check in (
             ("upscaler", {"upscaler", "scale", "heat"}, self._heats),
-            ("distortion", {"distortion"}, lambda: self.metrics),
+            ("distortion", {"distortion"}, self._one_a_name),
             ("precision", {"upscaler", "precision"}, self._at_precision),
         ):
             try:
@@ -111,37 +119,60 @@ class Experiment:
         if problems:
             order = sorted(problems, key=[*kinds.KINDS, *problems].index)
             raise ValueError("experiment: " + "; ".join(f"{name}: {why}" for name in order for why in problems[name]))
-        for name, value in zip(("upscaler", "precision"), self._at_precision(), strict=True):
-            object.__setattr__(self, name, value)
+        upscaler, precision = self._at_precision()
+        object.__setattr__(self, "upscaler", _named(lambda spec: upscaler, self.upscaler))
+        object.__setattr__(self, "precision", precision)
         heats = self._heats()
         object.__setattr__(self, "heat", heats[0] if len(set(heats)) == 1 else "+".join(map(repr, heats)))
-        names = [self.distortion] if isinstance(self.distortion, str) else self.distortion
-        names = [spelled(each) if is_function(each) else each for each in names]
+        names = [_named(lambda spec: spelled(spec) if is_function(spec) else spec, each) for each in self._distortions]
         object.__setattr__(self, "distortion", names[0] if isinstance(self.distortion, str) else names)
         if not any(heats):
             object.__setattr__(self, "n_samples", 1)
 
     def _heats(self) -> list[float]:
         """The heat of each stage of f_us; of a reader's own 1, or 0 where it is deterministic."""
-        own = own_upscaler(self.upscaler)
+        own = own_upscaler(self.f_us)
+        if not isinstance(self.upscaler, str) and (own is None or not self.upscaler[0].isidentifier()):
+            wanted = "a pair of a plain name and a function or checkpoint of your own"
+            raise ValueError(f"upscaler: expected {wanted}, got {self.upscaler!r}")
         if own is None:
-            return [each.heat for each in upscalers.stages(self.upscaler, self.scale, self.heat)]
+            return [each.heat for each in upscalers.stages(self.f_us, self.scale, self.heat)]
         heat, why = (1.0, "its noise is its own") if own[1] else (0.0, "it has no noise")
         if self.heat not in (None, heat):
-            raise ValueError(f"heat: expected {heat} for {self.upscaler!r}, {why}, got {self.heat!r}")
+            raise ValueError(f"heat: expected {heat} for {self.f_us!r}, {why}, got {self.heat!r}")
         return [heat]
 
     def _at_precision(self) -> tuple[str, str]:
-        """`upscalers.at_precision`; a reader's own f_us is called in float32."""
-        if own_upscaler(self.upscaler) is None:
-            return upscalers.at_precision(self.upscaler, self.precision)
+        """`upscalers.at_precision` of f_us; a reader's own is called in float32."""
+        name = self.f_us
+        if own_upscaler(name) is None:
+            return upscalers.at_precision(name, self.precision)
         if self.precision not in ("", "float32"):
-            raise ValueError(f"precision: expected float32 for {self.upscaler!r}, got {self.precision!r}")
-        if self.upscaler.startswith(SPANDREL):
-            path = Path(self.upscaler.removeprefix(SPANDREL).strip()).expanduser().resolve()
-            return f"{SPANDREL} {path}", "float32"
-        spec = self.upscaler.removesuffix(STILL)
-        return spelled(spec) + self.upscaler[len(spec) :], "float32"
+            raise ValueError(f"precision: expected float32 for {name!r}, got {self.precision!r}")
+        if name.startswith(SPANDREL):
+            return f"{SPANDREL} {Path(name.removeprefix(SPANDREL).strip()).expanduser().resolve()}", "float32"
+        spec = name.removesuffix(STILL)
+        return spelled(spec) + name[len(spec) :], "float32"
+
+    def _one_a_name(self) -> None:
+        """Refuse distortions that rows would call by one name, and pairs that name none of the reader's own."""
+        found: dict[str, str] = {}
+        for each in self._distortions:
+            if not isinstance(each, str) and not (each[0].isidentifier() and is_function(each[1])):
+                raise ValueError(f"expected a pair of a plain name and a function of your own, got {each!r}")
+            ((name, spec),) = _distance(each).items()
+            if (other := found.setdefault(name, spec)) != spec:
+                why = f"rows would call {other!r} and {spec!r} both {name!r}"
+                raise ValueError(f"{why}; name one by a pair, ('mine', {spec!r})")
+
+    @property
+    def _distortions(self) -> list[str | tuple[str, str]]:
+        return [self.distortion] if isinstance(self.distortion, str) else self.distortion
+
+    @property
+    def f_us(self) -> str:
+        """The upscaler without the name that the user gave it."""
+        return self.upscaler if isinstance(self.upscaler, str) else self.upscaler[1]
 
     @property
     def source(self) -> str:
@@ -168,14 +199,13 @@ class Experiment:
     @property
     def upscaler_name(self) -> str:
         """What rows call f_us."""
-        return upscaler_name(self.upscaler)
+        name = upscaler_name(self.f_us)
+        return name if isinstance(self.upscaler, str) else f"{self.upscaler[0]}@{name.rpartition('@')[2]}"
 
     @property
     def distances(self) -> dict[str, str]:
         """Name of each distortion in the rows -> the name of ours in its lower-is-better form, or a reader's own."""
-        names = [self.distortion] if isinstance(self.distortion, str) else self.distortion
-        names = [each if is_function(each) else distortions.as_distortion(each) for each in names]
-        return {row_name(each): each for each in names}
+        return {name: spec for each in self._distortions for name, spec in _distance(each).items()}
 
     @property
     def metrics(self) -> list[str]:
@@ -194,6 +224,21 @@ class Experiment:
             for sample in range(self.n_samples)
             for metric in metrics
         ]
+
+
+def _named(change: Callable[[str], str], each: str | tuple[str, str]) -> str | tuple[str, str]:
+    """A specification changed, with or without the name that the user gave it."""
+    return change(each) if isinstance(each, str) else (each[0], change(each[1]))
+
+
+def _distance(each: str | tuple[str, str]) -> dict[str, str]:
+    """A distortion under its name in the rows; a reader's own keeps the hash behind the name that a pair gives it."""
+    spec = each if isinstance(each, str) else each[1]
+    if not is_function(spec):
+        return {distortions.as_distortion(spec): distortions.as_distortion(spec)}
+    spec = spelled(spec)
+    name = row_name(spec)
+    return {name if isinstance(each, str) else f"{each[0]}@{name.rpartition('@')[2]}": spec}
 
 
 def own_upscaler(name: str) -> tuple[str, bool] | None:

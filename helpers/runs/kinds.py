@@ -73,8 +73,13 @@ def _some(read: Callable, values: object) -> list:
     return [read(each) for each in found]
 
 
-def _one_or_some(values: object) -> str | list[str]:
-    return _name(values) if isinstance(values, str) else _some(_name, values)
+def _own(value: object) -> str | tuple[str, str]:
+    """A name, or a pair (name, specification)."""
+    return _name(value) if isinstance(value, str) else tuple(map(_name, _two(value)))
+
+
+def _one_or_some(values: object) -> str | tuple[str, str] | list[str | tuple[str, str]]:
+    return _name(values) if isinstance(values, str) else _some(_own, values)
 
 
 KINDS = {  # field -> what it takes, in words, and its reader
@@ -86,11 +91,15 @@ KINDS = {  # field -> what it takes, in words, and its reader
         partial(_some, _named),
     ),
     "scale": ("an integer >= 1", partial(_whole, 1)),
-    "upscaler": ("a name such as 'embedded_flow', as text", _name),
+    "upscaler": ("a name such as 'embedded_flow', as text, or a pair (name, 'file.py:function')", _own),
     "heat": ("a number, or a text such as '1.0+0.1'", _heat),
     "n_samples": ("an integer >= 1", partial(_whole, 1)),
     "seed": ("an integer from 0 to 2**63 - 1", check_seed),
-    "distortion": ("the name of a metric, or at least one, in a list", _one_or_some),
+    "distortion": (
+        "the name of a metric, or at least one, in a list, each a name, 'file.py:function', or a pair of a name and "
+        "that",
+        _one_or_some,
+    ),
     "degradations": ("at least one, in a list, pairs (name, level) such as ('blur', 1.0)", partial(_some, _damage)),
     "where": ("one of after, before", _text),
     "device": ("a name such as 'auto' or 'cpu', as text", _name),

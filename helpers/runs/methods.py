@@ -3,24 +3,36 @@
 `upscale(lr, generators) -> sr` gets one LR image, (1, 3, h, w) in [0, 1] on the CPU, and Q generators, and returns Q
 samples, (Q, 3, s h, s w): sample q depends on `lr` and `generators[q]` alone. `distance(sr, hr) -> (Q,)` gets Q SR
 images and one HR image, on the CPU, and returns less for a nearer one. Rows call them by name and a hash of the file,
-so edited code makes new rows; a checkpoint or a module that the file loads is not in that hash.
+so edited code makes new rows. The columns `weights` and `metric` have a hash of all code that the file has read, its
+neighbours too, and of what the function answers for a test chart: where a module or a checkpoint that the file loads
+has changed, the rows are stale.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 import torch
 from torch import Generator, Tensor
 
-from helpers import distortions, upscalers
-from helpers.downscalers import DOWNSCALERS
+from helpers import distortions, promises, upscalers
+from helpers.downscalers import DOWNSCALERS, form
 from helpers.images import quantize
-from helpers.measure import score_lr
-from helpers.runs import apart
-from helpers.runs.experiment import SPANDREL, Experiment, is_function, own_upscaler, row_name, upscaler_name
-from helpers.runtime import seeded
+from helpers.runs import adapters
+from helpers.runs.experiment import (
+    SPANDREL,
+    Experiment,
+    adopted,
+    is_function,
+    own_upscaler,
+    row_name,
+    upscaler_name,
+)
+from helpers.runs.user_files import spelled
+from helpers.runtime import one_thread, pick_device, seeded
 from helpers.upscalers import by_spandrel
 
-NEAR = 1e-3  # mean difference of a sample drawn alone from the same one drawn in a batch: convolutions round otherwise
+PROBES = {"upscaler": (32, 64), "distortion": (192, 256)}  # sides of a test image, the larger where one is refused
 
 
 def upscaler(name: str, *, scale: int, heat: float | str, device: str = "cpu") -> Callable:
@@ -34,11 +46,11 @@ def upscaler(name: str, *, scale: int, heat: float | str, device: str = "cpu") -
         return upscalers.build(name, scale=scale, heat=heat, device=device)
     if name.startswith(SPANDREL):
         return by_spandrel.upscaler(name.removeprefix(SPANDREL).strip(), scale=scale, device=device)
-    _load(own[0], "upscaler", "(lr, generators)")
+    _load(own[0], "upscaler")
 
     def upscale(lr: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:
         generators = [generators] if isinstance(generators, Generator) else list(generators)
-        return _load(own[0], "upscaler", "(lr, generators)")(lr, generators)
+        return _load(own[0], "upscaler").function(lr, generators)
 
     upscale.__name__ = own[0]
     return upscale
@@ -49,9 +61,16 @@ def is_search(name: str) -> bool:
     return own_upscaler(name) is None and upscalers.is_search(name)
 
 
-def weights_hash(name: str, scale: int) -> str:
-    """`upscalers.weights_hash` of f_us; of a reader's own the hash of its code."""
-    return upscaler_name(name).rpartition("@")[2] if own_upscaler(name) else upscalers.weights_hash(name, scale)
+def weights_hash(name: str, scale: int, device: str = "cpu") -> str:
+    """`upscalers.weights_hash` of f_us; of a reader's own a hash of its code and of its answer to a test image.
+
+    Args:
+        name, scale: as `upscaler`.
+        device: where a reader's own is asked, if it computes there.
+    """
+    if (own := own_upscaler(name)) is None:
+        return upscalers.weights_hash(name, scale)
+    return upscaler_name(name).rpartition("@")[2] if name.startswith(SPANDREL) else _proof(own[0], "upscaler", device)
 
 
 def are_here(name: str, scale: int) -> bool:
@@ -60,26 +79,20 @@ def are_here(name: str, scale: int) -> bool:
 
 
 def describe(name: str) -> str:
-    """`distortions.describe`, of one as `Experiment.distances` has it."""
-    return f"{row_name(name)}: a function of the reader's" if is_function(name) else distortions.describe(name)
+    """`distortions.describe`, of one as `Experiment.distances` has it; of a reader's own as in `weights_hash`."""
+    if not is_function(name):
+        return distortions.describe(name)
+    return f"{row_name(name)}: a function of the reader's, {_proof(name, 'distortion')}"
 
 
 def against(name: str, hr: Tensor, lr: Tensor | None = None, **how) -> Callable[[Tensor], Tensor]:
     """`distortions.against`, of one as `Experiment.distances` has it; it computes a reader's own on the CPU."""
     if not is_function(name):
         return distortions.against(name, hr, lr, **how)
-    function = _load(name, "distortion", "(sr, hr)")
+    function = _load(name, "distortion").function
 
     def distortion(sr: Tensor) -> Tensor:
-        values = function(sr.cpu().clone(), hr.cpu().clone())
-        got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        if got != (len(sr),):
-            raise ValueError(
-                f"distortion {name!r}: expected a tensor with a value for each SR image, shape ({len(sr)},), got {got}"
-            )
-        if values.is_complex() or not values.isfinite().all():
-            raise ValueError(f"distortion {name!r}: expected finite real numbers, got {values.tolist()}")
-        return values.detach().to(hr.device)
+        return promises.distances(function, name, sr.cpu(), hr.cpu()).to(hr.device)
 
     return distortion
 
@@ -87,7 +100,7 @@ def against(name: str, hr: Tensor, lr: Tensor | None = None, **how) -> Callable[
 def check(experiment: Experiment, load: Callable[[], Tensor]) -> None:
     """Hold a reader's own f_us and D against what they promise, on one image; ours pass.
 
-    f_us draws six samples of the bicubic LR image. Equal generators have to give equal samples, others other ones, and
+    f_us draws five samples of the bicubic LR image. Equal generators have to give equal samples, others other ones, and
     a sample has to be the same alone and in a batch. With "(stochastic=false)" all samples are equal.
 
     Args:
@@ -97,72 +110,86 @@ def check(experiment: Experiment, load: Callable[[], Tensor]) -> None:
     Raises:
         ValueError: says which promise is broken, with the values, and what to do.
     """
-    names, own = list(filter(is_function, experiment.distances.values())), own_upscaler(experiment.upscaler)
+    names, own = list(filter(is_function, experiment.distances.values())), own_upscaler(experiment.f_us)
     hr = load() if names or own else None
     for name in names:
-        _check_distortion(name, hr)
+        promises.check_distortion(_load(name, "distortion").function, name, hr.cpu())
     if own:
-        upscale = upscaler(experiment.upscaler, scale=experiment.scale, heat=experiment.heat)
-        _check_upscaler(upscale, *own, quantize(DOWNSCALERS["bicubic"](hr, experiment.scale)), hr)
+        how = {"scale": experiment.scale, "heat": experiment.heat, "device": experiment.device}
+        lr = quantize(DOWNSCALERS["bicubic"](hr, experiment.scale))
+        promises.check_upscaler(upscaler(experiment.f_us, **how), own[0], hr, lr, own[1])
 
 
-def _check_distortion(name: str, hr: Tensor) -> None:
-    distance, noise = against(name, hr), torch.rand(hr.shape, generator=seeded("noise that no image is")).to(hr)
-    both = torch.cat([hr, noise])
-    values, again = distance(both), distance(both)
-    if not torch.equal(values, again):
-        _refuse("distortion", name, "the same value at each call", f"{values.tolist()}, then {again.tolist()}")
-    same, far = values.tolist()
-    if not same < far:
-        help = "return the negative, or 1 - it, where more is better; a constant ranks nothing"
-        _refuse("distortion", name, "less for the image itself than for noise", f"{same:g} and {far:g}", help)
-    alone = distance(noise)
-    if not torch.allclose(alone, values[1:], rtol=1e-4):
-        _refuse("distortion", name, "one value an SR image, whatever stands beside it", f"{alone.item():g} and {far:g}")
+def adopt(spec: str, kind: str) -> str:
+    """Enter a reader's own f_us or D in our tables, for this process, under the name that rows have.
+
+    A notebook then has one name for it: for `upscalers.build`, for `distortions.against`, and for an experiment.
+
+    Args:
+        spec: as `Experiment` takes it.
+        kind: "upscaler" or "distortion".
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: the function is not there, or takes other arguments.
+    """
+    if kind == "distortion":
+        spec = spelled(spec)
+        name, function = row_name(spec), _load(spec, kind).function
+        distortions.DISTORTIONS[name] = lambda sr, hr: promises.distances(function, spec, sr, hr).to(hr.device)
+        distortions.MINIMUM_SIDE[name], distortions.LOWER_IS_BETTER[name] = 1, True
+    else:
+        own, stochastic = own_upscaler(spec)
+        if not spec.startswith(SPANDREL):
+            spec = spelled(own) + spec[len(own) :]
+            _load(spelled(own), kind)
+        name = upscaler_name(spec)
+        record = upscalers.registry.Upscaler(partial(upscaler, spec), heat=1.0 if stochastic else 0.0)
+        upscalers.UPSCALERS[name] = record
+    adopted[name] = spec
+    return name
 
 
-def _check_upscaler(upscale: Callable, spec: str, stochastic: bool, lr: Tensor, hr: Tensor) -> None:
-    def draw(*numbers: int) -> Tensor:
-        drawn = []
-
-        def noted(lr: Tensor, _: object) -> Tensor:
-            drawn.append(upscale(lr, [seeded("check", each) for each in numbers]))
-            return drawn[0]
-
-        noted.__name__ = spec
-        score_lr(hr, lr, noted, distortions.mse, n_samples=len(numbers))  # refuses what is no SR image
-        if not drawn[0].isfinite().all():
-            _refuse("upscaler", spec, "finite values", f"{(~drawn[0].isfinite()).sum().item()} that are not")
-        return drawn[0]
-
-    def differ(one: Tensor, other: Tensor) -> float:
-        return (one.float() - other.float()).abs().mean().item()
-
-    alone, other, again = draw(0), draw(1), draw(0)
-    if not torch.equal(alone, again):
-        help = "draw everything with generator=generators[q], nothing from the global generators"
-        got = f"two that differ by {differ(alone, again):g} in the mean"
-        _refuse("upscaler", spec, "one SR image of one generator", got, help)
-    if torch.equal(alone, other) == stochastic:
-        if not stochastic:
-            help = f"without (stochastic=false), {spec!r} is drawn N_Q times"
-            _refuse("upscaler", spec, "one SR image whatever the generator is", "two", help)
-        help = f"use them, or, where f_us is deterministic, say {spec}(stochastic=false): it is drawn once then"
-        _refuse("upscaler", spec, "two SR images of two generators", "one twice", help)
-    if stochastic and max(far := [differ(*pair) for pair in zip(draw(0, 1), (alone[0], other[0]), strict=True)]) > NEAR:
-        help = "sample q may depend on generators[q] alone, not on its place or its companions"
-        got = f"samples that differ by {max(far):g} in the mean from those drawn alone"
-        _refuse("upscaler", spec, "the same samples in a batch", got, help)
+def begin() -> None:
+    """Load the reader's own functions anew when they are asked for."""
+    _load.cache_clear()
+    _proof.cache_clear()
 
 
-def _refuse(kind: str, name: str, expected: str, got: str, help: str = "") -> None:
-    raise ValueError(f"{kind} {name!r}: expected {expected}, got {got}" + (f"; {help}" if help else ""))
+@cache
+def _load(spec: str, kind: str) -> adapters.Own:
+    return adapters.load(spec, kind, alone=True)
 
 
-def _load(spec: str, kind: str, arguments: str) -> Callable:
-    """A reader's function, anew where its code has changed; what is wrong is said of a `kind`, not of a downscaler."""
-    try:
-        return apart.resolve(spec)
-    except (ValueError, RuntimeError) as error:
-        said = str(error).replace("downscaler ", f"{kind} ", 1).replace("(hr, scale)", arguments)
-        raise type(error)(said) from error
+@cache
+def _proof(spec: str, kind: str, device: str = "cpu") -> str:
+    """12 hex digits of the code that a function has read, and of what it answers a test image, float by float.
+
+    On another kind of machine floats are others, as in the rows.
+    """
+    own, answer = _load(spec, kind), ""
+    with one_thread(), torch.no_grad():
+        for side in PROBES[kind]:
+            try:
+                answer = _answer(own, side, device)
+                break
+            except (OSError, MemoryError):  # these may pass, and say nothing of the function
+                raise
+            except Exception as error:  # it takes no such image, which is an answer too
+                answer = type(error).__name__
+    found = repr((adapters.code_of(own), answer)).encode()
+    return hashlib.blake2b(found, digest_size=6).hexdigest()
+
+
+def _answer(own: adapters.Own, side: int, device: str) -> object:
+    """What a function returns for the noise of the test chart: an SR image, or distances of three changed images."""
+    if own.kind == "upscaler":
+        found = own.function(form.chart(1)[..., :side, :side].to(pick_device(device)), [seeded("probe")])
+    else:
+        hr = form.chart(6)[..., :side, :side]
+        found = own.function(torch.cat([hr.roll(1, 3), 1 - hr, quantize(0.9 * hr + 0.05)]), hr.clone())
+    if not isinstance(found, Tensor):
+        return type(found).__name__
+    return tuple(found.shape), str(found.dtype), found.detach().cpu().double().numpy().tobytes()

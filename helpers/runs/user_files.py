@@ -30,7 +30,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from helpers.files import cache_by_stat
-from helpers.runs.process_state import put_back
+from helpers.process_state import put_back
 
 
 class Room(NamedTuple):
@@ -146,8 +146,12 @@ def _file_of(module: str) -> Path | None:
     return None
 
 
-def load(path: Path) -> Loaded:
+def load(path: Path, *, alone: bool = False) -> Loaded:
     """Run a file as a module of a name of its own: dataclasses and pickle look their module up.
+
+    Args:
+        path: of the file.
+        alone: with neighbours that no other file shares, so that `code_of` tells what this one has read.
 
     Raises:
         ValueError: it is no Python, or raises an error that does not say itself where it comes from.
@@ -156,9 +160,11 @@ def load(path: Path) -> Loaded:
     importlib.invalidate_caches()  # its neighbours may be younger than the last look at the folder
     own: dict[str, dict] = {}
     with _alone():
-        room = _rooms.get(path.parent)
+        room = None if alone else _rooms.get(path.parent)
         if room is None or _has_changed(room) or path.name == "__init__.py":
-            room = _rooms[path.parent] = Room(path.parent, f"{next(_numbers)}", {}, {}, set(), [], [])
+            room = Room(path.parent, f"{next(_numbers)}", {}, {}, set(), [], [])
+        if not alone:
+            _rooms[path.parent] = room
         with put_back(own, loading=True):
             for _ in range(2):
                 before = {*room.front, *room.back}
@@ -168,8 +174,16 @@ def load(path: Path) -> Loaded:
                 if not any(each in sys.modules for folder in added for each in _hiding(folder)):
                     break  # else it met another's module, before its folder was known: once more, now that it is
         if own:  # a neighbour may have set it, which is not imported twice
-            del _rooms[path.parent]
+            _rooms.pop(path.parent, None)
     return Loaded(module, room, own)
+
+
+def code_of(loaded: Loaded) -> list[tuple[str, str]]:
+    """Each file that a user's module has read as code until now, from its folder on, and a hash of what stood there."""
+    if loaded.room is None:
+        origin = getattr(loaded.module, "__file__", None) or ""
+        return [(os.path.basename(origin), _hash_at(origin))]
+    return sorted((os.path.relpath(path, loaded.room.folder), seen) for path, seen in loaded.room.sources.items())
 
 
 def _run(path: Path, room: Room) -> ModuleType:
@@ -219,6 +233,7 @@ def inside(loaded: Loaded, function: Callable) -> Callable:
         with _alone(), put_back(loaded.own), _inside(loaded.room) if loaded.room else contextlib.nullcontext():
             return function(*args, **options)
 
+    call.puts_back = True
     return call
 
 

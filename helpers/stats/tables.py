@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from helpers.measure import WARN
+from helpers.promises import WARN
 from helpers.stats import conditions
 from helpers.stats.conditions import photographs
 from helpers.stats.rankings import paired, per_image, ranking_with_failures

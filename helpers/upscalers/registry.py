@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from helpers import files, generators, weights
 from helpers.images import quantize
 from helpers.listing import Named
-from helpers.runtime import is_whole
+from helpers.runtime import is_whole, shielded
 from helpers.upscalers import esrgan, flows, pulse, resshift, sr3
 
 
@@ -44,7 +44,8 @@ class Upscaler(NamedTuple):
         if unknown := [name for name in options if name not in (self.options or {})]:
             known = ", ".join(self.options or ["none"])
             raise ValueError(f"upscaler: expected options among {known}, got {unknown[0]!r}")
-        return self.make(scale=scale, heat=heat, device=device, **options)
+        with shielded():  # a network in float32, whose tensors any mode can use
+            return self.make(scale=scale, heat=heat, device=device, **options)
 
 
 def _srflow(file: str, scale: int) -> Upscaler:

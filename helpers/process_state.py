@@ -1,13 +1,13 @@
 """Put back what a user's code sets for the whole process, so that it reaches nobody else.
 
-That is: torch's threads, default dtype and device, grad mode, autocast, deterministic algorithms, backends, global
-hooks and treatment of denormal numbers; NumPy's errors, the warnings filters and the locale; the working folder, umask,
-environment and `sys.path`; standard streams, the recursion limit, garbage collection, signal handlers and timers;
-Matplotlib's parameters; names that are replaced in torch, NumPy, Python's common modules and here, and entries of our
-registries; and the three global random generators. A function finds in each call what its file has set when it was
-loaded, but for threads, grad mode, autocast, streams, figures and the handlers of SIGINT, SIGTERM and SIGHUP, the run's
-own. The generators start at the same numbers when a file is loaded, and at others in each call: a function that draws
-from them without a seed has two answers, and a run says so.
+That is: torch's threads, default dtype and device, grad and inference mode, autocast, deterministic algorithms,
+backends, global hooks and treatment of denormal numbers; NumPy's errors, the warnings filters and the locale; the
+working folder, umask, environment and `sys.path`; standard streams, the recursion limit, garbage collection, signal
+handlers and timers; Matplotlib's parameters; names that are replaced in torch, NumPy, Pillow, Python's common modules
+and here, and entries of our registries; and the three global random generators. A function finds in each call what its
+file has set when it was loaded, but for threads, grad and inference mode, autocast, streams, figures and the handlers
+of SIGINT, SIGTERM and SIGHUP, the run's own. The generators start at the same numbers when a file is loaded, and at
+others in each call: a function that draws from them without a seed has two answers, and a run says so.
 
 Not put back: what a thread does that goes on after the call, a gradient's own code, settings of other libraries, files.
 """
@@ -140,12 +140,13 @@ def _put_timer(running: bool) -> None:
 
 
 def _ours() -> list[ModuleType]:
-    return [sys.modules[name] for name in list(sys.modules) if name.partition(".")[0] == OURS]
+    return [module for name, module in list(sys.modules.items()) if name == OURS or name.startswith(f"{OURS}.")]
 
 
 def _names() -> dict[object, dict]:
     """What everybody looks up in modules and classes: place -> name -> object."""
     python = [builtins, math, os, random, time, warnings]
+    python += [sys.modules[name] for name in ("PIL.Image", "PIL.ImageFile") if name in sys.modules]  # what they decode
     places = [*python, np, torch, torch.nn.functional, torch.Tensor, torch.nn.Module, *_ours()]
     return {place: vars(place).copy() for place in places}
 
@@ -171,14 +172,17 @@ def _put_registries(values: dict[tuple[str, str], dict]) -> None:
 
 def _backends() -> dict[str, bool]:
     cudnn = torch.backends.cudnn
-    on = {f"cudnn.{name}": getattr(cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
+    sdp = ("flash", "mem_efficient", "math")  # kinds of attention, also on the CPU
+    on = {f"cuda.enable_{name}_sdp": getattr(torch.backends.cuda, f"{name}_sdp_enabled")() for name in sdp}
+    on |= {f"cudnn.{name}": getattr(cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
     return on | {"mkldnn.enabled": torch.backends.mkldnn.enabled}
 
 
 def _put_backends(values: dict[str, bool]) -> None:
     for name, on in values.items():
         backend, _, flag = name.partition(".")
-        setattr(getattr(torch.backends, backend), flag, on)
+        where = getattr(torch.backends, backend)
+        getattr(where, flag)(on) if flag.endswith("_sdp") else setattr(where, flag, on)
 
 
 def _umask() -> int:
@@ -250,6 +254,9 @@ def put_back(own: dict[str, dict], *, loading: bool = False) -> Iterator[None]:
     """
     draws = torch.default_generator.get_state(), np.random.get_state(), random.getstate()
     before = {name: part.get() for name, part in PARTS.items()}
+    guard = torch.inference_mode(torch.is_inference_mode_enabled())  # its end ends those that were begun in it
+    guard.__enter__()
+    torch.set_grad_enabled(before["grad"][""])
     try:
         for name, values in own.items():
             PARTS[name].put(values)
@@ -269,6 +276,7 @@ def put_back(own: dict[str, dict], *, loading: bool = False) -> Iterator[None]:
         torch.default_generator.set_state(draws[0])
         np.random.set_state(draws[1])
         random.setstate(draws[2])
+        guard.__exit__(None, None, None)
 
 
 def _changed(before: dict, now: dict) -> dict:

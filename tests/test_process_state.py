@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import ImageFile
 
 from helpers import images as our_images
 from helpers import results
 from helpers.downscalers import DOWNSCALERS
+from helpers.process_state import PARTS, put_back
 from helpers.runs import adapters
-from helpers.runs.process_state import PARTS, put_back
 from tests.fakes import experiment, fakes_fixture, images_fixture, published, run  # noqa: F401
 
 POSIX = os.name == "posix"
@@ -81,6 +82,12 @@ BAD = {  # what a file sets, and how one sees it
     "show": ("import logging; logging.captureWarnings(True)", lambda: warnings.showwarning),
     "time": ("import time; time.time = None", lambda: time.time),
     "umask": ("os.umask(0o777)", lambda: [os.umask(0o22), os.umask(0o22)]),
+    "inference": ("global M; M = torch.inference_mode(); M.__enter__()", torch.is_inference_mode_enabled),
+    "attention": ("torch.backends.cuda.enable_flash_sdp(False)", torch.backends.cuda.flash_sdp_enabled),
+    "truncated pictures": (
+        "from PIL import ImageFile as I; I.LOAD_TRUNCATED_IMAGES = True",
+        lambda: ImageFile.LOAD_TRUNCATED_IMAGES,
+    ),
     "anomalies": ("torch.autograd.set_detect_anomaly(True)", torch.is_anomaly_enabled),
     "mkldnn": ("torch.backends.mkldnn.enabled = False", lambda: torch.backends.mkldnn.enabled),
     "cudnn": ("torch.backends.cudnn.benchmark = True", lambda: torch.backends.cudnn.benchmark),
