@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = [
     "check", "check_upscalers", "distortion", "execute", "finding", "images", "left_out", "literals", "outputs",
     "own", "published", "seen", "spelled", "this_run",
+
+
+    "own", "published", "spelled", "this_run", "write_ranking",
 ]  # fmt: skip
 STARTED = time.perf_counter()  # notebooks import this module first
 LEFT_OUT = "set_aside.txt"  # a line beside the rows that names what was set aside, while there is any
@@ -225,6 +228,32 @@ def seen(rows: pd.DataFrame) -> dict:
     columns = ["dataset", "distortion", "metric", "upscaler", "heat", "scale", "weights"]
     values = {column: sorted(map(str, rows[column].unique())) for column in columns}
     return values | {"n": int(conditions.photographs(rows).nunique()), "images": int(rows.image.nunique())}
+
+
+def write_ranking(rows: pd.DataFrame, results_dir: str, set_aside: str = "") -> pd.DataFrame:
+    """Rank downscalers, with the ranks that the rows allow; write `ranking.csv`, `.txt` and `.tex` beside the rows.
+
+    Args:
+        rows: one row per draw, of one D.
+        results_dir: folder of the three files.
+        set_aside: the sentence of `left_out`, which stands below the table.
+
+    Returns:
+        The table for a reader, best first.
+    """
+    from helpers.stats import rankings, tables  # load SciPy, which `python -m helpers.paper` does without
+
+    found = rankings.ranks(rows)[["downscaler", "rank_low", "rank_high", "p_best"]]
+    ranking = rankings.scores(rows).merge(found, on="downscaler")
+    files.replace(Path(results_dir, "ranking.csv"), ranking.to_csv(index=False))
+    columns = ["rank", "downscaler", "mean", "low", "high", "sd", "rank_low", "rank_high", "p_best", "n", "images"]
+    shown = tables.shown(ranking, [*columns, "nan_draws", "images_lost"])
+    whole = dict.fromkeys(("rank", "rank_low", "rank_high"), "{:g}".format)
+    text = shown.to_string(index=False, formatters=whole, float_format="%.4f")
+    files.replace(Path(results_dir, "ranking.txt"), "\n".join(filter(None, [text, set_aside.strip()])) + "\n")
+    caption = f"{tables.setting(rows)} {tables.caption(rows)}{set_aside}"
+    files.replace(Path(results_dir, "ranking.tex"), tables.latex(shown, caption=caption))
+    return shown
 
 
 def this_run(device: str | torch.device = "cpu", **facts: object) -> pd.DataFrame:
