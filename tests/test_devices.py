@@ -4,11 +4,8 @@ A CPU tensor that meets one of these raises, and "mps" refuses float64 as MPS do
 open: whether it has every operation, how it rounds, memory, speed, and pickles of tensors between devices.
 """
 
-import os
 from functools import cache, partial
 
-import dask
-import psutil
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -23,7 +20,7 @@ from helpers.iqa import kid, natural, trained
 from helpers.measure import check_downscaler, score_image
 from helpers.networks import compact_flow, srflow, stylegan
 from helpers.networks.esrgan import ESRGAN
-from helpers.runs import cell, local
+from helpers.runs import cell
 from helpers.runtime import WORKER, pick_device, seeded
 from helpers.studies import probes
 from helpers.training import flow
@@ -33,7 +30,6 @@ from tests.fakes import experiment, run, write_images
 from tests.notebook import up_to
 from tests.pictures import noise, waves
 from tests.pretend import back
-from tests.test_faults import wait_for
 from tests.test_studies_probes import official
 from tests.test_training_flow import FAST, network_of_tests, photographs, validation
 from tests.test_upscalers_diffusion import put_small_files
@@ -46,6 +42,12 @@ LEVELS = {"blur": 1.0, "blur_full": 1.0, "noise": 0.1, "contrast": 0.5, "otsu": 
 @pytest.fixture(params=pretend.DEVICES, name="there")
 def there_fixture(request, monkeypatch):
     with pretend.pretend(monkeypatch, request.param) as device:
+        yield device
+
+
+@pytest.fixture(name="mps")
+def mps_fixture(monkeypatch):
+    with pretend.pretend(monkeypatch, "mps") as device:
         yield device
 
 
@@ -180,11 +182,11 @@ DIFFUSIONS = {"resshift_v3": 4, "sr3": 8}
 
 
 @pytest.mark.parametrize("name", DIFFUSIONS)
-def test_diffusions(there, name, tmp_path, monkeypatch):
+def test_diffusions(mps, name, tmp_path, monkeypatch):  # it refuses what "cuda" does, and float64
     put_small_files(tmp_path, monkeypatch)
     expected = draws(name, DIFFUSIONS[name], "cpu", "cpu", 4)
-    assert torch.equal(back(draws(name, DIFFUSIONS[name], there, there, 4)), expected)
-    assert torch.equal(draws(name, DIFFUSIONS[name], there, "cpu", 4), expected)
+    assert torch.equal(back(draws(name, DIFFUSIONS[name], mps, mps, 4)), expected)
+    assert torch.equal(draws(name, DIFFUSIONS[name], mps, "cpu", 4), expected)
 
 
 def test_the_family_of_esrgan(there, tmp_path, monkeypatch):
@@ -407,19 +409,6 @@ def test_workers_spread_over_the_gpus_and_rows_name_theirs(monkeypatch, tmp_path
         assert pick_device("auto") == torch.device("cuda")  # one for all
     with pretend.pretend(monkeypatch, "mps"):
         assert pick_device("auto") == torch.device("mps")
-
-
-def number_of_this_worker():
-    return os.environ.get(WORKER)
-
-
-def test_local_workers_know_their_numbers_and_one_started_anew_too():
-    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}), local(2) as client:
-        first = client.run(number_of_this_worker)
-        assert set(first.values()) == {"0", "1"}
-        psutil.Process(client.run(os.getpid)[min(first)]).kill()
-        wait_for(lambda: len(now := client.nthreads()) == 2 and min(first) not in now)
-        assert set(client.run(number_of_this_worker).values()) == {"0", "1"}
 
 
 # What is not computed or moved again

@@ -70,7 +70,7 @@ def test_card_numbers_are_reproduced(scale, variant, monkeypatch):
     if scale == 2 or variant:  # drawn before version 0.5
         monkeypatch.setattr(cards, "seeded", old_keys.seeded)
     stated = card(scale, variant)["quality"]
-    names = list(stated)[:2]
+    names = list(stated)[:1]
     images = [(name, sources.load("library", name, size=256)) for name in names]
     for row in cards.quality(load_compact_flow(scale, variant=variant), images):
         for key in ("bits_per_dimension", "lr_psnr", "psnr_0", "psnr_heat", "ssim_heat", "ms_ssim_heat"):
@@ -84,7 +84,7 @@ def test_card_numbers_are_reproduced(scale, variant, monkeypatch):
 def test_no_sample_is_lost_or_explodes_whatever_the_lr_image(scale, variant):
     network = load_compact_flow(scale, variant=variant)
     levels = [("noise", 0.2), ("contrast", 2.5), ("otsu", 5), ("blur", 4), ("jpeg", 10), ("bsrgan", 5)]
-    crops = [(name, hr[..., :96, :96]) for name, hr in list(CROPS.items())[:2]]
+    crops = [(name, hr[..., :96, :96]) for name, hr in list(CROPS.items())[:1]]
     rows = cards.stability(network, crops, degradations=levels, n_samples=1)
     assert {row["condition"] for row in rows} >= set(DOWNSCALERS)
     assert all(row["non_finite"] == 0 for row in rows)

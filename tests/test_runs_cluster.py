@@ -18,7 +18,9 @@ from distributed import Client
 
 from helpers import runs
 from helpers.runs import cluster
+from helpers.runtime import WORKER
 from tests.fakes import published, run, write_images
+from tests.test_faults import wait_for
 
 HERE = {"host": "127.0.0.1"}
 
@@ -39,12 +41,16 @@ def lives(process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
+def number():
+    return os.environ.get(WORKER)
+
+
 def nap(x):
     time.sleep(x)
     return x
 
 
-def test_local_workers_have_one_thread_are_deaf_to_ctrl_c_and_leave_nothing_behind(tmp_path, monkeypatch):
+def test_local_workers_have_one_thread_and_a_number_are_deaf_to_ctrl_c_and_leave_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = set(listening())
     with runs.local(2) as client:
@@ -56,6 +62,11 @@ def test_local_workers_have_one_thread_are_deaf_to_ctrl_c_and_leave_nothing_behi
             child.send_signal(signal.SIGINT)
         assert dict(cluster.compute(pow, {"a": (1, 2), "b": (2, 2)}, client)) == {"a": 1, "b": 4}
         assert {child.pid for child in children} == set(pids(client))
+        first = client.run(number)
+        assert set(first.values()) == {"0", "1"}
+        children[0].kill()
+        wait_for(lambda: len(now := client.nthreads()) == 2 and now.keys() != first.keys())
+        assert set(client.run(number).values()) == {"0", "1"}  # one that is started anew has the number of the dead one
     assert not any(child.is_running() for child in children)
     assert set(listening()) <= before and not list(tmp_path.iterdir())
 
