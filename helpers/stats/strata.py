@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from helpers.stats import conditions, rankings
+from helpers.stats import conditions, inference, rankings
 
 
 class Combined(NamedTuple):
@@ -147,3 +147,28 @@ def _means(rows: pd.DataFrame, labels: Mapping[str, str], by) -> tuple[pd.DataFr
     if unknown := [image for image in means.index if image not in labels]:
         raise ValueError(f"expected a label for each image, got none for {len(unknown)}: {unknown[:5]}")
     return means, pd.Series([labels[image] for image in means.index], index=means.index)
+
+
+def level_gaps(scores: pd.Series, labels: pd.DataFrame) -> pd.DataFrame:
+    """Compare each level of each label with the rest of its label: Welch's t test, Holm over all levels.
+
+    Args:
+        scores: one per unit (photograph, face).
+        labels: one line per unit, a column per label.
+
+    Returns:
+        One line per label and level: label, level, n, difference (mean of the level minus that of the rest), low, high
+        (95 %), p, p_holm. A label of two levels has one line; a level of one unit, or all units, has none.
+    """
+    lines = []
+    for label in labels:
+        levels = list(labels[label].unique())
+        for level in levels if len(levels) > 2 else levels[:1]:
+            chosen = (labels[label] == level).to_numpy()
+            if 1 < chosen.sum() < len(chosen) - 1:
+                test = stats.ttest_ind(scores[chosen], scores[~chosen], equal_var=False)
+                ends = test.confidence_interval(0.95)
+                difference = scores[chosen].mean() - scores[~chosen].mean()
+                lines.append([label, level, int(chosen.sum()), difference, ends.low, ends.high, test.pvalue])
+    found = pd.DataFrame(lines, columns=["label", "level", "n", "difference", "low", "high", "p"])
+    return found.assign(p_holm=inference.holm(found.p) if len(found) else [])

@@ -1,4 +1,4 @@
-"""Plot what only the notebook on balance shows: group sizes, joint entropies, errors of weighted scores, group scores."""
+"""Plot what only the notebook on balance shows: group sizes, joint entropies, errors of weighted scores, scores."""
 
 from collections.abc import Mapping, Sequence
 
@@ -57,7 +57,7 @@ def entropies(ax: Axes, runs: pd.DataFrame, *, bound: float, whole: float) -> No
     ax.axvline(bound, color="C3", lw=0.8)
     ax.axvline(whole, color="0.4", lw=0.8, ls="--")
     set_names(ax, list(by_method.groups))
-    ax.set_xlabel("joint entropy (bits), higher is better\nsolid: log2 of the groups; dashed: everybody")
+    ax.set_xlabel("joint entropy (bits)\nsolid: the bound; dashed: everybody")
 
 
 def errors(ax: Axes, simulated: pd.DataFrame) -> None:
