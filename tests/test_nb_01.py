@@ -11,12 +11,12 @@ from PIL import Image
 from helpers import results
 from helpers.datasets import sources
 from helpers.datasets.balancing import LEVELS
-from helpers.datasets.photographs import photograph_of
 from tests.notebook import printed, run, up_to
 
 NAME = "01_dataset_balancing"
+ROWS = Path(__file__).parents[1] / "data" / "results" / "evidence_faces_x8.csv.gz"
 TINY = {"n_images": 100, "n_seeds": 2, "n_simulated": 3}
-FIGURES = {"01_groups", "01_joint_entropy", "01_poststratification", "01_group_scores"}
+FIGURES = {"01_groups", "01_joint_entropy", "01_poststratification", "01_group_scores", "01_composition"}
 
 
 def files(folder):
@@ -51,24 +51,23 @@ def test_labels_images_and_rows_of_the_reader(tmp_path):
     (tmp_path / "images").mkdir()
     for name in people.image_id[:250]:
         Image.new("RGB", (8, 8)).save(tmp_path / "images" / f"{name}.png")
-    photographs = sorted(set(map(photograph_of, sources.names("library"))))
+    rows = results.read(ROWS).query("distortion == 'mse' and sample == 0")
+    faces = list(rows.image.unique())
     labels = "file,age_group,gender\n" + "".join(
-        f"{name}.png,{('minor', 'senior')[k % 2]},{('female', 'male')[k % 3 == 0]}\n"
-        for name in sources.names("library")
-        for k in [photographs.index(photograph_of(name))]  # crops of one photograph cannot be of two groups
+        f"{name}.png,{('minor', 'senior')[k % 2]},{('female', 'male')[k % 3 == 0]}\n" for k, name in enumerate(faces)
     )
     (tmp_path / "labels.csv").write_text(labels)
     _, text = up_to(
         NAME, "", tmp_path, TINY, n_images=2000, features=str(tmp_path / "features.csv"),
         ethnicity=str(tmp_path / "races.csv"), ethnicity_id_column="id", ethnicity_column="race",
         images=str(tmp_path / "images"), labels=str(tmp_path / "labels.csv"), group_by=["age_group", "gender"],
-        rows_query="sample < 2",
+        rows_query="distortion == 'mse' and sample == 0",
     )  # fmt: skip
     assert "real labels" in text and "shortfall" in text and "set aside: 1 images, no age and gender" in text
     assert (
         "images, ethnicity 'indian'" in text and "images, no image file" in text and "groups that cannot give" in text
     )
-    assert "DRAWN" not in text and "in 4 groups" in text
+    assert "DRAWN" not in text
     manifest = tmp_path / "rows" / "manifest.csv"
     rows = sources.read_manifest(manifest)
     assert sources.load(manifest, next(iter(rows))).shape == (1, 3, 8, 8)
@@ -97,8 +96,6 @@ def test_drawn_people_have_no_real_ethnicity(tmp_path):
         up_to(NAME, "with_ethnicity", tmp_path, TINY, ethnicity=str(tmp_path / "races.csv"))
 
 
-def test_rows_of_another_set_need_labels(tmp_path):
-    rows = results.read(Path(__file__).parents[1] / "data" / "results" / "05_pulse.csv.gz").head()
-    results.append(rows.drop(columns="checksum").to_dict("records"), tmp_path / "faces")
-    with pytest.raises(ValueError, match="labels: expected a manifest with the groups of generated@.*, got ''"):
-        up_to(NAME, "datasets.groups(", tmp_path, TINY, rows_file=str(tmp_path / "faces"))
+def test_groups_that_the_people_do_not_have_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="group_by: expected labels of ethnicity, gender, age_group, got city"):
+        up_to(NAME, "group_by) - set(known)", tmp_path, TINY, group_by=["city"])

@@ -110,3 +110,20 @@ def test_unbiased_and_covers_where_the_plain_mean_of_unequal_groups_does_not():
     assert np.sqrt((se**2).mean()) == pytest.approx(score.std(), rel=0.08)
     assert 0.93 < covers.mean() < 0.98
     assert abs(plain.mean() - truth) > 20 * plain.std() / np.sqrt(repeats)
+
+
+def test_a_level_that_differs_is_found_and_those_that_do_not_are_not():
+    rng = np.random.default_rng(0)
+    labels = pd.DataFrame({"age": ["young", "middle", "old"] * 40, "kind": ["a"] * 60 + ["b"] * 60})
+    scores = pd.Series(rng.normal(0, 1, 120) + 2.0 * (labels.age == "old"))
+    found = strata.level_gaps(scores, labels).set_index("level")
+    assert list(found.index) == ["young", "middle", "old", "a"] and (found.n == [40, 40, 40, 60]).all()
+    expected = scores[labels.age == "old"].mean() - scores[labels.age != "old"].mean()
+    assert found.difference["old"] == pytest.approx(expected) and found.low["old"] > 1 and found.p_holm["old"] < 1e-6
+    assert found.p_holm["a"] > 0.05 and (found.p_holm >= found.p).all()
+    assert found.low["a"] < found.difference["a"] < found.high["a"]
+
+
+def test_levels_of_one_unit_are_left_out():
+    labels = pd.DataFrame({"kind": ["a", "b", "b", "c", "c"]})
+    assert list(strata.level_gaps(pd.Series([1.0, 2, 3, 4, 5]), labels).level) == ["b", "c"]
