@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import files, results
+from helpers.stats import claims as paper
 from helpers.stats import rankings
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +19,7 @@ CARDS = ROOT / "data" / "weights"
 FLOWS = {
     "x2": "x2", "x4": "x4", "x8": "x8", "x4 mixed": "x4_mixed", "x4 first": "x4_first", "x8 first": "x8_first",
 }  # fmt: skip
+EVIDENCE = {"photographs_x4": "x4, photographs", "faces_x8": "x8, faces"}  # of tools.publish_rows
 
 
 def _table(head: list[str], lines: list[list[str]]) -> str:
@@ -39,6 +41,25 @@ def ranking() -> str:
         ends = f"[{row.low:.4f}, {row.high:.4f}]"
         lines.append([f"{row.rank:g}", row.downscaler, f"{row.mean:.4f}", ends, against])
     return _table(["rank", "downscaler", "IDA-RD", "95 % interval", "difference to bicubic"], lines)
+
+
+def claims() -> str:
+    """What the paper states about the order of downscalers, held against the published rows on distinct pictures."""
+    tables = {}
+    for name, words in EVIDENCE.items():
+        rows = results.read(ROOT / "data" / "results" / f"evidence_{name}.csv.gz")
+        table = paper.verdicts(rows[rows.distortion == "lpips"])
+        tables[f"{words} ({table.n.max()})"] = table.set_index("statement")
+    first, *_ = tables.values()
+    lines = []
+    for statement, line in first[first.n > 0].iterrows():
+        cells = []
+        for table in tables.values():
+            found = table.loc[statement]
+            number = f"{found.pair} = {found.gap:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+            cells.append(f"**{found.verdict}**: {number}")
+        lines.append([f"{statement} ({line.source})", *cells])
+    return _table(["the paper says", *tables], lines)
 
 
 def card() -> str:
@@ -126,7 +147,7 @@ def lpips_embedded() -> str:
     ])  # fmt: skip
 
 
-BLOCKS = {"README.md": (ranking, card), "data/weights/README.md": (card, check, generator, lpips_embedded)}
+BLOCKS = {"README.md": (ranking, claims, card), "data/weights/README.md": (card, check, generator, lpips_embedded)}
 
 
 def filled(path: str) -> str:

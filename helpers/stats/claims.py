@@ -6,6 +6,7 @@ where the adjusted p is below alpha *and* the 95 % interval of the difference ex
 Holm as well, decides otherwise, its p stands in the evidence.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -66,10 +67,11 @@ def verdicts(
         lower_is_better: direction of the values; None looks it up by the name of the distortion.
 
     Returns:
-        One line per claim: statement, source, verdict, evidence, n (fewest common photographs of its pairs), images
-        (fewest). "supported": every pair differs as stated, or the equality holds within the margin; "contradicted": a
-        pair differs the other way round, or differs where equality is stated; "no rows": a method of the statement is
-        not in the rows; "not shown": all else. A statement of several pairs is contradicted by one of them.
+        One line per claim: statement, source, verdict, evidence, pair, gap, low, high (the pair with the smallest gap
+        as stated, and that gap with its 95 % interval), n (fewest common photographs of its pairs), images (fewest).
+        "supported": every pair differs as stated, or the equality holds within the margin; "contradicted": a pair
+        differs the other way round, or differs where equality is stated; "no rows": a method of the statement is not in
+        the rows; "not shown": all else. A statement of several pairs is contradicted by one of them.
 
     Raises:
         ValueError: as `rankings.paired` and `rankings.equivalence`; margin not above 0.
@@ -80,12 +82,14 @@ def verdicts(
     for claim in claims:
         found = [tested.get(frozenset(pair)) for pair in claim.pairs]
         if None in found:
-            verdict, evidence, n, images = "no rows", "", 0, 0
+            verdict, evidence, n, images, weakest = "no rows", "", 0, 0, ("", math.nan, math.nan, math.nan)
         else:
             judge = _equal if claim.equal else _ordered
             verdict, evidence = judge(claim, found, rows, by, margin, alpha)
             n, images = min(line.n for line in found), min(line.images for line in found)
+            weakest = min((_gap(pair, line) for pair, line in zip(claim.pairs, found, strict=True)), key=lambda g: g[1])
         line = {"statement": claim.statement, "source": claim.source, "verdict": verdict, "evidence": evidence}
+        line |= dict(zip(("pair", "gap", "low", "high"), weakest, strict=True))
         lines.append(line | {"n": n, "images": images})
     return pd.DataFrame(lines)
 
@@ -99,6 +103,14 @@ def overview(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     columns = {name: table.set_index("statement").verdict for name, table in tables.items()}
     side_by_side = pd.DataFrame(columns).reindex(next(iter(columns.values())).index)
     return side_by_side[(side_by_side != "no rows").any(axis=1)]
+
+
+def _gap(pair: tuple, line) -> tuple[str, float, float, float]:
+    """How much more the first of a pair loses than the second, in the units of D, with its interval."""
+    worse, better = pair
+    ends = (line.low, line.high) if (line.f == worse) == line.lower_is_better else (-line.high, -line.low)
+    sign = 1 if (line.f == worse) == line.lower_is_better else -1
+    return f"{worse} - {better}", sign * line.difference, *ends
 
 
 def _ordered(claim: Claim, found: Sequence, rows, by, margin: float, alpha: float) -> tuple[str, str]:
