@@ -21,11 +21,8 @@ ALL = sorted(str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBO
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "results"
 TO_BE_REWRITTEN = {  # notebooks whose texts still hold results; a rewritten one leaves this list, and none joins it
-    "00_quickstart", "01_dataset_balancing", "02_downscalers", "03_synthetic_degradations", "04_srflow",
-    "05_pulse", "06_real_downscalers", "07_nr_iqa", "08_ablations", "training/compact_flow",
-    "training/compact_lpips", "training/style_generator", "02_downscalers", "03_synthetic_degradations",
-    "04_srflow", "05_pulse", "06_real_downscalers", "08_ablations", "training/compact_flow",
-    "training/compact_lpips", "training/style_generator",
+    "02_downscalers", "03_synthetic_degradations", "04_srflow", "05_pulse", "06_real_downscalers",
+    "08_ablations", "training/compact_flow", "training/compact_lpips", "training/style_generator",
 }  # fmt: skip
 # What has digits in a text and is no result: code, formulas, links, sources, versions, settings, the level of intervals
 NO_RESULT = [

@@ -18,6 +18,7 @@ def test_labels_come_from_names_as_utkface_has_them():
     assert list(table.age_group) == ["minor", "youth", "youth", "middle", "middle", "senior"]
     assert list(table.gender) == ["male", "female", "male", "male", "female", "female"]
     assert list(table.race) == ["White", "Black", "Asian", "Indian", "Others", "White"]
+    assert face_groups.labels(["utkface_18_0_0_1"]).to_numpy().tolist() == table.iloc[:1].to_numpy().tolist()
     with pytest.raises(ValueError, match="age_gender_race_date.*got 'portrait'"):
         face_groups.labels(["portrait"])
     with pytest.raises(ValueError, match="got '20_1_9_1'"):

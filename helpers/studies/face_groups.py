@@ -32,7 +32,7 @@ def labels(names: Sequence[str], table: str = "") -> pd.DataFrame:
     Args:
         names: of the images.
         table: a CSV file with the columns file (or image), race, gender and age_group; or "" for names like those of
-            UTKFace, age_gender_race_date.
+            UTKFace, age_gender_race_date, with or without "utkface_" before them.
 
     Returns:
         One line per name (index), columns `ATTRIBUTES`.
@@ -53,7 +53,7 @@ def labels(names: Sequence[str], table: str = "") -> pd.DataFrame:
     lines = []
     for name in names:
         try:
-            age, gender, race = map(int, name.split("_")[:3])
+            age, gender, race = map(int, name.removeprefix("utkface_").split("_")[:3])
             lines.append((RACES[race], GENDERS[gender], [group for group, start in AGES.items() if age >= start][-1]))
         except (ValueError, IndexError):
             raise ValueError(f"expected names like age_gender_race_date, or a table of labels, got {name!r}") from None
