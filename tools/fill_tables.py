@@ -1,7 +1,7 @@
 """The tables of README.md and data/weights/README.md, written from published rows and card files.
 
 `python -m tools.fill_tables` (the end of `make notebooks`) rewrites what stands between `<!-- name -->` and
-`<!-- /name -->`; a test compares.
+`<!-- /name -->`, and between `<!-- finding 00_quickstart 1 -->` and `<!-- /finding -->`; a test compares.
 """
 
 import json
@@ -159,7 +159,19 @@ def filled(path: str) -> str:
         text, count = re.subn(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, new=new: new, text, flags=re.S)
         if count != 1:
             raise ValueError(f"{path}: expected one block {name!r}, got {count}")
-    return text
+    return re.sub(r"<!-- finding (\S+) (\d+) -->.*?<!-- /finding -->", lambda found: _finding(*found.groups()), text)
+
+
+def _finding(notebook: str, number: str) -> str:
+    """A finding of a committed notebook, counted from 1, between its two marks."""
+    whole = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())
+    outputs = [out for cell in whole["cells"] for out in cell.get("outputs", ())]
+    told = [out["metadata"]["finding"] for out in outputs if "finding" in out.get("metadata", {})]
+    if not 0 < int(number) <= len(told):
+        raise ValueError(f"README.md: expected one of the {len(told)} findings of {notebook}, got {number}")
+    each = told[int(number) - 1]
+    said = f"*{each['verdict']}:* {each['statement'].replace('|', '/')}"
+    return f"<!-- finding {notebook} {number} -->{said}<!-- /finding -->"
 
 
 if __name__ == "__main__":
