@@ -27,7 +27,8 @@ __all__ = [
     "own", "published", "seen", "spelled", "this_run",
 
 
-    "own", "published", "spelled", "this_run", "write_ranking",
+    "own", "published", "spelled", "this_run", "with_published",
+    "write_ranking",
 ]  # fmt: skip
 STARTED = time.perf_counter()  # notebooks import this module first
 LEFT_OUT = "set_aside.txt"  # a line beside the rows that names what was set aside, while there is any
@@ -36,7 +37,7 @@ _in_runs: dict[str, str] = {}  # folder of rows -> what its run set aside, in wo
 DRAW = [*results.KEY[:-1], "weights", "hr", "lr", "version"]  # what a draw is: a row's key but D, and what it saw
 
 
-def distortion(name: str, offline: str = "1-ms_ssim") -> str:
+def distortion(name: str, offline: str = "lpips_embedded") -> str:
     """Choose D, and print which it is and why.
 
     Args:
@@ -171,6 +172,26 @@ def published(path: str, rows: pd.DataFrame) -> pd.DataFrame:
     what = ", ".join(found.metric.unique())
     print(f"{Path(path).name}: {len(set(_draws(found)))} of {len(draws)} draws of this run" + f"; {what}" * bool(what))
     return found
+
+
+def with_published(rows: pd.DataFrame, found: pd.DataFrame, metrics: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Put the published rows of a run beside its own, where they cover every draw; else leave them out and say so.
+
+    Args:
+        rows: rows of this run, as `runs.run` returns them.
+        found: of `published`.
+        metrics: D of the run, the first decides.
+
+    Returns:
+        Both sets of rows, each once; and all D, the published ones first: LPIPS, the paper's D, decides where it can.
+    """
+    missing = len(set(_draws(rows)) - set(_draws(found)))
+    if missing:
+        if len(found):
+            print(f"published rows are left out: {missing} draws of this run have none")
+        return rows, list(metrics)
+    both = pd.concat([rows, found], ignore_index=True).drop_duplicates(list(results.KEY))
+    return both, list(dict.fromkeys([*found.distortion.unique(), *metrics]))
 
 
 def _draws(rows: pd.DataFrame) -> list[tuple[str, ...]]:
