@@ -12,7 +12,7 @@ from helpers.studies.no_reference import KERNELS, summary
 
 SHORT = {"brisque_opencv": "BRISQUE (OpenCV)", "brisque": "BRISQUE", "niqe": "NIQE", "niqe_official": "NIQE (official)"}
 SHORT |= {"niqe_small": "NIQE, 32 px blocks", "niqe_tiny": "NIQE, 16 px blocks"}
-SHORT |= {"maniqa": "MANIQA", "contrique": "CONTRIQUE", "lpips": "LPIPS", "lpips_embedded": "lpips_embedded"}
+SHORT |= {"maniqa": "MANIQA", "contrique": "CONTRIQUE", "lpips": "LPIPS", "1-ms_ssim": "1 - MS-SSIM"}
 
 
 def title(measure: str) -> str:
@@ -79,7 +79,7 @@ def by_size(whole: pd.DataFrame, crops: pd.DataFrame, sides: Sequence[int]) -> F
         ax.set(title=title(name), xlabel="LR side (pixels)", xscale="log", xticks=sides, xticklabels=sides)
         ax.minorticks_off()
     axes[0, 0].set_ylabel("score without blur, lower is better")
-    axes[0, -1].legend(frameon=False)
+    axes[0, 0].legend(frameon=False, loc="upper right")
     return fig
 
 
@@ -87,7 +87,7 @@ def same_images(rows: pd.DataFrame) -> Figure:
     """Change of each measure from the photograph's own score without blur, both kernels; above 0 is worse."""
     keys = ["image", "group", "distortion", "degradation"]
     zero = rows[rows.level == 0].groupby(keys).value.mean().rename("zero")
-    rows = rows.groupby([*keys, "level"], as_index=False).value.mean().join(zero, on=keys)
+    rows = rows.groupby([*keys, "level"], as_index=False, sort=False).value.mean().join(zero, on=keys)
     rows = rows.assign(value=rows.value - rows.zero)
     measures = list(dict.fromkeys(rows.distortion))
     fig, axes = plt.subplots(1, len(measures), figsize=size(2, 0.34), layout="constrained", squeeze=False)
@@ -113,7 +113,8 @@ def ranks(means: Mapping[str, pd.DataFrame]) -> Figure:
         places = table.rank(axis=1)
         for name in places:
             ax.plot(range(len(places)), places[name], linewidth=1, **look(name), label=name)
-        ax.set_xticks(range(len(places)), [title(each).replace(", ", ",\n") for each in places.index], fontsize=6.5)
+        names = [title(each).replace(" blocks", "").replace(", ", ",\n").replace("_", "_\n") for each in places.index]
+        ax.set_xticks(range(len(places)), [name.replace(" - ", " -\n") for name in names], fontsize=6.5)
         ax.set(title=words, ylim=(len(places.columns) + 0.5, 0.5))
     axes[0, 0].set_ylabel("rank of the mean, 1 is best")
     axes[0, -1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
