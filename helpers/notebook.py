@@ -24,11 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check", "check_upscalers", "distortion", "execute", "finding", "images", "left_out", "literals", "outputs",
-    "own", "published", "seen", "spelled", "this_run",
-
-
-    "own", "published", "spelled", "this_run", "with_published",
-    "write_ranking",
+    "own", "published", "seen", "spelled", "this_run", "with_published", "write_ranking",
 ]  # fmt: skip
 STARTED = time.perf_counter()  # notebooks import this module first
 LEFT_OUT = "set_aside.txt"  # a line beside the rows that names what was set aside, while there is any
@@ -202,8 +198,8 @@ def _draws(rows: pd.DataFrame) -> list[tuple[str, ...]]:
 def finding(
     statement: str,
     verdict: str | Sequence[str],
-    *,
     source: str = "",
+    *,
     of: pd.DataFrame | Sequence[pd.DataFrame] = (),
     **values: object,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Notebook 03, run small: rows of the flow and of both controls, figures, resuming, and its paper profile."""
+"""Notebook 03, run small: rows of the flow and of the controls, figures, findings, resuming."""
 
 import math
 
@@ -9,56 +9,59 @@ from tests import notebook
 
 NAME = "03_synthetic_degradations"
 TINY = {
-    "n_images": 2, "n_samples": 1, "size": 96, "downscalers": ["bicubic", "nearest"], "device": "cpu", "workers": 0,
-    "distortion": "1-ssim", "also": ["mse"], "blur": [1.0, 4.0], "noise": [0.1, 0.2], "contrast_up": [],
-    "contrast_down": [0.75, 0.25], "otsu": [15, 5], "jpeg": [], "faint_blur": [0.25], "faint_noise": [],
-    "faint_contrast_up": [], "faint_contrast_down": [], "faint_otsu": [255], "faint_jpeg": [], "factors": [4, 16],
-    "upscaler_of_factor": ["embedded_flow", "embedded_flow_x8+embedded_flow_x2"], "heat_of_factor": [1.0, "1.0+0.1"],
-    "other_seeds": [1], "lpips_rows": "",
+    "n_images": 2, "n_samples": 1, "size": 64, "downscalers": ["bicubic", "nearest"], "device": "cpu", "workers": 0,
+    "distortion": "1-ssim", "also": ["mse"], "blur": [0.0005, 1.0, 4.0], "blur_full": [], "noise": [0.1, 0.2],
+    "contrast_up": [], "contrast_down": [0.75, 0.25], "otsu": [15, 5], "factors": [4, 8],
+    "upscaler_of_factor": ["embedded_flow", "embedded_flow"], "heat_of_factor": [1.0, 1.0], "other_seeds": [1],
+    "lpips_rows": "",
 }  # fmt: skip
-FIGURES = ("damage", "answers", "levels", "controls", "rankings", "before_after", "mixed", "factors", "minimum")
+FIGURES = ("damage", "levels", "rankings", "before_after", "mixed", "factors", "minimum")
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    """The text of one tiny run for all tests of this file, and the folder that it left.
+    """One tiny run for all tests of this file: the executed notebook, and the folder that it left.
 
     Its published rows with LPIPS are its own, computed beforehand, under the name of another D.
     """
     folder = tmp_path_factory.mktemp("nb03")
     space, _ = notebook.up_to(NAME, "runs.run(", folder, TINY)
-    rows = space["rows"][(space["rows"].distortion == "mse") & (space["rows"].seed == 0)].drop(columns="checksum")
+    rows = space["rows"][space["rows"].distortion == "mse"].drop(columns="checksum")
     results.append(rows.assign(distortion="lpips", seconds=math.nan).to_dict("records"), folder / "lpips")
     results.publish(folder / "lpips", published := folder / "lpips.csv.gz")
-    return notebook.printed(notebook.run(NAME, folder, TINY, lpips_rows=str(published))), folder
+    return notebook.run(NAME, folder, TINY, lpips_rows=str(published)), folder
 
 
-def test_rows_of_the_flow_and_of_both_controls(first):
-    text, folder = first
+def test_rows_of_the_flow_and_of_the_controls(first):
+    done, folder = first
     rows = results.read(folder / "rows")
     usual = rows[(rows.scale == 4) & (rows.seed == 0) & (rows["where"] != "before") & (rows.distortion == "1-ssim")]
-    cells = usual.groupby(["upscaler", "heat"]).apply(lambda part: set(zip(part.degradation, part.level, strict=True)))
-    assert set(usual.image) == set(rows.image) and rows.image.nunique() == 2
     flow, still, control = (
-        {kind for kind, _ in cells[key]} for key in (("embedded_flow", 1.0), ("embedded_flow", 0.0), ("bicubic", 0.0))
+        set(usual.degradation[(usual.upscaler == f_us) & (usual.heat == heat)])
+        for f_us, heat in (("embedded_flow", 1.0), ("embedded_flow", 0.0), ("bicubic", 0.0))
     )
-    assert flow == control == {"", "blur", "blur_full", "noise", "contrast", "otsu", "mixed", "bsrgan"}
-    assert still == flow - {"blur_full", "mixed", "bsrgan"}
+    assert flow == control == {"", "blur", "noise", "contrast", "otsu", "mixed", "bsrgan"} and still == {""}
     assert set(rows.degradation[rows["where"] == "before"]) == {"blur", "noise", "contrast", "otsu"}
-    assert set(rows.downscaler) == {"bicubic", "nearest"} and set(rows.distortion) == {"1-ssim", "mse"}
-    assert set(rows.upscaler[rows.scale == 16]) == {"bicubic", "embedded_flow_x8+embedded_flow_x2"}
-    assert set(rows.seed) == {0, 1} and rows.value.notna().all()
-    assert "the identity on all 2 LR images" in text and "tau to the flow" in text
-    assert "D in the tables below: lpips, 1-ssim, mse" in text
+    assert set(rows.degradation[rows.scale == 8]) == {"", "blur", "noise"}
+    assert set(rows.seed) == {0, 1} and rows.value.notna().all() and rows.image.nunique() == 2
+    text = notebook.printed(done)
+    assert "the identity on all 2 LR images" in text and "D: lpips, 1-ssim, mse; the first decides" in text
 
 
-def test_a_blur_that_rounding_undoes_changes_no_row(first):
+def test_lpips_decides_and_the_other_d_do_where_it_has_no_rows(first):
+    told = notebook.told(first[0])
+    assert len(told) == 12 and {row["distortion"][0] for each in told for row in each["rows"]} == {"lpips"}
+    assert "(D = LPIPS, 2 photographs)" in told[0]["statement"] and "P Table 1" in told[0]["source"]
+    space, text = notebook.up_to(NAME, "with_published(", first[1], TINY)
+    assert space["metrics"] == ["1-ssim", "mse"] and set(space["one"].distortion) == {"1-ssim"}
+
+
+def test_a_blur_that_is_the_identity_changes_no_row(first):
     rows = results.read(first[1] / "rows").query("scale == 4 and seed == 0 and downscaler == 'bicubic'")
     keys = ["image", "upscaler", "heat", "sample", "distortion"]
     nothing = rows[rows.degradation == ""].set_index(keys).value
-    for kind, level in (("blur", 0.25), ("otsu", 255.0)):
-        same = rows[(rows.degradation == kind) & (rows.level == level)].set_index(keys).value
-        assert len(same) and (same == nothing.loc[same.index]).all()
+    same = rows[(rows.degradation == "blur") & (rows.level == 0.0005)].set_index(keys).value
+    assert len(same) and (same == nothing.loc[same.index]).all()
 
 
 def test_all_figures_are_there(first):
@@ -69,4 +72,4 @@ def test_all_figures_are_there(first):
 def test_one_more_level_adds_its_rows_only(first):
     new = notebook.missing(NAME, first[1], TINY, noise=[0.05, 0.1, 0.2])
     assert {key[4:6] for key in new} == {("noise", 0.05)}
-    assert len(new) == 2 * 2 * (3 + 2)  # images, D; flow and two controls after downscaling, two before it
+    assert len(new) == 2 * 2 * (2 + 2)  # images, D; flow and control, after downscaling and before it

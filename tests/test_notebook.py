@@ -76,8 +76,8 @@ def test_literals_are_read_and_nothing_is_run():
     "name, missing, offline, chosen, why",
     [
         ("auto", None, {}, "lpips", "the paper's, its backbone"),
-        ("auto", "no AlexNet", {}, "1-ms_ssim", "not the paper's, no AlexNet"),
-        ("auto", "no AlexNet", {"offline": "lpips_embedded"}, "lpips_embedded", "not the paper's, no AlexNet"),
+        ("auto", "no AlexNet", {}, "lpips_embedded", "not the paper's, no AlexNet"),
+        ("auto", "no AlexNet", {"offline": "1-ms_ssim"}, "1-ms_ssim", "not the paper's, no AlexNet"),
         ("mse", "no AlexNet", {}, "mse", "asked for"),
     ],
 )
@@ -133,6 +133,17 @@ def test_published_rows_are_those_of_the_runs_draws_and_networks(tmp_path, capsy
     assert nothing.empty and list(nothing) == list(rows) and not capsys.readouterr().out
     with pytest.raises(ValueError, match="expected a file of published rows or ''"):
         notebook.published(str(tmp_path / "nowhere.csv.gz"), rows)
+
+
+def test_published_rows_decide_only_where_they_cover_every_draw(capsys):
+    own = pd.DataFrame([row(), row(sample=1)])
+    stored = own.assign(distortion="lpips", metric="LPIPS")
+    both, metrics = notebook.with_published(own, stored, ["mse"])
+    assert metrics == ["lpips", "mse"] and len(both) == 4 and not capsys.readouterr().out
+    both, metrics = notebook.with_published(own, stored[:1], ["mse"])
+    assert metrics == ["mse"] and len(both) == 2
+    assert "left out: 1 draws of this run have none" in capsys.readouterr().out
+    assert notebook.with_published(own, stored[:0], ["mse"])[1] == ["mse"] and not capsys.readouterr().out
 
 
 def test_a_run_is_signed_with_what_made_it_and_how_long_it_took():

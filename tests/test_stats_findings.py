@@ -132,3 +132,40 @@ def test_a_notebook_shows_a_finding_and_leaves_it_in_its_output(monkeypatch):
     assert shown[1][0] == "**Contradicted**: two things hold"
     with pytest.raises(KeyError, match="gap"):
         notebook.finding("by {gap}", SUPPORTED)
+
+
+def test_a_ratio_of_two_series_is_one_of_means():
+    above, below = pd.Series([1.0, 3.0, 2.0], ["a", "b", "c"]), pd.Series([2.0, 2.0, 5.0], ["a", "b", "c"])
+    found = findings.mean_ratio(above, below)
+    assert found.value == pytest.approx(2 / 3) and found.low < 2 / 3 < found.high and found.n == 3
+    with pytest.raises(ValueError, match="same photographs"):
+        findings.mean_ratio(above, below.rename({"a": "d"}))
+
+
+def test_several_differences_share_the_level_and_those_that_are_not_above_0_are_named():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"up": 1 + 0.1 * rng.standard_normal(9), "down": -1 + 0.1 * rng.standard_normal(9)})
+    table = table.assign(open=rng.standard_normal(9), zero=0.0)
+    found = findings.decided(table)
+    assert [each.verdict for each in found.values()] == [SUPPORTED, CONTRADICTED, NOT_SHOWN, CONTRADICTED]
+    assert found["zero"].quantity == (0, 0, 0, 9) and found["up"].quantity == findings.mean(table.up)
+    said = findings.exceptions(found)
+    assert said.startswith("; not so: down -1") and "zero 0.000 [0.000, 0.000]; open: open " in said
+    assert findings.exceptions({"up": found["up"]}) == ""
+    assert findings.exceptions(found, most=1).count(" and 1 more") == 1
+    borderline = pd.DataFrame(
+        {"one": [0.1, 0.5, 0.9, 0.2, 1.1, 0.4]} | {f"x{k}": rng.standard_normal(6) for k in range(40)}
+    )
+    assert findings.mean(borderline.one).low > 0 and findings.decided(borderline)["one"].verdict == NOT_SHOWN
+
+
+@pytest.mark.parametrize(
+    "verdicts, expected",
+    [
+        ([SUPPORTED, CONTRADICTED], SUPPORTED),
+        ([CONTRADICTED, CONTRADICTED], CONTRADICTED),
+        ([CONTRADICTED, NOT_SHOWN], NOT_SHOWN),
+    ],
+)
+def test_one_of_several_is_enough(verdicts, expected):
+    assert findings.one_of(verdicts) == expected

@@ -1,9 +1,10 @@
 """State a finding: a number with its interval, and what the interval decides about a statement."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from helpers.stats import agreement, inference, rankings
@@ -33,6 +34,21 @@ class Quantity(NamedTuple):
         return f"{self.value:{form}} [{ends}]"
 
 
+class Finding(NamedTuple):
+    """A sentence that rows decided, in the order of the arguments of `notebook.finding`."""
+
+    statement: str
+    verdict: str
+    source: str = ""  # where the paper states it
+
+
+class Decided(NamedTuple):
+    """A number and what it decides about the statement that it is above 0."""
+
+    quantity: Quantity
+    verdict: str
+
+
 def mean(values: pd.Series) -> Quantity:
     """The mean of one value per photograph, with Student's t interval; a ratio of means is not a mean of ratios.
 
@@ -42,6 +58,67 @@ def mean(values: pd.Series) -> Quantity:
     if not len(values):
         raise ValueError("expected one value per photograph, got none")
     return Quantity(float(values.mean()), *inference.interval(values)[:2], len(values))
+
+
+def mean_ratio(above: pd.Series, below: pd.Series) -> Quantity:
+    """The mean of one series over that of another on the same photographs, with its interval (`inference.jackknife`).
+
+    Raises:
+        ValueError: the two have other photographs, or none.
+    """
+    if not len(above) or not above.index.equals(below.index):
+        raise ValueError(f"expected the same photographs above and below, got {list(above.index)}, {list(below.index)}")
+    parts = {"above": above.to_numpy()[:, None], "below": below.to_numpy()[:, None]}
+    low, high = inference.jackknife(lambda means: means["above"] / means["below"], parts)
+    return Quantity(float(above.mean() / below.mean()), float(low[0]), float(high[0]), len(above))
+
+
+def decided(differences: pd.DataFrame) -> dict[str, Decided]:
+    """Decide for several differences at once which are above 0: t tests over photographs, Holm over all of them.
+
+    Args:
+        differences: one line per photograph, one column per statement.
+
+    Returns:
+        Name of the column -> its mean with its own 95 % interval, and the verdict on "above 0": where Holm leaves the
+        sign open it is `NOT_SHOWN`, whatever the single interval says; differences that are 0 on each of many
+        photographs contradict it (`inference.known_signs`).
+
+    Raises:
+        ValueError: as `mean`.
+    """
+    found = {}
+    for name, sign in zip(differences, inference.known_signs(differences.to_numpy())[0], strict=True):
+        quantity = mean(differences[name])
+        quantity = quantity._replace(low=0.0, high=0.0) if sign == 0 else quantity
+        verdict = NOT_SHOWN if np.isnan(sign) else SUPPORTED if sign > 0 else CONTRADICTED
+        found[name] = Decided(quantity, verdict)
+    return found
+
+
+def one_of(verdicts: Sequence[str]) -> str:
+    """The verdict of a statement that one of several things holds: supported by one, contradicted by all.
+
+    Raises:
+        ValueError: as `together`.
+    """
+    turned = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED}
+    both = together([turned.get(each, each) for each in verdicts])
+    return turned.get(both, both)
+
+
+def exceptions(parts: Mapping[str, Decided], *, most: int = 6) -> str:
+    """Name the parts of a statement that are not supported, with their numbers, to stand behind it.
+
+    Returns:
+        "", or "; not so: noise -0.02 [-0.03, -0.01]; open: blur 0.01 [-0.01, 0.03] and 2 more".
+    """
+    said = []
+    for word, kind in (("not so", CONTRADICTED), ("open", NOT_SHOWN)):
+        named = [f"{name} {each.quantity}" for name, each in parts.items() if each.verdict == kind]
+        more = f" and {len(named) - most} more" * (len(named) > most)
+        said += [f"; {word}: {', '.join(named[:most])}{more}"] if named else []
+    return "".join(said)
 
 
 def gap(rows: pd.DataFrame, worse: str, better: str, by: str | Sequence[str] = "downscaler") -> Quantity:
