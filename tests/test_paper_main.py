@@ -177,10 +177,10 @@ def test_a_small_run_leaves_rows_and_parameters_and_goes_on(small, capfd):
     assert paper.main(["08_ablations"]) == 3
     said, out = capfd.readouterr().out, small / "results" / "paper"
     assert "other_upscalers: srflow_df2k_4x, 1.1, 4 (needs SRFlow_DF2K_4X.pth)" in said
-    assert "08_ablations: 18 of 18 draws left, about " in said and "08_ablations: ran in part" in said
+    assert "08_ablations: 12 of 12 draws left, about " in said and "08_ablations: ran in part" in said
     assert said.rstrip().endswith(str(out))
     rows = (out / "08_ablations" / "local.csv").read_text()
-    assert len(rows.splitlines()) == 1 + 18 * 2  # two distortions
+    assert len(rows.splitlines()) == 1 + 8 * 3 + 4 * 2  # of the reference three D, of the control two
     cells = json.loads((out / "08_ablations.ipynb").read_text())["cells"]
     used = next("".join(c["source"]) for c in cells if "injected-parameters" in c["metadata"].get("tags", []))
     assert 'other_upscalers = [["bicubic", 0.0, 4]]' in used and "n_images = 2" in used
@@ -192,7 +192,7 @@ def test_a_small_run_leaves_rows_and_parameters_and_goes_on(small, capfd):
         paper.main(["08_ablations", "-p", "other_upscalers", "[[bicubic, 0.0, 4]]"]) == 0
     )  # nothing of that is missing
     said = capfd.readouterr().out
-    assert "0 of 18 draws left" in said and "08_ablations: ran in full" in said
+    assert "0 of 12 draws left" in said and "08_ablations: ran in full" in said
     assert (out / "08_ablations" / "local.csv").read_text() == rows
 
 

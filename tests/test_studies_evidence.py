@@ -47,6 +47,7 @@ def test_lpips_comes_first_and_what_ranks_nothing_by_itself_is_left_out():
     several = ["mse_of_mean", "mse", "1-ms_ssim", "lpips", "own@00000000", "lr_mse"]
     table = pd.concat([rows(distortion=d) for d in several])
     assert evidence.distances(table) == ["lpips", "1-ms_ssim", "mse", "own@00000000"]
+    assert evidence.distances(table, "own@00000000") == ["own@00000000", "lpips", "1-ms_ssim", "mse"]
     assert set(evidence.of(table, "lpips").distortion) == {"lpips"}
 
 

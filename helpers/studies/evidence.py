@@ -45,11 +45,11 @@ def of(rows: pd.DataFrame, distortion: str) -> pd.DataFrame:
     return rows[rows.distortion == distortion]
 
 
-def distances(rows: pd.DataFrame) -> list[str]:
-    """The D of the rows that rank by themselves, the paper's first."""
+def distances(rows: pd.DataFrame, first: str = "") -> list[str]:
+    """The D of the rows that rank by themselves: `first` where it is among them, then the paper's, then the others."""
     there = [each for each in rows.distortion.unique() if not each.endswith("_of_mean")]
     there = [each for each in there if each not in ("lr_mse", "consistency_mse")]
-    return sorted(there, key=lambda each: (D.index(each) if each in D else len(D), each))
+    return sorted(there, key=lambda each: (each != first, D.index(each) if each in D else len(D), each))
 
 
 def overview(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
