@@ -61,7 +61,7 @@ def test_a_score_that_follows_the_damage_and_one_that_does_not():
 
 def test_interpolation_that_follows_as_well_speaks_against_the_test():
     found = damage.control(rows(), KINDS)
-    assert found.verdict != SUPPORTED and "in 100% [no interval] of cases with the flow" in found.statement
+    assert found.verdict != SUPPORTED and "in 100% of cases with the flow" in found.statement
     table = rows()
     worse = (table.f_us == damage.CONTROL) & (table.type == "noise") & (table.image < "i6")
     table.loc[worse, "value"] *= -1

@@ -153,8 +153,8 @@ def control(rows: pd.DataFrame, kinds: Mapping[str, tuple]) -> Finding:
     flow, other = (findings.mean(share[f_us]) for f_us in (FLOW, CONTROL))
     gap = findings.mean(share[FLOW] - share[CONTROL])
     said = "a generative upscaler follows the damage better than bicubic interpolation: a photograph's score rises "
-    said += f"through all levels of a type in {flow:.0%} of cases with the flow, in {other:.0%} with interpolation, "
-    return Finding(said + f"difference {gap:+.0%}", findings.verdict(gap, above=0))
+    said += f"through all levels of a type in {flow.value:.0%} of cases with the flow, in {other.value:.0%} with "
+    return Finding(said + f"interpolation, difference {gap:+.0%}", findings.verdict(gap, above=0))
 
 
 def places(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

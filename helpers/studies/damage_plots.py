@@ -92,8 +92,8 @@ def ranks(places: Mapping[str, pd.DataFrame], taus: Mapping[tuple[str, str], flo
     ax.imshow(table, cmap="RdYlBu_r", aspect="auto", vmin=-0.5, vmax=len(names) + 1.5)
     for (row, column), rank in np.ndenumerate(table):
         ax.text(column, row, f"{rank:g}", ha="center", va="center", fontsize=8)
-    labels = [f"{_short(d)}\n$\\tau$ = {taus[f_us, d]:+.2f}" for f_us, d in columns]
-    ax.set_xticks(range(len(columns)), labels)
+    labels = [f"{_short(d)}\n$\\tau$ {taus[f_us, d]:.2f}" for f_us, d in columns]
+    ax.set_xticks(range(len(columns)), labels, fontsize=6.5)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylabel("paper's order,\nmost lost on top")
     for f_us in dict.fromkeys(f_us for f_us, _ in columns):
@@ -187,4 +187,6 @@ def _label(table: pd.DataFrame) -> str:
 
 
 def _short(metric: str) -> str:
-    return figures.style.metric_label(pd.DataFrame({"distortion": [metric]})).replace("_embedded", "\nembedded")
+    """What D is called, in narrow lines."""
+    name = figures.style.metric_label(pd.DataFrame({"distortion": [metric]}))
+    return name.replace("_", "\n").replace(" \N{MINUS SIGN} ", " \N{MINUS SIGN}\n")

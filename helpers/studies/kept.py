@@ -248,9 +248,15 @@ def rhos(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def _rho(values: pd.Series) -> Quantity:
+    """The mean of rank correlations; its interval ends at 1."""
+    found = findings.mean(values.dropna())
+    return found._replace(low=max(found.low, -1.0), high=min(found.high, 1.0)) if found.low == found.low else found
+
+
 def predicts(rho: pd.DataFrame, column: str = "power_db") -> Finding:
     """A property of the LR image orders the downscalers as the score does."""
-    found = findings.mean(rho[column].dropna())
+    found = _rho(rho[column])
     said = "the more power in the upper half of the band, the worse the score: within a photograph Spearman's rho is "
     said += f"{found:.2f} in the mean"
     return Finding(said, findings.verdict(found, above=0.5))
@@ -260,13 +266,13 @@ def instead(rho: pd.DataFrame, column: str = "difference", of: str = "power_db")
     """Another property orders them no better."""
     gap = findings.mean((rho[of] - rho[column]).dropna())
     said = "power says more about the score than mere distance to bicubic, which an upscaler trained on bicubic LR "
-    said += f"images might punish: rho is {findings.mean(rho[column].dropna()):.2f} for that, difference {gap:+.2f}"
+    said += f"images might punish: rho is {_rho(rho[column]):.2f} for that, difference {gap:+.2f}"
     return Finding(said, findings.verdict(gap, above=0))
 
 
 def interpolated(rho: pd.DataFrame) -> Finding:
     """PSNR after interpolation judges an LR image as the score does."""
-    found = findings.mean(-rho.enlarged.dropna())
+    found = _rho(-rho.enlarged)
     said = (
         f"PSNR after bicubic enlargement judges the downscalers as the score does: rho is {found:.2f}, 1 where it does"
     )

@@ -173,7 +173,7 @@ def scores(
             x, y = findings.mean(values[name]), findings.mean(score[name])
             ends = [np.nan_to_num([[q.value - q.low], [q.high - q.value]]) for q in (x, y)]
             ax.errorbar(x.value, y.value, ends[1], ends[0], **figures.look(name), lw=0.8, ls="none", label=name)
-        ax.set_title(f"rho = {findings.mean(rho[column].dropna()):.2f}", fontsize=7)
+        ax.set_title(f"rho = {findings.mean(rho[column].dropna()).value:.2f}", fontsize=7)
         unit = {"power_db": "power in the upper half\nband (dB)", "difference": "|difference| to bicubic\n(levels)"}
         ax.set_xlabel(unit.get(column, "PSNR after enlargement,\nagainst the methods' mean (dB)"))
     axes[0].set_ylabel(f"IDA-RD, {label},\nlower is better")
