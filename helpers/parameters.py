@@ -28,6 +28,7 @@ ZERO = (
     "n_small",
     "mean_iterations",
     "second_iterations",
+    "large",
 )  # integers that may be 0; the others at least 1
 RANGES = {"margin": (1e-9, 1.0), "alpha": (1e-9, 0.5), "image_cost": (0.0, 1e9)}
 COUNTS = ("scales", "factors", "lr_sizes", "timed", "threads")  # lists of integers above 0

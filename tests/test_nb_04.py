@@ -1,37 +1,33 @@
-"""The notebook on the flow, run small: rows, likelihoods and figures; a rerun adds only what is new."""
+"""The notebook on the flow, run small: rows, likelihoods, figures and findings; a rerun adds only what is new."""
 
 import pytest
 
 from helpers import results
-from tests.notebook import missing, printed, run, up_to
+from tests.notebook import missing, run, up_to
 
 NAME = "04_srflow"
 TINY = {
-    "n_images": 2, "n_samples": 2, "sweep_samples": 1, "size": 176, "downscalers": ["nearest", "bilinear", "bicubic"],
+    "n_images": 2, "n_samples": 2, "sweep_samples": 1, "size": 64, "downscalers": ["nearest", "bilinear", "bicubic"],
     "flows": ["embedded_flow"], "heats": [0.0, 1.0], "degradations": [["noise", 0.1]], "device": "cpu",
-    "distortion": "1-ms_ssim", "lpips_rows": "", "workers": 0,
+    "distortion": "lpips_embedded", "also": [], "lpips_rows": "", "strained": 2, "workers": 0,
 }  # fmt: skip
-FIGURES = (
-    "latents",
-    "likelihood",
-    "heat_panels",
-    "heat",
-    "ranks",
-    "top_pair",
-    "bias_spread",
-    "floor",
-    "blind",
-    "blow_up",
-)
+FIGURES = {"heat_panels", "ranks", "top_pair", "heat", "bias_spread", "blind", "floor", "blow_up", "blow_up_large"}
 
 
-def test_it_leaves_rows_and_figures_and_a_rerun_adds_only_what_is_new(tmp_path):
-    text = printed(run(NAME, tmp_path, TINY))
-    assert "round trip" in text and "the inequality holds for every draw" in text
+def test_it_leaves_rows_figures_and_findings_and_a_rerun_adds_only_what_is_new(tmp_path):
+    executed = run(NAME, tmp_path, TINY)
+    said = [out for cell in executed.cells if cell.cell_type == "code" for out in cell.outputs]
+    text = "\n".join(out.get("text", "") for out in said)
+    assert "comes back off by" in text and "the inequality holds for every draw" in text
+    assert "one flow: nothing is said about blindness" in text and "SRFlow itself was not run here" in text
+    facts = [out.metadata["finding"] for out in said if "finding" in out.get("metadata", {})]
+    assert len(facts) >= 12 and {each["verdict"] for each in facts} <= {"supported", "contradicted", "not shown"}
+    assert not [each for each in facts if "LPIPS" in each["statement"]]  # not a row of it here
     names = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert {f"04_{name}.{kind}" for name in FIGURES for kind in ("pdf", "png")} <= names
+    assert {f"04_{name}.{kind}" for name in FIGURES for kind in ("pdf", "png")} == names
+
     lines = (tmp_path / "rows" / "local.csv").read_text().splitlines()
-    metrics, at_heat, likelihoods = 6, 2 * 3 * 2, 2 * 3 * 3  # at the main heat one metric more, of the mean image
+    metrics, at_heat, likelihoods = 5, 2 * 3 * 2, 2 * 3 * 3  # at the main heat one metric more, of the mean image
     assert len(lines) == 1 + at_heat * (metrics + 1) + (2 * 3 + 2) * metrics + likelihoods
     rows = results.read(tmp_path / "rows")
     assert rows.value.notna().all() and set(rows.heat) == {0.0, 1.0}

@@ -52,14 +52,34 @@ def test_rank_paths_have_a_bar_for_each_rank_and_one_is_on_top(ax):
         ff.rank_paths(ax, {0.0: ranks}, ["absent"])
 
 
-def test_crosses_stand_at_their_values_with_names(ax):
-    table = pd.DataFrame({"x": [1, 2, 3], "x_low": 0, "x_high": 4, "y": 5, "y_low": 4, "y_high": 6}, index=NAMES)
-    ff.crosses(ax, table, labels=True)
-    assert [text.get_text() for text in ax.texts] == NAMES and len(ax.lines) == 9
+def test_a_pair_along_the_heat_is_hollow_where_the_sign_is_open(ax):
+    table = pd.DataFrame({"heat": [0.0, 1.0], "value": [0.9, 1.1], "low": 0.8, "high": 1.2, "sign": [-1, np.nan]})
+    ff.pair_paths(ax, {"lpips": table, "1-ms_ssim": table})
+    first, hollow = ax.lines[:2]
+    assert list(first.get_ydata()) == [0.9, 1.1] and list(hollow.get_ydata()) == [1.1]
+    assert hollow.get_markerfacecolor() == "white" and first.get_label() == "LPIPS"
 
 
-def test_densities_keep_what_lies_beyond_in_the_end_bins(ax):
-    ff.densities(ax, {"bicubic": np.array([-20.0, 0.1, 0.1, 30.0])})
-    values = ax.lines[0].get_ydata()
-    assert values[0] == values[-1] == pytest.approx(1.0) and values.sum() * 0.25 == pytest.approx(1)
-    assert ax.get_yscale() == "log" and "sd" in ax.lines[0].get_label() and ax.lines[1].get_label() == "N(0, 1)"
+def test_a_trace_leaves_latents_of_heat_0_out_and_marks_the_levels(ax):
+    table = pd.DataFrame({"step": [0, 1, 2], "level": [2, 2, 1], "largest": [0.0, 1, 2]})
+    both = pd.concat([table.assign(heat=0.0), table.assign(heat=1.0, largest=3.0)])
+    ff.trace(ax, {"bicubic": both}, {"bicubic": "C0"}, {0.0: "--", 1.0: "-"})
+    assert np.isnan(ax.lines[0].get_ydata()[0]) and list(ax.lines[1].get_ydata()) == [3, 3, 3]
+    assert [line.get_label() for line in ax.lines] == ["bicubic, heat 0", "bicubic, heat 1"]
+    assert ax.collections[0].get_segments()[0][0][0] == 1.5
+
+
+def test_floor_lines_have_shares_in_percent_and_a_rule_above_the_damage():
+    fig, axes = plt.subplots(1, 2, sharey=True)
+    columns = {"floor_share": 0.1, "p_lr": 30.0, "consistency": 40.0}
+    table = pd.DataFrame(
+        {name + end: x for name, x in columns.items() for end in ("", "_low", "_high")}, index=range(3)
+    )
+    ff.floor_lines(axes, table.assign(condition=NAMES), first_damage=2)
+    assert list(axes[0].lines[0].get_xdata()) == [10, 10, 10] and axes[0].lines[1].get_ydata()[0] == 1.5
+    assert [line.get_xdata()[0] for line in axes[1].lines[:2]] == [30, 40]
+    plt.close(fig)
+
+
+def test_the_first_of_a_legend_is_filled():
+    assert [mark.get_markerfacecolor() for mark in ff.filled_and_hollow(["a", "b"])] == ["0.3", "white"]

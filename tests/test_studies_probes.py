@@ -99,6 +99,33 @@ def test_extremes_by_hand(network, images):
     assert table.heat.tolist() == [0.0, 1.0] * 2
 
 
+def test_a_pressed_flow_is_measured_before_it_is_pressed(images):
+    network, (_, lr) = compact(), images
+    lr = 3 * lr - 1
+    plain = probes.extremes(network, {"x": lr}, [1.0], (0,)).largest[0]
+    network.margin = 0.25
+    assert probes.extremes(network, {"x": lr}, [1.0], (0,)).largest[0] == plain > 1.25
+    assert probes.traces(network, lr, [1.0], (0,)).largest.iloc[-1] > 1.25 and network.margin == 0.25
+    latents = upscalers.draw_latents(network.latent_shapes(16, 16), [seeded(0)], 1.0)
+    assert network.decode(lr, latents)[0].abs().max() <= 1.25
+
+
+def test_strain_goes_through_images_conditions_flows_and_heats():
+    names = sources.names("photographs", 2, size=32)
+    of = runs.Experiment(
+        dataset="photographs", images=names, downscalers=["bicubic"], scale=4, upscaler="embedded_flow", heat=1.0,
+        distortion="mse", n_samples=1, seed=0, device="cpu", size=32,
+    )  # fmt: skip
+    table = probes.strain({"a": compact()}, of, names, [("nearest",), ("bicubic", "noise", 0.1)], [0.0, 1.0], 0)
+    assert list(table.condition) == ["nearest", "nearest", "bicubic noise 0.1", "bicubic noise 0.1"] * 2
+    assert set(table.photograph) == {name.rsplit("_", 2)[0] for name in names} and set(table.flow) == {"a"}
+
+
+def test_a_round_trip_brings_the_image_back(network, images):
+    error, left = probes.round_trip(network, *images)
+    assert error < 1e-4 and left < 1e-4
+
+
 def test_what_is_not_finite_is_counted_and_not_the_largest():
     network = compact()
     decode = network.decode

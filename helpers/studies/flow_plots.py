@@ -1,14 +1,19 @@
-"""Plot what only the notebook on the flow shows: parts of a score, quantities and ranks along the heat, densities."""
+"""Plot what only the notebook on the flow shows: parts of a score, quantities and ranks along the heat, the floor."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from helpers.figures.rankings import set_names
 from helpers.figures.style import look
+from helpers.studies.evidence_plots import name_of
 
+COLOURS = ("C0", "C1", "C2", "C3", "C4")  # of what is no downscaler: distances, flows, image sets
+MARKERS = "osD^v"
 FLAT = {"linewidth": 0}  # bars without an edge
 
 
@@ -73,43 +78,87 @@ def rank_paths(ax: Axes, tables: Mapping[float, pd.DataFrame], names: Sequence[s
         lines = pd.DataFrame([table.set_index(table.columns[0]).loc[name] for table in tables.values()])
         x = np.arange(len(tables)) + 0.1 * (k - (len(names) - 1) / 2)  # so that bars do not hide
         low, high = lines.rank_low.astype(float), lines.rank_high.astype(float)
-        ax.vlines(x, low, high, color=look(name)["color"], lw=1.4)
-        ax.plot(x, lines["rank"].astype(float), **look(name), ms=3, lw=0.7, label=name)
+        ax.vlines(x, low, high, color=look(name)["color"], lw=2.2)
+        ax.plot(x, lines["rank"].astype(float), **look(name), ms=3.5, lw=0.5, label=name)
     ax.set_xticks(range(len(tables)), [f"{heat:g}" for heat in tables])
     ax.set_yticks(range(1, len(names) + 1))
     ax.set(xlabel="heat", ylim=(len(names) + 0.4, 0.6))
 
 
-def crosses(ax: Axes, table: pd.DataFrame, *, labels: bool = False) -> None:
-    """Two quantities of each condition against each other, both with intervals.
+def pair_paths(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Ratio of two scores along the heat with 95 % intervals, a line for each D; hollow where the sign is open.
 
     Args:
         ax: where to draw.
-        table: index condition, columns x, x_low, x_high, y, y_low, y_high.
-        labels: also write the name left of each point.
+        tables: of `flow_findings.pair_along` by name of D.
     """
-    for name, line in table.iterrows():
-        style = look(name)
-        ax.plot([line.x_low, line.x_high], [line.y, line.y], color=style["color"], lw=0.7)
-        ax.plot([line.x, line.x], [line.y_low, line.y_high], color=style["color"], lw=0.7)
-        ax.plot(line.x, line.y, **style, ls="none", label=name)
-        if labels:
-            where = {"xytext": (-5, 0), "textcoords": "offset points", "ha": "right", "va": "center_baseline"}
-            ax.annotate(name, (line.x, line.y), **where, fontsize=6.5)
+    for k, (distortion, table) in enumerate(tables.items()):
+        colour, x = COLOURS[k], table.heat + 0.008 * (k - (len(tables) - 1) / 2)  # so that intervals do not hide
+        ax.vlines(x, table.low, table.high, color=colour, lw=1)
+        ax.plot(x, table.value, color=colour, lw=0.8, label=name_of(distortion), marker=MARKERS[k], ms=4)
+        ax.plot(x[table.sign.isna()], table.value[table.sign.isna()], MARKERS[k], color=colour, ms=4, mfc="white")
+    ax.axhline(1, color="0.3", lw=0.8, zorder=0.5)
+    ax.set_xlabel("heat")
 
 
-def densities(ax: Axes, values: Mapping[str, np.ndarray], *, end: float = 8.0) -> None:
-    """Histograms as lines on a logarithmic axis, against N(0, 1).
+def trace(
+    ax: Axes, tables: Mapping[str, pd.DataFrame], colours: Mapping[str, str], styles: Mapping[float, str]
+) -> None:
+    """Largest absolute value after each flow step, on the way from the latents to the image.
 
     Args:
         ax: where to draw.
-        values: samples by name.
-        end: what lies beyond -end and end is counted in the outermost bins.
+        tables: of `probes.decode_trace` with the column heat, by what the LR image is.
+        colours: of the LR images.
+        styles: line style of each heat.
     """
-    edges = np.linspace(-end, end, 65)
-    for name, sample in values.items():
-        density = np.histogram(sample.clip(-end, end), edges, density=True)[0]
-        label = f"{name}, sd {sample.std():.2f}"
-        ax.plot((edges[1:] + edges[:-1]) / 2, density, color=look(name)["color"], label=label)
-    ax.plot(edges, np.exp(-(edges**2) / 2) / np.sqrt(2 * np.pi), color="0.2", ls="--", label="N(0, 1)")
-    ax.set(yscale="log", ylim=(1e-5, 3))
+    for name, table in tables.items():
+        for heat, part in table.groupby("heat"):
+            sizes = part.largest.where(part.largest > 0)  # at heat 0 the latents are 0
+            ax.plot(part.step, sizes, styles[heat], color=colours[name], lw=1.1, label=f"{name}, heat {heat:g}")
+    edges = part.step[part.level.diff() != 0][1:] - 0.5
+    ax.vlines(edges, 0, 1, transform=ax.get_xaxis_transform(), color="0.85", lw=0.7, zorder=0)
+    ax.set(yscale="log", xlabel="flow step (0: latents, last: image)", ylabel="largest absolute value")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
+    above(ax)
+
+
+def above(ax: Axes) -> None:
+    """A legend of two columns above the axes, where it hides nothing."""
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, columnspacing=1, handlelength=1.6)
+
+
+def floor_lines(axes: Sequence[Axes], table: pd.DataFrame, *, first_damage: int) -> None:
+    """The floor's share of each score, and how far an LR image is from the bicubic one and from its draws.
+
+    Args:
+        axes: two that share their vertical axis.
+        table: lines of `decomposition.floor` by condition, from top to bottom.
+        first_damage: the line with which damage begins; a rule is drawn above it.
+    """
+    places, share = np.arange(len(table)), 100 * table[["floor_share_low", "floor_share", "floor_share_high"]]
+    axes[0].hlines(places, share.floor_share_low, share.floor_share_high, color="C0", lw=1.2)
+    axes[0].plot(share.floor_share, places, "o", color="C0", ms=4)
+    for column, colour, marker, label in (
+        ("p_lr", "C1", "s", "LR image to bicubic"),
+        ("consistency", "C2", "o", "LR image to draws"),
+    ):
+        axes[1].hlines(places, table[f"{column}_low"], table[f"{column}_high"], color=colour, lw=1.2)
+        axes[1].plot(table[column], places, marker, color=colour, ms=4, label=label)
+    set_names(axes[0], table.condition)
+    axes[0].set_xlabel("floor, % of the squared error")
+    axes[1].set_xlabel("PSNR (dB)")
+    above(axes[1])
+    for ax in axes:
+        ax.axhline(first_damage - 0.5, color="0.6", lw=0.8)
+        ax.grid(axis="x", color="0.9")
+        ax.set_axisbelow(True)
+        ax.tick_params(axis="y", length=0)
+
+
+def filled_and_hollow(names: Sequence[str]) -> list[Line2D]:
+    """Marks for a legend beside `figures.plot_side_by_side`: the first filled, the others hollow."""
+    how = {"color": "0.3", "marker": "o", "ls": "none"}
+    return [Line2D([], [], **how, markerfacecolor="white" if k else "0.3") for k in range(len(names))]

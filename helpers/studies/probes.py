@@ -3,6 +3,7 @@
 Works with both networks, the compact flow and SRFlow: each encodes (HR, LR) to latents and decodes them back.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Generator, Tensor, nn
 
-from helpers import __version__, results, runs, upscalers
+from helpers import __version__, datasets, results, runs, upscalers
 from helpers.networks import srflow
 from helpers.networks.compact_flow import CompactFlow
 from helpers.networks.srflow_layers import FlowStep
@@ -51,6 +52,22 @@ def load(upscaler: str, scale: int, device: str | torch.device = "cpu") -> nn.Mo
     if not key.startswith("srflow") or more:
         raise ValueError(f"expected a flow, and no cascade, got {upscaler!r}")
     return upscalers.load_srflow(upscalers.UPSCALERS[key].files[0], device)
+
+
+@torch.no_grad()
+def round_trip(network: nn.Module, hr: Tensor, lr: Tensor) -> tuple[float, float]:
+    """Encode an image and decode it again.
+
+    Args:
+        network: of `load`.
+        hr, lr: one HR image (1, 3, H, W) and its LR image, of a size that the network takes.
+
+    Returns:
+        The largest error of a value, and what the two log-determinants leave of each other, relative to the first.
+    """
+    latents, _, there = network.encode(hr, lr)
+    again, back = network.decode(lr, latents)
+    return (again - hr).abs().max().item(), abs((there + back) / there).item()
 
 
 @torch.no_grad()
@@ -151,7 +168,7 @@ def decode_trace(network: nn.Module, lr: Tensor, generators: Sequence[Generator]
     Returns:
         One line per step in the order of decoding: step (0 for the last latent as drawn), level (1 is the finest),
         rms (over all samples, channels and pixels) and largest absolute value; the last line, level 0, is the SR
-        image before clipping.
+        image before clipping, and before a compact flow presses it into its range.
     """
     lr = _pad(network, lr)
     latents = [z.to(lr) for z in draw_latents(network.latent_shapes(*lr.shape[-2:]), generators, heat)]
@@ -169,7 +186,8 @@ def decode_trace(network: nn.Module, lr: Tensor, generators: Sequence[Generator]
     try:
         for level, step in steps:
             step.decode = record(level, step.decode)
-        sr = network.decode(lr.expand(len(generators), -1, -1, -1), latents)[0]
+        with _unlimited(network):
+            sr = network.decode(lr.expand(len(generators), -1, -1, -1), latents)[0]
     finally:
         for _, step in steps:
             del step.decode  # the method of its class is back
@@ -178,6 +196,62 @@ def decode_trace(network: nn.Module, lr: Tensor, generators: Sequence[Generator]
         for k, (level, z) in enumerate([*tensors, (0, sr)])
     ]
     return pd.DataFrame(lines)
+
+
+def traces(network: nn.Module, lr: Tensor, heats: Sequence[float], key: tuple) -> pd.DataFrame:
+    """`decode_trace` of one draw at several heats, with the column heat; all draws share their random numbers.
+
+    Args:
+        network, lr: as there.
+        heats: standard deviations of the latents.
+        key: of the draw.
+    """
+    return pd.concat([decode_trace(network, lr, [seeded(*key)], heat).assign(heat=heat) for heat in heats])
+
+
+def strain(
+    networks: Mapping[str, nn.Module],
+    experiment: runs.Experiment,
+    names: Sequence[str],
+    conditions: Sequence[tuple],
+    heats: Sequence[float],
+    seed: int,
+) -> pd.DataFrame:
+    """Measure `extremes` of several flows on LR images of several kinds, image by image.
+
+    Args:
+        networks: of `load`, by name.
+        experiment: gives data set, size, scale and device.
+        names: of images.
+        conditions: downscaler, and a degradation with its level or nothing, of each kind of LR image.
+        heats: standard deviations of the latents.
+        seed: first part of the key of each draw.
+
+    Returns:
+        As `extremes`, with the columns flow, image and photograph; the condition is in words.
+    """
+    of, lines = datasets.groups(experiment.source, names, size=experiment.size), []
+    for image in names:
+        hr = cell.load(experiment, image)
+        lrs = {" ".join(map(str, how)): runs.pair(experiment, image, *how, hr=hr)[1] for how in conditions}
+        for flow, network in networks.items():
+            table = extremes(network, lrs, heats, (seed, image, 0))
+            lines.append(table.assign(flow=flow, image=image, photograph=of[image]))
+    return pd.concat(lines, ignore_index=True)
+
+
+@contextlib.contextmanager
+def _unlimited(network: nn.Module) -> Iterator[None]:
+    """Until the end of the block a compact flow does not press its samples into a range."""
+    margin = getattr(network, "margin", None)
+    if margin is None:
+        yield
+        return
+    network.margin = 0
+    try:
+        yield
+    finally:
+        network.margin = margin
 
 
 def _steps(network: nn.Module) -> Iterator[tuple[int, nn.Module]]:
@@ -191,7 +265,7 @@ def _steps(network: nn.Module) -> Iterator[tuple[int, nn.Module]]:
 
 @torch.no_grad()
 def extremes(network: nn.Module, lrs: Mapping[str, Tensor], heats: Sequence[float], key: tuple) -> pd.DataFrame:
-    """Measure how far samples leave [0, 1] before they are clipped.
+    """Measure how far samples leave [0, 1] before they are clipped, or pressed into the range of a compact flow.
 
     Args:
         network: of `load`.
@@ -208,7 +282,8 @@ def extremes(network: nn.Module, lrs: Mapping[str, Tensor], heats: Sequence[floa
         lr = _pad(network, lr)
         unit = draw_latents(network.latent_shapes(*lr.shape[-2:]), [seeded(*key)], 1.0)
         latents = [torch.cat([heat * z for heat in heats]).to(lr) for z in unit]
-        decoded = network.decode(lr.expand(len(heats), -1, -1, -1), latents)[0]
+        with _unlimited(network):
+            decoded = network.decode(lr.expand(len(heats), -1, -1, -1), latents)[0]
         for heat, sr in zip(heats, decoded, strict=True):
             finite = sr.isfinite()
             outside = ~((sr >= -0.25) & (sr <= 1.25))

@@ -55,8 +55,8 @@ def load_compact_flow(scale: int, device: str | torch.device = "cpu", variant: s
         scale: s.
         device: where to put it.
         variant: "" is the default, trained on bicubic LR images, at x4 and x8 with a score of its draws at the end
-            (`helpers.training.energy`); "first" is what these two were before that, by likelihood alone; "mixed" was
-            trained on LR images of several downscalers (x4).
+            (`helpers.training.energy`); "first" is what these two were before that, by likelihood alone; "mixed" went
+            on from the default with LR images of several downscalers (x4).
 
     Raises:
         ValueError: no such flow is embedded for this scale.
