@@ -86,6 +86,10 @@ def test_equality_needs_the_equivalence_test():
     unsure = verdict(wide, ("a", "b"), equal=True)
     assert unsure.verdict == "not shown" and "TOST p = " in unsure.evidence  # a large p is no equality
     assert verdict(wide, ("a", "b"), equal=True, margin=1.0).verdict == "supported"
+    line = verdict(apart, ("a", "b"))
+    assert line.pair == "a - b" and line.low < line.gap < line.high < 0 and line.gap == pytest.approx(-0.05, abs=0.01)
+    margin = -line.gap / apart[apart.downscaler == "b"].value.mean()  # they differ, and perhaps by less than that
+    assert verdict(apart, ("a", "b"), equal=True, margin=margin).verdict == "not shown"
 
 
 def test_overview_leaves_out_what_no_table_has():

@@ -70,8 +70,8 @@ def verdicts(
         One line per claim: statement, source, verdict, evidence, pair, gap, low, high (the pair with the smallest gap
         as stated, and that gap with its 95 % interval), n (fewest common photographs of its pairs), images (fewest).
         "supported": every pair differs as stated, or the equality holds within the margin; "contradicted": a pair
-        differs the other way round, or differs where equality is stated; "no rows": a method of the statement is not in
-        the rows; "not shown": all else. A statement of several pairs is contradicted by one of them.
+        differs the other way round, or by more than the margin where equality is stated; "no rows": a method of the
+        statement is not in the rows; "not shown": all else. One pair is enough to contradict a statement of several.
 
     Raises:
         ValueError: as `rankings.paired` and `rankings.equivalence`; margin not above 0.
@@ -139,6 +139,7 @@ def _equal(claim: Claim, found: Sequence, rows, by, margin: float, alpha: float)
     (f, g), (line,) = claim.pairs[0], found
     width = margin * abs(conditions.by_photograph(rankings.per_image(rows, by)["mean"][g], rows).mean())
     test = rankings.equivalence(rows, f, g, width, by, alpha=alpha).iloc[0]
-    verdict = "supported" if test.equivalent else "contradicted" if _differ(line, alpha) else "not shown"
+    beyond = line.low > width or line.high < -width
+    verdict = "supported" if test.equivalent else "contradicted" if beyond else "not shown"
     evidence = f"{f} - {g} = {test.difference:+.3g}, margin {width:.2g}, TOST p {format_p(test.p)}, difference p "
     return verdict, evidence + format_p(line.p_holm)
