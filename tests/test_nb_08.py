@@ -37,16 +37,21 @@ def test_rows_summary_findings_and_figures_and_a_rerun_adds_only_what_is_new(tmp
     assert "nowhere.csv.gz not there" in text and "all 32 rows are there" in text
     assert (tmp_path / "rows" / "local.csv").read_text().splitlines() == lines
     summary = pd.read_csv(tmp_path / "rows" / "summary.csv")
-    assert set(summary.change) == {"D", "content", "upscaler", "paper", "random part"}
+    assert set(summary.change) == {"D", "content", "photographs", "upscaler", "paper", "random part"}
+    of = summary.groupby("change").what.agg(set)  # the run's own photographs are no other content than published ones
+    assert of["photographs"] == {"this run for photographs"} and "this run for photographs" not in of["content"]
     assert summary.value.dropna().between(-1, 1).all() and set(summary.alike) <= {
         "supported",
         "contradicted",
         "not shown",
     }
-    pulse = summary[summary.what == "PULSE against the flow"]
+    pulse = summary[summary.what == "PULSE against embedded_flow"]
     assert set(pulse.setting) == {"made x8"} and (pulse.value == 1).all()  # the same rows under another name
     found = told(notebook)
-    assert any("randomness makes the order" in each["statement"] for each in found)
+    random = [each["statement"] for each in found if "randomness makes the order" in each["statement"]]
+    assert random and all(
+        "no rows of heat 0" in each and "heat 0 orders" not in each for each in random
+    )  # none was run
     assert all(each["rows"] for each in found)
     wanted = ("changes", "paper", "random_part", "images", "share_of_draws", "budget")
     assert {f"08_{what}.pdf" for what in wanted} <= {path.name for path in (tmp_path / "figures").iterdir()}

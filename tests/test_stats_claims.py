@@ -115,3 +115,12 @@ def test_scales_can_be_compared_too():
 def test_refuses_what_the_tests_refuse():
     with pytest.raises(ValueError, match="margin"):
         verdict(make_rows({"a": 0.0, "b": 0.0}), ("a", "b"), equal=True, margin=0.0)
+
+
+def test_nearest_is_judged_once_more_without_the_l0_that_is_our_own():
+    table = claims.verdicts(make_rows(PAPER | {"l0": 0.4}), claims.EVERY_READING).set_index("statement")
+    assert (
+        table.verdict["N.N. is the worst"] == "contradicted" and "nearest - l0" in table.evidence["N.N. is the worst"]
+    )
+    line = table.loc[claims.WITHOUT_L0.statement]
+    assert line.verdict == "supported" and line.evidence == "4 of 4 pairs as stated"

@@ -169,3 +169,24 @@ def test_several_differences_share_the_level_and_those_that_are_not_above_0_are_
 )
 def test_one_of_several_is_enough(verdicts, expected):
     assert findings.one_of(verdicts) == expected
+
+
+def test_the_change_of_a_ratio_pairs_photographs_that_both_have_and_adds_the_intervals_of_others():
+    rng = np.random.default_rng(3)
+    base = 1 + 0.3 * rng.random(30)
+
+    def rows(gain: float, dataset: str) -> pd.DataFrame:
+        lines = [
+            {"dataset": dataset, "image": f"i{i}", "group": "", "sample": 0, "distortion": "mse"}
+            | {"downscaler": name, "value": base[i] * (gain if name == "f" else 1) + 0.3 * base[i] ** 2 * (name == "f")}
+            for i in range(30) for name in "fg"
+        ]  # fmt: skip
+        return pd.DataFrame(lines)
+
+    before, after, elsewhere = rows(1.2, "one"), rows(1.1, "one"), rows(1.1, "two")
+    same, other = findings.ratio_change(before, after, "f", "g"), findings.ratio_change(before, elsewhere, "f", "g")
+    assert same.value == pytest.approx(-0.1) == other.value and same.n == 30
+    assert same.high - same.low < 1e-9 < other.high - other.low  # each photograph changes by as much
+    ends = [findings.ratio(each, "f", "g") for each in (before, elsewhere)]
+    half = math.hypot(*((each.high - each.low) / 2 for each in ends))
+    assert (other.low, other.high) == pytest.approx((other.value - half, other.value + half))

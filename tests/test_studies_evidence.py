@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import datasets, results, runs
+from helpers import datasets, notebook, results, runs
 from helpers.images import read_rgb
 from helpers.stats import claims, findings
 from helpers.studies import evidence, evidence_plots, stand_ins
+from tests.notebook import cells
 
 NAMES = ["bilinear", "bicubic", "dpid", "l0", "perceptual", "nearest", "box"]
 
@@ -58,8 +59,9 @@ def test_ratios_are_to_one_downscaler_in_each_setting():
 
 
 def test_the_papers_order_gives_tau_one_and_its_reverse_minus_one():
-    assert evidence.to_the_paper(rows())[0] == 1
-    assert evidence.to_the_paper(rows(NAMES[::-1]))[0] == -1
+    assert evidence.to_the_paper(rows())["value"] == 1
+    reverse = evidence.to_the_paper(rows(NAMES[::-1]))
+    assert reverse["value"] == -1 and reverse["swaps"] == reverse["pairs"] == 15
     assert evidence.to_the_paper(rows(["box", "nearest"])) is None
 
 
@@ -80,6 +82,50 @@ def test_each_change_is_compared_within_one_d():
     assert evidence.pairs_of_settings(["a x2", "a x4", "b x4"]) == [("a x2", "a x4"), ("a x4", "b x4")]
 
 
+def test_swapped_pairs_are_counted_and_named_and_open_ones_said_to_be():
+    other = ["bicubic", "bilinear", *NAMES[2:]]
+    found = evidence.compare(rows(), rows(other))
+    assert (found["swaps"], found["pairs"], found["swapped"]) == (1, 21, "bilinear/bicubic")
+    assert found["value"] == pytest.approx(1 - 2 / 21) and evidence.compare(rows(), rows())["swapped"] == "none"
+    near = rows(other)  # bicubic ahead of bilinear by less than its photographs vary
+    near.loc[near.downscaler == "bicubic", "value"] += 0.098
+    open_ones = evidence.compare(rows(), near)
+    assert open_ones["swapped"] == "bilinear/bicubic (open)" and open_ones["low"] < open_ones["high"]
+    assert evidence.compare(rows(["box"]), rows()) is None
+
+
+def test_other_photographs_of_the_same_content_are_no_other_content():
+    parts = {"photographs x4": rows(), "faces x4": rows(dataset="faces"), "this run x4": rows(dataset="own")}
+    found = evidence.agreements(parts, {}, {"this run": "photographs"})
+    assert list(found["photographs"].what) == ["this run for photographs"]
+    assert list(found["content"].what) == ["faces for photographs", "this run for faces"]
+    assert list(evidence.agreements(parts, {})["photographs"].what) == []
+
+
+def test_alike_forgives_one_swap_of_six_and_two_of_seven():
+    for order, swaps, so in ((NAMES[:6], 1, True), (NAMES[:6], 2, False), (NAMES, 2, True), (NAMES, 3, False)):
+        other = list(order)
+        for k in range(0, 2 * swaps, 2):
+            other[k], other[k + 1] = other[k + 1], other[k]
+        assert (evidence.compare(rows(order), rows(other))["value"] > findings.ALIKE) == so
+    known = next(cell for cell in cells("08_ablations") if "parameters" in cell["metadata"].get("tags", []))
+    assert notebook.literals("".join(known["source"]))["alike"] == findings.ALIKE
+
+
+def test_panels_have_a_row_for_each_scale_and_a_column_for_each_content():
+    fig, axes = evidence_plots.panels(["photographs x4", "photographs x8", "faces x8"], (4, 4))
+    place = {
+        name: (ax.get_subplotspec().rowspan.start, ax.get_subplotspec().colspan.start) for name, ax in axes.items()
+    }
+    assert place == {"photographs x4": (0, 0), "photographs x8": (1, 0), "faces x8": (1, 1)}
+    assert [ax.get_visible() for ax in fig.axes] == [True, False, True, True]
+    evidence_plots.legend(fig.axes[0], ["LPIPS", "MSE", "SSIM"], drawn={"LPIPS", "SSIM"})
+    (legend,) = fig.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["LPIPS", "SSIM"]
+    assert legend.legend_handles[1].get_marker() == evidence_plots._MARKERS[2]  # the mark that it has in all figures
+    plt.close(fig)
+
+
 def test_other_upscalers_are_named_with_their_heat():
     both = pd.concat([rows(heat=0.0), rows(upscaler="bicubic", heat=0.0), rows()])
     assert list(evidence.by_upscaler(both)) == ["bicubic, heat 0", "embedded_flow, heat 0", "embedded_flow, heat 1"]
@@ -95,10 +141,13 @@ def test_dots_and_curves_draw_what_they_are_given():
     assert [text.get_text() for text in ax.get_yticklabels()] == ["l0", "box"]
     line = pd.Series({"mean": 1.0, "s_b2": 4.0, "s_w2": 100.0, "crops": 1.0, "n": 8, "unit": 1.0})
     evidence_plots.errors(left, {"pair": line}, draws=(1, 5))
-    ends = [each.get_ydata()[0] for each in left.lines if each.get_label().startswith("pair")]
+    ends = [each.get_ydata()[0] for each in left.lines[:2]]
+    assert [each.get_marker() for each in left.lines[:2]] == ["o", "None"] and left.lines[1].get_label() == "pair"
     assert ends == pytest.approx([100 * math.sqrt((4 + 100 / q) / 2) for q in (1, 5)])
     evidence_plots.costs(right, {"pair": line}, (0, 1))
-    assert all(each.get_ydata().min() == 1 for each in right.lines) and right.lines[0].get_ydata()[0] == 1  # k = 0: one
+    assert (
+        all(each.get_ydata().min() == 1 for each in right.lines[:2]) and right.lines[0].get_ydata()[0] == 1
+    )  # k = 0: one
     plt.close(fig)
     assert [evidence_plots.name_of(d) for d in ("lpips", "1-ms_ssim")] == ["LPIPS", "1 \N{MINUS SIGN} MS-SSIM"]
 

@@ -10,6 +10,7 @@ import pandas as pd
 from helpers.stats import agreement, inference, rankings
 
 SUPPORTED, CONTRADICTED, NOT_SHOWN = "supported", "contradicted", "not shown"
+ALIKE = 0.8  # two orders are much the same where tau is above: of six one swap of neighbours keeps it, of 7 or 8 two do
 
 
 class Quantity(NamedTuple):
@@ -154,6 +155,37 @@ def ratio(rows: pd.DataFrame, f: str, g: str, by: str | Sequence[str] = "downsca
     parts = {name: units[[one]].to_numpy() for name, one in (("f", f), ("g", g))}
     low, high = inference.jackknife(lambda means: means["f"] / means["g"], parts)
     return Quantity(float(units[f].mean() / units[g].mean()), float(low[0]), float(high[0]), len(units))
+
+
+def ratio_change(before: pd.DataFrame, after: pd.DataFrame, f: str, g: str) -> Quantity:
+    """S(f) / S(g) by one set of rows minus that by another: another scale, or another content.
+
+    Of the same photographs it is one jackknife over both sets; of others the two intervals are combined as those of
+    independent estimates (method of variance estimates recovery; Zou and Donner, Statistics in Medicine 27, 2008).
+
+    Args:
+        before, after: one row per draw, of one D each.
+        f, g: downscalers.
+
+    Returns:
+        The difference with its interval; n is that of the smaller set.
+
+    Raises:
+        ValueError: as `ratio`.
+    """
+    one, two = ratio(before, f, g), ratio(after, f, g)
+    units = {"before": rankings.per_photograph(before), "after": rankings.per_photograph(after)}
+    sets = [set(rows.dataset) for rows in (before, after)]
+    if sets[0] == sets[1] and units["before"].index.equals(units["after"].index):
+        parts = {(when, name): table[[name]].to_numpy() for when, table in units.items() for name in (f, g)}
+        low, high = inference.jackknife(
+            lambda m: m["after", f] / m["after", g] - m["before", f] / m["before", g], parts
+        )
+        return Quantity(two.value - one.value, float(low[0]), float(high[0]), one.n)
+    below = math.hypot(two.value - two.low, one.high - one.value)
+    above = math.hypot(two.high - two.value, one.value - one.low)
+    gap = two.value - one.value
+    return Quantity(gap, gap - below, gap + above, min(one.n, two.n))
 
 
 def tau(a: pd.DataFrame, b: pd.DataFrame, by: str | Sequence[str] = "downscaler") -> Quantity:

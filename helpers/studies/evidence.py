@@ -6,11 +6,16 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import results
-from helpers.stats import claims, conditions, findings
+from helpers.stats import agreement, claims, conditions, findings
 
 CONTENTS = ("photographs", "faces", "ffhq")  # in this order; `tools.publish_rows` makes their rows
 D = ("lpips", "lpips_embedded", "1-ms_ssim", "mse")  # the paper's first
-MAIN = ("photographs x4", "faces x8")  # the paper's two main settings
+MAIN = (
+    "photographs x4",
+    "photographs x8",
+    "faces x4",
+    "faces x8",
+)  # both contents at both scales: neither for the other
 PAPER = ("bilinear", "bicubic", "dpid", "l0", "perceptual", "nearest")  # least loss first (P 4.5, S 5)
 
 
@@ -116,57 +121,62 @@ def verdicts(parts: Mapping[str, pd.DataFrame], distortion: str | None = None, *
     return found
 
 
-def to_the_paper(rows: pd.DataFrame) -> findings.Quantity | None:
-    """Kendall's tau of a ranking to the paper's order of six, which is held fixed; None with fewer than two of them.
+def to_the_paper(rows: pd.DataFrame) -> dict | None:
+    """Compare a ranking with the paper's order of six, which is held fixed: `compare`.
 
     Args:
         rows: of one D and one upscaler.
     """
     six = rows[rows.downscaler.isin(PAPER)]
-    if six.downscaler.nunique() < 2:
-        return None
     said = {name: float(place) for place, name in enumerate(PAPER)}
-    return findings.tau(six.assign(value=six.downscaler.map(said)), six)
+    return compare(six.assign(value=six.downscaler.map(said)), six)
 
 
 def agreements(
-    parts: Mapping[str, pd.DataFrame], others: Mapping[str, Mapping[str, pd.DataFrame]]
+    parts: Mapping[str, pd.DataFrame],
+    others: Mapping[str, Mapping[str, pd.DataFrame]],
+    shows: Mapping[str, str] | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Kendall's tau where one thing is changed: D, the scale, the content, the upscaler; and to the paper's order.
+    """Compare rankings where one thing is changed: D, scale, content, photographs, upscaler; and with the paper.
 
     Args:
         parts: rows of the reference upscaler by setting, "content xN".
         others: setting -> name of another upscaler -> its rows.
+        shows: what a content is of that has another name, {"this run": "photographs"}: beside these only the
+            photographs are others, not the content.
 
     Returns:
-        What is changed -> lines of what, setting, D, value, low, high, n. Both rankings of a line have one D, but where
-        D itself is changed: then both look at the same draws, and one of them is by the first D.
+        What is changed -> lines of what, setting, D and the fields of `compare`. Both rankings of a line have one D,
+        but where D itself is changed: then both look at the same draws, and one of them is by the first D.
     """
-    lines = {what: [] for what in ("D", "scale", "content", "upscaler", "paper")}
+    lines = {what: [] for what in ("D", "scale", "content", "photographs", "upscaler", "paper")}
+    shows = shows or {}
 
-    def add(change: str, what: str, setting: str, distortion: str, found: findings.Quantity | None) -> None:
+    def add(change: str, what: str, setting: str, distortion: str, found: dict | None) -> None:
         if found is not None:
-            lines[change].append({"what": what, "setting": setting, "D": distortion} | found._asdict())
+            lines[change].append({"what": what, "setting": setting, "D": distortion} | found)
 
     for setting, rows in parts.items():
         first, *more = distances(rows)
         for distortion in more:
-            add("D", f"{distortion} for {first}", setting, distortion, tau(of(rows, first), of(rows, distortion)))
+            add("D", f"{distortion} for {first}", setting, distortion, compare(of(rows, first), of(rows, distortion)))
         for distortion in [first, *more]:
             mine = of(rows, distortion)
             add("paper", "the flow", setting, distortion, to_the_paper(mine))
             for name, other in others.get(setting, {}).items():
                 if len(same := of(other, distortion)):
-                    add("upscaler", name, setting, distortion, tau(mine, same))
+                    add("upscaler", name, setting, distortion, compare(mine, same))
                     add("paper", name, setting, distortion, to_the_paper(same))
     for a, b in pairs_of_settings(parts):
         (content, scale), (other, larger) = a.rsplit(" ", 1), b.rsplit(" ", 1)
         change, what, setting = ("scale", f"{larger} for {scale}", content) if content == other else (
             "content", f"{other} for {content}", scale)  # fmt: skip
+        if change == "content" and shows.get(content, content) == shows.get(other, other):
+            change = "photographs"
         for distortion in distances(parts[a]):
             if len(same := of(parts[b], distortion)):
-                add(change, what, setting, distortion, tau(of(parts[a], distortion), same))
-    columns = ["what", "setting", "D", "value", "low", "high", "n"]
+                add(change, what, setting, distortion, compare(of(parts[a], distortion), same))
+    columns = ["what", "setting", "D", "value", "low", "high", "n", "pairs", "swaps", "swapped"]
     return {change: pd.DataFrame(found, columns=columns) for change, found in lines.items()}
 
 
@@ -187,11 +197,28 @@ def tau(a: pd.DataFrame, b: pd.DataFrame) -> findings.Quantity | None:
     return findings.tau(a[a.downscaler.isin(both)], b[b.downscaler.isin(both)])
 
 
-def range_of(table: pd.DataFrame) -> str:
-    """The smallest and the largest value of a table with the columns value, low, high, n, as text with intervals."""
-    lines = table.sort_values("value")[["value", "low", "high", "n"]].astype({"n": int})
-    ends = [findings.Quantity(*line) for line in lines.iloc[[0, -1]].itertuples(index=False)]
-    return f"{ends[0]:.2f}" if ends[0].value == ends[1].value else f"{ends[0]:.2f} to {ends[1]:.2f}"
+def compare(a: pd.DataFrame, b: pd.DataFrame) -> dict | None:
+    """Compare two rankings of the downscalers that both have, as numbers and by name; None with fewer than two.
+
+    Args:
+        a, b: rows of one D each; scales, photographs and D may differ.
+
+    Returns:
+        value, low, high and n of Kendall's tau; pairs, how many there are; swaps, how many have another order in `b`;
+        swapped, which: "bicubic/bilinear (open), l0/nearest", the one that loses less in `a` first, "open" where the
+        t tests of one of the two leave its sign open.
+    """
+    both = set(a.downscaler) & set(b.downscaler)
+    if len(both) < 2:
+        return None
+    found = agreement.kendall(a[a.downscaler.isin(both)], b[b.downscaler.isin(both)])
+    names = []
+    for line in found.pairs[found.pairs.swaps].itertuples():
+        first, second = (line.f, line.g) if line.difference_a < 0 else (line.g, line.f)
+        known = line.p_holm_b < agreement.ALPHA and not line.p_holm_a >= agreement.ALPHA
+        names.append(f"{first}/{second}" + " (open)" * (not known))
+    tau_of = {"value": found.tau, "low": found.low, "high": found.high, "n": min(found.n_a, found.n_b)}
+    return tau_of | {"pairs": len(found.pairs), "swaps": len(names), "swapped": ", ".join(names) or "none"}
 
 
 def by_upscaler(rows: pd.DataFrame, names: Sequence[str] = ()) -> dict[str, pd.DataFrame]:

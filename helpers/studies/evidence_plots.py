@@ -1,10 +1,12 @@
 """Plot what notebooks 06 and 08 ask of many settings at once: dots with intervals, subsamples, what a draw buys."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from helpers.figures.rankings import set_names
@@ -17,6 +19,29 @@ _MARKERS = "osD^vP"
 def name_of(distortion: str) -> str:
     """A D for a legend: "LPIPS", "1 - MS-SSIM"."""
     return metric_label(pd.DataFrame({"distortion": [distortion]}))
+
+
+def panels(settings: Sequence[str], size: tuple[float, float], **options) -> tuple[Figure, dict[str, Axes]]:
+    """A panel for each setting: a row for each scale, a column for each content, so that neighbours differ in one.
+
+    Args:
+        settings: "content xN".
+        size: of the figure, inches.
+        options: of `plt.subplots`.
+
+    Returns:
+        The figure, and setting -> its panel, with the setting as its title; the places of settings that are missing
+        stay empty.
+    """
+    contents, scales = (list(dict.fromkeys(name.rsplit(" ", 1)[k] for name in settings)) for k in (0, 1))
+    how = {"figsize": size, "layout": "constrained", "squeeze": False} | options
+    fig, axes = plt.subplots(len(scales), len(contents), **how)
+    places = {f"{content} {scale}": axes[row][column]
+              for row, scale in enumerate(scales) for column, content in enumerate(contents)}  # fmt: skip
+    for name, ax in places.items():
+        ax.set_title(name)
+        ax.set_visible(name in settings)
+    return fig, {name: places[name] for name in settings}
 
 
 def dots(
@@ -65,13 +90,14 @@ def dots(
         ax.axhline(edge, color="0.92", lw=0.6, zorder=0)
 
 
-def legend(ax: Axes, kinds: Sequence[str], **how) -> None:
-    """The marks of `dots`, one for each series, in the order of their colours."""
+def legend(ax: Axes, kinds: Sequence[str], *, drawn: Collection[str] | None = None, **how) -> None:
+    """The marks of `dots`, one for each series, in the order of their colours; what is not `drawn` is left out."""
     marks = [
         ax.plot([], [], _MARKERS[k % len(_MARKERS)], color=_COLOURS[k % len(_COLOURS)], ms=3.5, label=kind)[0]
         for k, kind in enumerate(kinds)
+        if drawn is None or kind in drawn
     ]
-    how = {"loc": "outside lower center", "ncols": len(kinds), "frameon": False} | how
+    how = {"loc": "outside lower center", "ncols": len(marks), "frameon": False} | how
     ax.figure.legend(handles=marks, **how)
 
 
@@ -99,15 +125,16 @@ def errors(ax: Axes, lines: Mapping[str, pd.Series], *, draws: Sequence[int] = (
     Args:
         ax: where to draw.
         lines: of `budget.samples_or_images` by what they are called: mean, s_b2, s_w2, crops, n.
-        draws: N_Q; the last is drawn as a line, the others as marks on it, because they nearly coincide.
+        draws: N_Q; the last is drawn as a line, the others as hollow marks over it, because they nearly coincide.
         most: the largest number of photographs.
     """
     n_x = np.geomspace(2, most, 60)
     for k, (name, line) in enumerate(lines.items()):
         for q in draws:
             se = 100 * np.sqrt(line.s_b2 / n_x + line.s_w2 / (n_x * line.crops * q)) / line.unit
-            style = {"lw": 1.2} if q == draws[-1] else {"ls": "none", "marker": _MARKERS[k], "ms": 3, "markevery": 6}
-            ax.plot(n_x, se, color=_COLOURS[k], label=f"{name}, {q} draw{'s' * (q > 1)}", **style)
+            hollow = {"marker": _MARKERS[k], "ms": 4.5, "markevery": (2 * k, 8), "mfc": "white", "zorder": 3}
+            style = {"lw": 1.2, "label": name} if q == draws[-1] else {"ls": "none"} | hollow
+            ax.plot(n_x, se, color=_COLOURS[k], **style)
     ax.axvspan(max(line.n for line in lines.values()), most, color="0.94", zorder=0)
     ax.axvline(900, color="0.5", lw=0.8)
     ax.set(xscale="log", yscale="log", xlim=(2, most))
@@ -126,11 +153,12 @@ def costs(ax: Axes, lines: Mapping[str, pd.Series], image_costs: Sequence[float]
         most: the largest number of draws.
     """
     q = np.arange(1, most + 1)
-    for k, (name, line) in enumerate(lines.items()):
+    for k, line in enumerate(lines.values()):
         for cost, style in zip(image_costs, ("-", "--", ":"), strict=False):
             se = np.sqrt((line.s_b2 + line.s_w2 / line.crops / q) * (cost + q))
-            label = f"{name}, an image costs {cost:g} draw{'s' * (cost != 1)}"
-            ax.plot(q, se / se.min(), style, color=_COLOURS[k], label=label)
+            ax.plot(q, se / se.min(), style, color=_COLOURS[k])
+    for cost, style in zip(image_costs, ("-", "--", ":"), strict=False):
+        ax.plot([], [], style, color="0.3", label=f"an image costs {cost:g} draw{'s' * (cost != 1)}")
     ax.set(xscale="log", ylim=(0.95, 3))
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50) if tick <= most]
     ax.set_xticks(ticks, [f"{tick}" for tick in ticks])
