@@ -91,6 +91,9 @@ def test_swapped_pairs_are_counted_and_named_and_open_ones_said_to_be():
     near.loc[near.downscaler == "bicubic", "value"] += 0.098
     open_ones = evidence.compare(rows(), near)
     assert open_ones["swapped"] == "bilinear/bicubic (open)" and open_ones["low"] < open_ones["high"]
+    assert (found["stated"], found["verdict"]) == (20, findings.CONTRADICTED)
+    assert (open_ones["stated"], open_ones["verdict"]) == (20, findings.NOT_SHOWN)
+    assert evidence.compare(rows(), rows())["verdict"] == findings.SUPPORTED
     assert evidence.compare(rows(["box"]), rows()) is None
 
 

@@ -198,6 +198,25 @@ def tau(a: pd.DataFrame, b: pd.DataFrame, by: str | Sequence[str] = "downscaler"
     return Quantity(found.tau, found.low, found.high, min(found.n_a, found.n_b))
 
 
+def pair_by_pair(found: agreement.Agreement, *, fixed: bool = False) -> pd.Series:
+    """Decide for each pair of two rankings that the second orders it as the first does.
+
+    It is the rule for "the downscalers have the paper's order": `together` of all pairs. Where the t tests of either
+    ranking, after Holm, leave the sign of a pair open, it is `NOT_SHOWN`.
+
+    Args:
+        found: of `agreement.kendall`.
+        fixed: the first ranking is stated, not measured: it leaves nothing open.
+
+    Returns:
+        A verdict for each line of `found.pairs`.
+    """
+    known = found.pairs.p_holm_b < agreement.ALPHA
+    known &= fixed | (found.pairs.p_holm_a < agreement.ALPHA)
+    decided = np.where(~known, NOT_SHOWN, np.where(found.pairs.swaps, CONTRADICTED, SUPPORTED))
+    return pd.Series(decided, found.pairs.index)
+
+
 def verdict(quantity: Quantity, *, above: float | None = None, below: float | None = None) -> str:
     """Decide from the interval whether a quantity lies above or below a number, or between two.
 

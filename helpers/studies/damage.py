@@ -7,7 +7,6 @@ function that returns a `Finding` decides over photographs; several statements a
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-import numpy as np
 import pandas as pd
 
 from helpers.figures.style import metric_label
@@ -183,15 +182,13 @@ def tau(rows: pd.DataFrame, f_us: str) -> float:
 def ranking(rows: pd.DataFrame, kinds: object = None, f_us: str = FLOW) -> Finding:
     """An upscaler orders the downscalers as the paper has them, pair by pair."""
     found = _six(rows, f_us)
-    known = found.pairs.p_holm_b < agreement.ALPHA
-    against = found.pairs[known & found.pairs.swaps]
+    verdicts = findings.pair_by_pair(found, fixed=True)
+    against = found.pairs[verdicts == findings.CONTRADICTED]
     lost = [(r.f, r.g) if r.difference_b > 0 else (r.g, r.f) for r in against.itertuples()]
-    verdicts = np.where(
-        ~known, findings.NOT_SHOWN, np.where(found.pairs.swaps, findings.CONTRADICTED, findings.SUPPORTED)
-    )
     tau = Quantity(found.tau, found.low, found.high, found.n_b)
     what = {FLOW: "the flow", STILL: "the flow at heat 0", CONTROL: "bicubic interpolation"}[f_us]
-    said = f"{what} puts the downscalers in the paper's order: {(known & ~found.pairs.swaps).sum()} of {len(known)} "
+    stated = (verdicts == findings.SUPPORTED).sum()
+    said = f"{what} puts the downscalers in the paper's order: {stated} of {len(verdicts)} "
     said += f"pairs as stated, {len(lost)} the other way round, the rest open; Kendall's tau {tau:.2f}"
     worse = "; ".join(f"{f} loses more than {g}" for f, g in lost[:6]) + "; ..." * (len(lost) > 6)
     return Finding(said + f" ({worse})" * bool(lost), findings.together(list(verdicts)), "P 4.5, S 5")

@@ -129,7 +129,7 @@ def to_the_paper(rows: pd.DataFrame) -> dict | None:
     """
     six = rows[rows.downscaler.isin(PAPER)]
     said = {name: float(place) for place, name in enumerate(PAPER)}
-    return compare(six.assign(value=six.downscaler.map(said)), six)
+    return compare(six.assign(value=six.downscaler.map(said)), six, fixed=True)
 
 
 def agreements(
@@ -176,7 +176,7 @@ def agreements(
         for distortion in distances(parts[a]):
             if len(same := of(parts[b], distortion)):
                 add(change, what, setting, distortion, compare(of(parts[a], distortion), same))
-    columns = ["what", "setting", "D", "value", "low", "high", "n", "pairs", "swaps", "swapped"]
+    columns = ["what", "setting", "D", "value", "low", "high", "n", "pairs", "swaps", "swapped", "stated", "verdict"]
     return {change: pd.DataFrame(found, columns=columns) for change, found in lines.items()}
 
 
@@ -197,28 +197,30 @@ def tau(a: pd.DataFrame, b: pd.DataFrame) -> findings.Quantity | None:
     return findings.tau(a[a.downscaler.isin(both)], b[b.downscaler.isin(both)])
 
 
-def compare(a: pd.DataFrame, b: pd.DataFrame) -> dict | None:
+def compare(a: pd.DataFrame, b: pd.DataFrame, *, fixed: bool = False) -> dict | None:
     """Compare two rankings of the downscalers that both have, as numbers and by name; None with fewer than two.
 
     Args:
         a, b: rows of one D each; scales, photographs and D may differ.
+        fixed: `a` is an order that is stated, not measured.
 
     Returns:
         value, low, high and n of Kendall's tau; pairs, how many there are; swaps, how many have another order in `b`;
         swapped, which: "bicubic/bilinear (open), l0/nearest", the one that loses less in `a` first, "open" where the
-        t tests of one of the two leave its sign open.
+        t tests of one of the two leave its sign open; stated, how many are known to have the order of `a`; and the
+        verdict on all having it (`findings.pair_by_pair`).
     """
     both = set(a.downscaler) & set(b.downscaler)
     if len(both) < 2:
         return None
     found = agreement.kendall(a[a.downscaler.isin(both)], b[b.downscaler.isin(both)])
-    names = []
-    for line in found.pairs[found.pairs.swaps].itertuples():
+    decided, names = findings.pair_by_pair(found, fixed=fixed), []
+    for line in found.pairs.assign(decided=decided)[found.pairs.swaps].itertuples():
         first, second = (line.f, line.g) if line.difference_a < 0 else (line.g, line.f)
-        known = line.p_holm_b < agreement.ALPHA and not line.p_holm_a >= agreement.ALPHA
-        names.append(f"{first}/{second}" + " (open)" * (not known))
+        names.append(f"{first}/{second}" + " (open)" * (line.decided == findings.NOT_SHOWN))
     tau_of = {"value": found.tau, "low": found.low, "high": found.high, "n": min(found.n_a, found.n_b)}
-    return tau_of | {"pairs": len(found.pairs), "swaps": len(names), "swapped": ", ".join(names) or "none"}
+    return tau_of | {"pairs": len(found.pairs), "swaps": len(names), "swapped": ", ".join(names) or "none"} | {
+        "stated": int((decided == findings.SUPPORTED).sum()), "verdict": findings.together(list(decided))}  # fmt: skip
 
 
 def by_upscaler(rows: pd.DataFrame, names: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
