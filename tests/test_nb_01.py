@@ -61,7 +61,7 @@ def test_labels_images_and_rows_of_the_reader(tmp_path):
         NAME, "", tmp_path, TINY, n_images=2000, features=str(tmp_path / "features.csv"),
         ethnicity=str(tmp_path / "races.csv"), ethnicity_id_column="id", ethnicity_column="race",
         images=str(tmp_path / "images"), labels=str(tmp_path / "labels.csv"), group_by=["age_group", "gender"],
-        distortion="mse", rows_query="sample == 0",
+        rows_distortion="mse", rows_query="sample == 0",
     )  # fmt: skip
     assert "real labels" in text and "shortfall" in text and "set aside: 1 images, no age and gender" in text
     assert (

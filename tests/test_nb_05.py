@@ -62,9 +62,9 @@ def test_published_faces_are_those_of_this_runs_search_and_scale(capsys, scale, 
     [source] = ["".join(cell["source"]) for cell in cells(NAME) if "elif face_rows and" in "".join(cell["source"])]
     rows = results.read(RESULTS / "05_pulse.csv.gz")
     space = {"pd": pd, "Path": Path, "results": results, "face_groups": face_groups, "rows": rows, "scale": scale}
-    space |= {"upscaler": f"embedded_pulse(steps={steps})", "flow": "embedded_flow", "distortion": "1-ssim"}
+    space |= {"upscaler": f"embedded_pulse(steps={steps})", "flow": "embedded_flow_first", "distortion": "1-ssim"}
     space |= {"faces": "", "face_labels": "", "face_rows": str(RESULTS / "05_pulse_faces.csv.gz")}
     exec(source, space)
     said = capsys.readouterr().out
     assert bool(len(space["face_set"])) == said.startswith("published rows") == there
-    assert there or f"and not both embedded_pulse(steps={steps}) and embedded_flow at x{scale}" in said
+    assert there or f"and not both embedded_pulse(steps={steps}) and embedded_flow_first at x{scale}" in said
