@@ -100,7 +100,7 @@ def pieces(values: dict) -> list[Piece]:
         found.append(_file("ffhq_features"))
     for name, value in _texts(values):
         found += map(_file, _files(value))
-        if value in BACKBONES:
+        if value in BACKBONES and not name.startswith("rows_"):  # rows that are read are computed already
             found.append(Piece(BACKBONES[value], distortions.available(value) or ""))
         if name == "measures":
             from helpers import iqa  # one notebook needs it, and SciPy is half of the start
