@@ -41,20 +41,6 @@ def test_grating():
     assert torch.allclose(spectra.grating(2, 2, 0.0, amplitude=0.5), torch.ones(1))
 
 
-@pytest.mark.parametrize("side", [64, 65])
-def test_zone_plate(side):
-    plate = spectra.zone_plate(side)
-    assert plate.shape == (1, 3, side, side) and plate.min() >= 0 and plate.max() <= 1
-    assert plate.min() < 0.01 and plate.max() > 0.99
-    for same in (plate.flip(2), plate.flip(3), plate.transpose(2, 3)):
-        assert torch.equal(plate, same)
-    assert plate[0, 0, side // 2, side // 2] > 0.99
-    row = spectra.zone_plate(400, 0.25)[0, 0, 200]
-    crossings = ((row[1:] - 0.5).sign() != (row[:-1] - 0.5).sign()).nonzero().ravel()
-    last = crossings[-9:].diff().float().mean()  # half a period, where f is close to 0.25 * 191 / 200
-    assert abs(last - 2.1) < 0.1
-
-
 # --- response -------------------------------------------------------------------------------------
 
 
@@ -199,9 +185,6 @@ def test_displacement_of_the_matlab_script():
         (lambda: spectra.grating(0, 4, 0.1), "pixels"),
         (lambda: spectra.grating(4, 4, 0.1, amplitude=0.6), "amplitude"),
         (lambda: spectra.grating(4, 4, 0.1, axis="z"), "axis"),
-        (lambda: spectra.zone_plate(1), "side"),
-        (lambda: spectra.zone_plate(8, 0.0), "highest"),
-        (lambda: spectra.zone_plate(8, 0.7), "highest"),
         (lambda: spectra.response(real("box"), 4, []), "frequencies"),
         (lambda: spectra.response(real("box"), 4, [0.0]), "frequencies"),
         (lambda: spectra.response(real("box"), 4, [0.1], phases=2), "phases"),

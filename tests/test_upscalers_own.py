@@ -141,13 +141,18 @@ def test_one_that_says_it_is_deterministic_and_is_not(fakes, images, tmp_path):
 def test_what_cannot_be_loaded_is_said_of_an_upscaler_or_a_distortion(fakes, images, tmp_path):
     path = write(tmp_path, "def upscale(lr):\n    return lr\n")
     for name, message in (
-        (f"{path}:upscale", r"upscaler '.*mine.py:upscale': expected a function of \(lr, generators\), got \(lr\)"),
+        (
+            f"{path}:upscale",
+            r"upscaler '.*mine.py:upscale': expected a function of \(lr, generators\), got one of \(lr\)",
+        ),
         (f"{path}:other", "upscaler .*expected a function 'other', found upscale"),
         (f"{tmp_path}/none.py:upscale", "upscaler .*expected a Python file, found none"),
     ):
         with pytest.raises(ValueError, match=message):
             run(experiment(images, upscaler=name), tmp_path / "rows")
-    with pytest.raises(ValueError, match=r"distortion '.*:upscale': expected a function of \(sr, hr\), got \(lr\)"):
+    with pytest.raises(
+        ValueError, match=r"distortion '.*:upscale': expected a function of \(sr, hr\), got one of \(lr\)"
+    ):
         run(experiment(images, distortion=f"{path}:upscale"), tmp_path / "rows")
 
 

@@ -43,28 +43,6 @@ def grating(
     return (wave if axis == "x" else wave[:, None]).expand(1, 3, height, width).contiguous()
 
 
-def zone_plate(side: int, highest: float = 0.5) -> Tensor:
-    """Rings 0.5 + 0.5 cos(pi highest r^2 / R), R = side / 2: the local frequency is highest r / R, outward.
-
-    What lies beyond the LR Nyquist frequency should come out grey; rings there are aliases.
-
-    Args:
-        side: in pixels.
-        highest: cycles per pixel in the middle of an edge, above 0, at most 0.5.
-
-    Returns:
-        Image in [0, 1], shape (1, 3, side, side).
-
-    Raises:
-        ValueError: an argument is not as described.
-    """
-    if side < 2 or not 0 < highest <= 0.5:
-        raise ValueError(f"expected side >= 2 and highest in (0, 0.5], got {side} and {highest}")
-    u = (torch.arange(side, dtype=torch.float64) - (side - 1) / 2).square()
-    rings = 0.5 + 0.5 * torch.cos(2 * math.pi * highest / side * (u[:, None] + u))
-    return rings.clamp(0, 1).float().expand(1, 3, side, side).contiguous()
-
-
 def response(
     downscale: Callable[[Tensor, int], Tensor],
     scale: int,

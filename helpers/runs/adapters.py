@@ -24,7 +24,7 @@ from helpers.datasets.checks import pair_problems
 from helpers.downscalers import DOWNSCALERS, form
 from helpers.images import LOSSLESS, quantize, read_picture, write_rgb
 from helpers.listing import composed, list_folder, same_stems, stem_of
-from helpers.promises import Checked, check_downscaler
+from helpers.promises import Checked, check_arguments, check_downscaler
 from helpers.rescalers.registry import RESCALERS, downscaler
 from helpers.runs import user_files
 from helpers.runs.user_files import forget
@@ -59,7 +59,7 @@ def resolve(
         ValueError: says what cannot be found and, for a name, which ones there are.
     """
     if callable(spec):
-        _check_arguments(spec, f"downscaler {getattr(spec, '__name__', 'the function')!r}", ARGUMENTS["downscaler"])
+        check_arguments(f"downscaler {getattr(spec, '__name__', 'the function')!r}", spec, ARGUMENTS["downscaler"])
         return on_cpu(spec)
     if not isinstance(spec, str | os.PathLike):
         raise ValueError(f"downscaler: expected a name, a specification or a function, got {spec!r}")
@@ -132,7 +132,7 @@ def load(spec: str, kind: str, *, alone: bool = False) -> Own:
         found = "got a class; call it in the file, and name what it makes" if isinstance(function, type) else found
         raise ValueError(f"{who}: expected a function {attribute!r}, {found}")
     if kind != "downscaler" or function not in DOWNSCALERS.values():
-        _check_arguments(function, who, ARGUMENTS[kind])
+        check_arguments(who, function, ARGUMENTS[kind])
         function = on_cpu(_staying(who)(user_files.inside(loaded, function)))
     return Own(kind, spec, function, loaded)
 
@@ -156,17 +156,6 @@ def _staying(who: str) -> Iterator[None]:
         raise
     except BaseException as error:
         raise RuntimeError(f"{who} raised {type(error).__name__}: {error}") from error
-
-
-def _check_arguments(function: Callable, who: str, arguments: tuple[str, str]) -> None:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # a function written in C has none; the first call will tell
-        return
-    try:
-        signature.bind(*arguments)
-    except TypeError as error:
-        raise ValueError(f"{who}: expected a function of ({', '.join(arguments)}), got {signature}") from error
 
 
 # A command: one image, one fresh folder, one process
