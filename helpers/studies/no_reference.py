@@ -4,7 +4,7 @@ Tables have the columns that `stats` reads: image, group (the photograph), disto
 level, downscaler, sample, value. A score of which more is better is negated, so that less is better in all of them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 from torch import Tensor
@@ -122,20 +122,3 @@ def summary(rows: pd.DataFrame, by: str) -> pd.DataFrame:
     cells = rows.assign(unit=unit).groupby([by, "unit"]).value.mean().groupby(by)
     ends = cells.apply(rankings.interval)
     return pd.DataFrame({"mean": cells.mean(), "low": ends.str[0], "high": ends.str[1]})
-
-
-def agreement(ida_rd: Mapping[str, pd.DataFrame], others: pd.DataFrame) -> pd.DataFrame:
-    """Kendall's tau between the order of the downscalers by IDA-RD, with each D, and by each measure.
-
-    Args:
-        ida_rd: D -> its rows.
-        others: rows of measures.
-
-    Returns:
-        One line per D and measure: D, measure, quantity (tau with its interval).
-    """
-    lines = []
-    for metric, rows in ida_rd.items():
-        for name, part in others.groupby("distortion", sort=False):
-            lines.append({"D": metric, "measure": name, "quantity": findings.tau(rows, part)})
-    return pd.DataFrame(lines)
