@@ -400,7 +400,7 @@ BROKEN = {
     "a number": (b"mine = 0\n", ValueError, "expected a function 'mine', got 0"),
     "a class": (b"class mine:\n    pass\n", ValueError, "expected a function 'mine', got a class; call it in the file"),
     "empty": (b"", ValueError, "expected a function 'mine', found none"),
-    "one argument": (b"def mine(hr):\n    return hr\n", ValueError, r"a function of \(hr, scale\), got \(hr\)"),
+    "one argument": (b"def mine(hr):\n    return hr\n", ValueError, r"a function of \(hr, scale\), got one of \(hr\)"),
     "no neighbour": (b"import no_such_neighbour\n", ImportError, "no_such_neighbour"),
     "no relative neighbour": (b"from . import no_such\n", ImportError, "no_such"),
     "beyond the top": (b"from ... import x\n", ImportError, "beyond top-level package"),
@@ -412,6 +412,8 @@ BROKEN = {
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_file_says_so_in_one_error(tmp_path, fault):
     text, kind, words = BROKEN[fault]
+    good = write(tmp_path / "good", mine=MINE.format(0.5))
+    assert gain(adapters.resolve(good), 0.5)  # loads what torch and we load late
     (tmp_path / "mine.py").write_bytes(text)
     before = dict(sys.modules)
     for _ in range(2):
