@@ -1,18 +1,15 @@
-"""Degrade LR images by a known amount: blur, noise, contrast, quantisation, JPEG, and mixtures."""
+"""Degrade LR images by a known amount: blur, noise, contrast, quantisation, mixtures, and what `transmission` has."""
 
-import io
 import math
-import numbers
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Generator, Tensor
 
-from helpers.images import check_images, from_uint8, to_uint8
+from helpers.images import to_uint8
 from helpers.listing import Named
+from helpers.transmission import WAYS, check_level, jpeg
 
 LUMA = (0.2989, 0.587, 0.114)  # of R, G, B, as torchvision has them
 CONTRASTS = ("tv", "pil8", "mid", "chmean", "scale")
@@ -24,16 +21,6 @@ BSRGAN = {  # supplement, Sec. 3: position in the range of noise levels, blur si
     4: (0.404, 0.233, 35),
     5: (0.771, 1.902, 50),
 }
-
-
-def _check(lr: Tensor, level: float, low: float, high: float, what: str, *, whole: bool = False) -> float:
-    """The level, as an int if it must be `whole` (2.0 is: a table of numbers makes floats of integers)."""
-    check_images(lr, name="lr")
-    number = isinstance(level, numbers.Real) and not isinstance(level, bool)
-    if not number or not low <= level <= high or level == math.inf or (whole and level != int(level)):
-        kind = "an integer" if whole else "a number"
-        raise ValueError(f"level: expected {what}, {kind} from {low:g} to {high:g}, got {level!r}")
-    return int(level) if whole else level
 
 
 def _check_option(name: str, value: object, known: Sequence) -> None:
@@ -59,7 +46,7 @@ def blur(lr: Tensor, level: float, generator=None, *, kernel_size: int | None = 
     Raises:
         ValueError: `lr` is no such batch or smaller than half a kernel, or an argument is impossible.
     """
-    _check(lr, level, 0, math.inf, "sigma in pixels")
+    check_level(lr, level, 0, math.inf, "sigma in pixels")
     size = 2 * math.ceil(3 * level) + 1 if kernel_size is None else kernel_size
     if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
         raise ValueError(f"kernel_size: expected an odd integer of at least 1 or None, got {kernel_size!r}")
@@ -104,7 +91,7 @@ def noise(
     Raises:
         ValueError: `lr` is no such batch, `level` is impossible, or not exactly one source of noise is given.
     """
-    _check(lr, level, 0, math.inf, "sigma on the scale [0, 1]")
+    check_level(lr, level, 0, math.inf, "sigma on the scale [0, 1]")
     if (generator is None) == (unit_noise is None):
         raise ValueError("noise: expected a generator or unit_noise, got both or neither")
     if unit_noise is None:
@@ -133,7 +120,7 @@ def contrast(lr: Tensor, level: float, generator=None, *, mode: str = "tv") -> T
     Raises:
         ValueError: `lr` is no such batch, or `level` or `mode` is unknown.
     """
-    _check(lr, level, 0, math.inf, "a factor")
+    check_level(lr, level, 0, math.inf, "a factor")
     _check_option("mode", mode, CONTRASTS)
     if mode == "pil8":
         levels = to_uint8(lr).float()
@@ -178,7 +165,7 @@ def otsu_thresholds(lr: Tensor, n_thresholds: int) -> Tensor:
     Raises:
         ValueError: `lr` is no such batch, or K is out of range.
     """
-    n_thresholds = _check(lr, n_thresholds, 1, 255, "the number of thresholds", whole=True)
+    n_thresholds = check_level(lr, n_thresholds, 1, 255, "the number of thresholds", whole=True)
     counts = _histograms(_luma(lr))
     below = F.pad(counts.cumsum(1), (1, 0))  # pixels in levels < b
     mass = F.pad((counts * torch.arange(256)).cumsum(1), (1, 0))
@@ -236,29 +223,6 @@ def otsu(lr: Tensor, level: int, generator=None, *, mode: str = "gray_mean") -> 
     return table.gather(1, to_uint8(lr).flatten(1).to(torch.int64)).view_as(lr)
 
 
-def jpeg(lr: Tensor, level: int, generator=None) -> Tensor:
-    """JPEG compression by Pillow, chroma at half resolution (4:2:0), and back.
-
-    Args:
-        lr: images in [0, 1], shape (N, 3, h, w); rounded to 8-bit levels first.
-        level: quality, an integer from 1 (worst) to 100.
-        generator: not used.
-
-    Returns:
-        Images of 8-bit levels k / 255, same shape; builds of libjpeg differ by up to two levels.
-
-    Raises:
-        ValueError: `lr` is no such batch, or `level` is out of range.
-    """
-    level = _check(lr, level, 1, 100, "JPEG quality", whole=True)
-    decoded = []
-    for image in to_uint8(lr).permute(0, 2, 3, 1).cpu().numpy():
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, format="JPEG", quality=level, subsampling="4:2:0")
-        decoded.append(torch.from_numpy(np.array(Image.open(file))))
-    return from_uint8(torch.stack(decoded).permute(0, 3, 1, 2)).to(lr)
-
-
 def mixed(
     lr: Tensor,
     level: int,
@@ -290,7 +254,7 @@ def mixed(
     Raises:
         ValueError: `lr` is no such batch, `level` is not 1, 2 or 3, or an option is impossible.
     """
-    level = _check(lr, level, 1, 3, "the number of stages", whole=True)
+    level = check_level(lr, level, 1, 3, "the number of stages", whole=True)
     lr = blur(contrast(lr, factor), sigma_blur)
     if level >= 2:
         lr = noise(lr, sigma_noise, generator, unit_noise=unit_noise)
@@ -322,7 +286,7 @@ def bsrgan(
     Raises:
         ValueError: `lr` is no such batch, or `level` is not 1 to 5.
     """
-    level = _check(lr, level, 1, 5, "R1 to R5", whole=True)
+    level = check_level(lr, level, 1, 5, "R1 to R5", whole=True)
     position, sigma, quality = BSRGAN[level]
     lr = blur_full(lr, sigma)
     lr = noise(lr, (2 + 23 * position) / 255, generator, unit_noise=unit_noise)
@@ -336,8 +300,8 @@ DEGRADATIONS: dict[str, Callable[..., Tensor]] = Named(
         "noise": noise,
         "contrast": contrast,
         "otsu": otsu,
-        "jpeg": jpeg,
         "mixed": mixed,
         "bsrgan": bsrgan,
     }
+    | WAYS
 )

@@ -26,6 +26,12 @@ LEVELS = {  # each by growing damage
     "jpeg": (90, 50, 10),
     "mixed": (1, 2, 3),
     "bsrgan": (1, 3, 5),
+    "jpeg_444": (90, 50, 10),
+    "webp": (90, 50, 10),
+    "lost_bits": (1, 2, 5),
+    "dithered": (7, 5, 2),
+    "resized": (0.9, 0.7, 0.5),
+    "wide_gamut": (1, 2, 4),
 }
 GENERATED = ("noise", "mixed", "bsrgan")
 LOSSY_ORDER = [(name, level) for name, levels in LEVELS.items() for level in levels]
@@ -256,7 +262,9 @@ def test_range_shape_and_input_kept(name, level, device):
 def test_every_degradation_is_tested_and_orders_its_levels(name):
     assert set(LEVELS) == set(DEGRADATIONS)
     errors = [(degrade(name, picture(), level) - picture()).square().mean() for level in LEVELS[name]]
-    if name != "bsrgan":  # R1 to R5 are in no order
+    if name == "wide_gamut":  # what has been rounded once stays as it is
+        assert errors[0] == errors[1] == errors[2] > 0
+    elif name != "bsrgan":  # R1 to R5 are in no order
         assert errors[0] < errors[1] < errors[2]
 
 
@@ -269,7 +277,7 @@ def test_batch_is_its_images(name, level):
     torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(set(LEVELS) - set(GENERATED)))
+@pytest.mark.parametrize("name", sorted(set(LEVELS) - set(GENERATED) - {"dithered", "webp"}))
 def test_constants_stay_constant(name):
     flat = torch.tensor([40, 90, 200]).view(1, 3, 1, 1).expand(2, 3, 24, 32) / 255
     for level in LEVELS[name]:

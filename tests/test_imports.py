@@ -28,6 +28,7 @@ FLOORS = {  # room (folder or file of `helpers`) -> floor; a room imports rooms 
     "generators": 3,
     "downscalers": 2,
     "degradations": 2,
+    "transmission": 2,
     "measure": 2,
     "promises": 2,
     "results": 2,
