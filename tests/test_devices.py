@@ -20,6 +20,8 @@ from helpers.iqa import kid, natural, trained
 from helpers.measure import check_downscaler, score_image
 from helpers.networks import compact_flow, srflow, stylegan
 from helpers.networks.esrgan import ESRGAN
+from helpers.networks.hyperthumbnail import HyperThumbnail
+from helpers.rescalers.registry import RESCALERS
 from helpers.runs import cell
 from helpers.runtime import WORKER, pick_device, seeded
 from helpers.studies import probes
@@ -30,11 +32,16 @@ from tests.fakes import experiment, run, write_images
 from tests.notebook import up_to
 from tests.pictures import noise, waves
 from tests.pretend import back
+from tests.rescaling import fill
+from tests.test_rescalers_irn import embedded
+from tests.test_rescalers_irn import small as irn_small
+from tests.test_rescalers_sain import small as sain_small
 from tests.test_studies_probes import official
 from tests.test_training_flow import FAST, network_of_tests, photographs, validation
 from tests.test_upscalers_diffusion import put_small_files
 from tests.test_upscalers_esrgan import NAMES as ESRGANS
 from tests.test_upscalers_esrgan import put as put_esrgan
+from tests.test_upscalers_rescalers import HYPER
 
 LEVELS = {"blur": 1.0, "blur_full": 1.0, "noise": 0.1, "contrast": 0.5, "otsu": 5, "jpeg": 50, "mixed": 3, "bsrgan": 2}
 LEVELS |= {"jpeg_444": 50, "webp": 50, "lost_bits": 2, "dithered": 5, "resized": 0.9, "wide_gamut": 1}
@@ -199,10 +206,23 @@ def test_the_family_of_esrgan(there, tmp_path, monkeypatch):
     assert torch.equal(draws("bsrgan", 2, there, "cpu", 5), expected)
 
 
+DECODERS = {"irn": irn_small("irn_x2"), "sain": sain_small("sain_x2"), "hyperthumbnail": fill(HyperThumbnail(**HYPER))}
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoders_of_rescalers(there, name, tmp_path, monkeypatch):
+    scale = 4 if name == "hyperthumbnail" else 2
+    embedded(monkeypatch, tmp_path, **{f"{name}_x{scale}": DECODERS[name]})
+    expected = draws(name, scale, "cpu", "cpu")
+    assert torch.equal(back(draws(name, scale, there, there)), expected)
+    assert torch.equal(draws(name, scale, there, "cpu"), expected)
+
+
 def test_every_upscaler_is_tried_here():
     tried = {name.split("(")[0] for name, _ in FLOWS} | {"embedded_pulse", "pulse"}
     tried |= set(DIFFUSIONS) | {"resshift", "resshift_v2", "resshift_bicsr", "sr3_512"}  # the same functions
     tried |= set(ESRGANS)  # one function as well
+    tried |= set(RESCALERS)  # IRN's functions, those of SAIN, those of HyperThumbnail
     assert {name for name in upscalers.UPSCALERS if not name.startswith("srflow")} <= tried
 
 

@@ -33,6 +33,19 @@ def test_own_upscaler_and_distance_as_written(tmp_path, monkeypatch):
     assert {name.partition("@")[0] for name in rows.distortion} == {"distance", "mse"}
 
 
+def test_own_pair_as_written(tmp_path, monkeypatch):
+    section = README.split("## Score a rescaler")[1].split("\n## ")[0]
+    code, use = re.findall(r"```python\n(.*?)```", section, re.S)
+    (tmp_path / "my_pair.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    space = {}
+    exec(use.replace('"library", 2)', '"library", 1)').replace("n_samples=2", "n_samples=1"), space)
+    rows = space["rows"]
+    assert len(rows) == 4 and rows.value.gt(0).all()
+    assert {name.partition("@")[0] for name in rows.downscaler} == {"bicubic", "downscale"}
+    assert {name.partition("@")[0] for name in rows.upscaler} == {"upscale", "embedded_flow"}
+
+
 @pytest.mark.parametrize("path", BLOCKS)
 def test_tables_are_those_of_the_published_rows_and_cards(path):
     assert filled(path) == (ROOT / path).read_text(), "python -m tools.fill_tables"

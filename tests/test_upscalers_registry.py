@@ -88,7 +88,8 @@ def test_weights_of_a_cascade_are_those_of_its_stages():
 
 
 def test_every_file_of_a_record_is_known_and_every_scale_has_its_own():
-    for key, record in registry.UPSCALERS.items():
+    for key in set(registry.UPSCALERS) - set(registry.RESCALERS):  # those have a test of their own
+        record = registry.UPSCALERS[key]
         for file in record.files:
             names = [file.format(scale=scale) for scale in record.scales or (4,)]
             assert all(name in weights.WEIGHTS or weights.embedded(name).is_file() for name in names), key

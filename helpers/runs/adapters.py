@@ -32,6 +32,7 @@ from helpers.runtime import Stopped, on_cpu
 
 __all__ = ["Checked", "Own", "card_of", "check_downscaler", "check_folder", "check_pair", "forget", "load", "resolve"]
 
+OURS = {*DOWNSCALERS, *RESCALERS}  # names of downscalers that come with the package
 ARGUMENTS = {"downscaler": ("hr", "scale"), "upscaler": ("lr", "generators"), "distortion": ("sr", "hr")}
 
 

@@ -21,6 +21,7 @@ from helpers.images import quantize, to_uint8
 from helpers.listing import stem_of
 from helpers.measure import score_lr
 from helpers.promises import Checked, check_downscaler
+from helpers.rescalers import registry as rescalers
 from helpers.runs import adapters, apart, methods
 from helpers.runs.experiment import Experiment, is_function
 from helpers.runtime import full_precision, one_thread, pick_device, seeded, shielded  # noqa: F401
@@ -181,6 +182,8 @@ def facts(experiment: Experiment, run: str = "") -> dict:
         raise ValueError(f"images: expected names among the {len(known)} of {where}, got {listed}")
     for spec in experiment.specs.values():
         apart.resolve(spec)
+        if spec in rescalers.RESCALERS:
+            rescalers.made(spec, experiment.scale, "cpu")  # its checkpoint
         if spec.startswith("folder:"):  # LR images of this data set that are not asked for are no mistake
             entries = Path(spec.removeprefix("folder:").strip()).expanduser().iterdir()
             others = set(map(stem_of, entries)) & set(known) - set(experiment.images)
@@ -210,7 +213,7 @@ def remarks(experiment: Experiment, names: Collection[str], run: str = "") -> li
     begin(run)
     found = []
     for name, spec in experiment.specs.items():
-        if name in names and spec not in DOWNSCALERS:
+        if name in names and spec not in adapters.OURS:
             where = experiment.source, experiment.images, experiment.scale
             try:
                 with apart.at_work(spec):
@@ -373,7 +376,7 @@ def _lr(experiment, image, hr, downscaler, degradation, level, twice=False) -> C
     with apart.at_work(spec, image):
         checked = check_downscaler(
             function, downscaler, hr, experiment.scale, image=image,
-            twice=twice and spec not in DOWNSCALERS, overshoots=spec in DOWNSCALERS,
+            twice=twice and spec not in adapters.OURS, overshoots=spec in DOWNSCALERS,
         )  # fmt: skip
     if degradation and experiment.where == "after":
         checked = checked._replace(lr=_degrade(experiment, image, quantize(checked.lr), degradation, level))

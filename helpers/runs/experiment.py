@@ -11,6 +11,7 @@ from pathlib import Path
 from helpers import degradations, distortions, upscalers
 from helpers.datasets import SETS
 from helpers.downscalers import DOWNSCALERS
+from helpers.rescalers.registry import RESCALERS
 from helpers.runs import kinds
 from helpers.runs.user_files import SUFFIXES, spelled
 
@@ -38,9 +39,10 @@ class Experiment:
             "file.py:function" or "module:function", see `runs.methods`, with "(stochastic=false)" behind it where it is
             deterministic; rows call it by its name and a hash of its file. Or "spandrel: path", a checkpoint of a
             deterministic network that spandrel knows. A pair (name, one of these two) gives another name, before the
-            hash.
-        heat: standard deviation of the latents, as `upscalers.stages` takes it; 1.0 for a search, None for the
-            upscaler's own. Kept in one spelling: a number, or several that differ joined by "+", "1.0+0.1".
+            hash. A rescaler's name is its own decoder, which reads any LR image and expects that of its downscaler.
+        heat: standard deviation of the latents, as `upscalers.stages` takes it; None is the upscaler's own: 1.0 of a
+            flow or search, 0.0 of what draws nothing. Kept in one spelling: a number, or several that differ joined by
+            "+", "1.0+0.1".
         n_samples: N_Q, draws per image; becomes 1 where the heat is 0, because all draws are the same image then.
         seed: first part of every random key.
         distortion: D, or several that look at the same draws (names as in `distortions.against`); a metric of which
@@ -65,7 +67,7 @@ class Experiment:
     downscalers: Sequence[str | tuple[str, str]]
     scale: int
     upscaler: str | tuple[str, str]
-    heat: float | str = 1.0
+    heat: float | str | None = None
     n_samples: int = 5
     seed: int = 0
     distortion: str | Sequence[str | tuple[str, str]] = "lpips"
@@ -114,7 +116,7 @@ class Experiment:
                 same = ", ".join(map(repr, [*others, spec]))
                 why = f"rows would call {same} all {name!r}; name one by a pair, ('mine', spec)"
                 problems["downscalers"].append(why)
-            if name in DOWNSCALERS and spec != name:
+            if name in {*DOWNSCALERS, *RESCALERS} and spec != name:
                 problems["downscalers"].append(f"expected another name than {name!r}, which is ours, for {spec!r}")
         if problems:
             order = sorted(problems, key=[*kinds.KINDS, *problems].index)

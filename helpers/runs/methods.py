@@ -18,9 +18,11 @@ from torch import Generator, Tensor
 from helpers import distortions, promises, upscalers
 from helpers.downscalers import DOWNSCALERS, form
 from helpers.images import quantize
+from helpers.rescalers.registry import RESCALERS
 from helpers.runs import adapters
 from helpers.runs.experiment import (
     SPANDREL,
+    STILL,
     Experiment,
     adopted,
     is_function,
@@ -54,6 +56,29 @@ def upscaler(name: str, *, scale: int, heat: float | str, device: str = "cpu") -
 
     upscale.__name__ = own[0]
     return upscale
+
+
+def rescaler(name: str) -> tuple[str, str]:
+    """The downscaler and the upscaler of a pair, each as `Experiment` takes it.
+
+    Args:
+        name: a key of `RESCALERS`; or a reader's own pair, "file.py:downscale,upscale" or "module:downscale,upscale",
+            with "(stochastic=false)" behind it where the upscaler draws nothing.
+
+    Raises:
+        ValueError: neither; or a function is not there, or takes other arguments.
+    """
+    if name in RESCALERS:
+        return name, name
+    where, colon, functions = name.removesuffix(STILL).rpartition(":")
+    parts = functions.split(",")
+    if not colon or len(parts) != 2:
+        known = ", ".join(RESCALERS)
+        raise ValueError(f"rescaler: expected one of {known}, or 'my_file.py:downscale,upscale', got {name!r}")
+    found = [spelled(f"{where}:{part.strip()}") for part in parts]
+    for spec, kind in zip(found, ("downscaler", "upscaler"), strict=True):
+        adapters.load(spec, kind)
+    return found[0], found[1] + (STILL if name.endswith(STILL) else "")
 
 
 def is_search(name: str) -> bool:

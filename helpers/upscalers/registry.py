@@ -17,6 +17,8 @@ from torch import Generator, Tensor
 from helpers import files, generators, weights
 from helpers.images import quantize
 from helpers.listing import Named
+from helpers.rescalers import registry as rescalers
+from helpers.rescalers.registry import RESCALERS
 from helpers.runtime import is_whole, shielded
 from helpers.upscalers import esrgan, flows, pulse, resshift, sr3
 
@@ -32,6 +34,7 @@ class Upscaler(NamedTuple):
     search: bool = False  # samples have a residual, and `upscale` takes `downscale` and `on_result` as well
     options: Mapping[str, object] | None = None  # option -> default, whose type reads the value; None: it has none
     check: Callable | None = None  # check(**options) raises ValueError where they are impossible
+    usual: float = 1.0  # the heat where none is given and any is taken
 
     @property
     def stochastic(self) -> bool:
@@ -76,6 +79,17 @@ def _search(key: str, *names: str) -> Upscaler:
     return Upscaler(partial(pulse.upscaler, pulse.GENERATORS[key]), names, **how)
 
 
+def _decoder(name: str) -> Upscaler:  # of a rescaler: it reads what its downscaler hid in the LR image
+    record = RESCALERS[name]
+    drawn = "heat" in record.options
+
+    def make(*, scale: int, heat: float, device: str) -> Callable:
+        return rescalers.build(name, scale=scale, device=device, **({"heat": heat} if drawn else {}))[1]
+
+    how = {"heat": None, "usual": record.options["heat"]} if drawn else {"heat": 0.0}
+    return Upscaler(make, record.files, record.scales, blind=False, **how)
+
+
 UPSCALERS: dict[str, Upscaler] = Named(
     {
         "embedded_flow": _flow("compact_flow_x{scale}", (2, 4, 8)),
@@ -102,6 +116,7 @@ UPSCALERS: dict[str, Upscaler] = Named(
         "embedded_pulse": _search("embedded_pulse", generators.NAME),
         "pulse": _search("pulse", *generators.OFFICIAL),
     }
+    | {name: _decoder(name) for name in RESCALERS}
 )
 
 
@@ -184,7 +199,7 @@ def stages(name: str, scale: int, heat: float | str | None = None) -> list[Stage
         name: see the top of this file.
         scale: s, of all stages together.
         heat: one for all stages, or one each, "1.0+0.1" (the official notebook's for x32), finite and at least 0; None
-            is 1, or the only one that a stage takes.
+            is each stage's own: 1, the only one that it takes, or of a rescaler's decoder that of its training.
 
     Raises:
         ValueError: see `parse`; or scales whose product is not `scale`, another number of heats, or a scale or heat
@@ -229,7 +244,7 @@ def _fit(name: str, record: Upscaler, scale: int, heat: float | str | None) -> f
     _check_scale(name, scale)
     if record.scales and scale not in record.scales:
         raise ValueError(f"{name}: expected scale {' or '.join(map(str, record.scales))}, got {scale}")
-    own = 1.0 if record.heat is None else record.heat
+    own = record.usual if record.heat is None else record.heat
     heats = [own] if heat is None else _heats(heat)
     if len(heats) != 1:
         raise ValueError(f"{name}: expected a number as heat, got {heat!r}")
