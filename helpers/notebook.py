@@ -16,7 +16,7 @@ import torch
 from helpers import datasets, distortions, files, results, runs
 from helpers.parameters import check, check_upscalers, literals, outputs, own, spelled, start_of
 from helpers.runs import methods
-from helpers.runs.experiment import adopted, is_function
+from helpers.runs.experiment import adopted, is_function, own_upscaler
 from helpers.runtime import record
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check", "check_upscalers", "distortion", "execute", "finding", "images", "left_out", "literals", "outputs",
-    "own", "published", "seen", "spelled", "this_run", "with_published", "write_ranking",
+    "own", "own_upscaler", "published", "seen", "spelled", "this_run", "with_published", "write_ranking",
 ]  # fmt: skip
 STARTED = time.perf_counter()  # notebooks import this module first
 LEFT_OUT = "set_aside.txt"  # a line beside the rows that names what was set aside, while there is any

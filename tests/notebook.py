@@ -76,6 +76,21 @@ def missing(name: str, tmp_path: Path, tiny: dict, **parameters) -> list[tuple]:
     return runs.plan(wanted, space["results_dir"], calibrate=False).missing
 
 
+def own(folder: Path) -> dict[str, str]:
+    """The parameters that name an upscaler and a distance of the reader's own, in a file that is written here."""
+    (path := folder / "mine.py").write_text(OWN)
+    return {"upscaler": f"{path}:upscale", "distortion": f"{path}:distance"}
+
+
+def up_to_rows_of_own(name: str, tmp_path: Path, tiny: dict, call: str = "runs.run(") -> tuple[dict, str]:
+    """`up_to` with an upscaler and a distance of the reader's own, both of which have rows, and all of them a value."""
+    space, said = up_to(name, call, tmp_path, tiny, **own(tmp_path))
+    rows = space["rows"]
+    assert rows.upscaler.str.startswith("upscale@").any() and rows.distortion.str.startswith("distance@").any()
+    assert rows.value.notna().all()
+    return space, said
+
+
 def printed(executed) -> str:
     """All text that an executed notebook shows."""
     outputs = [out for cell in executed.cells if cell.cell_type == "code" for out in cell.outputs]

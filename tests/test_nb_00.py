@@ -5,7 +5,7 @@ import pytest
 
 from helpers.datasets import sources
 from helpers.images import write_rgb
-from tests.notebook import OWN, missing, printed, run, up_to
+from tests.notebook import missing, own, printed, run, up_to, up_to_rows_of_own
 
 NAME = "00_quickstart"
 TINY = {
@@ -69,10 +69,8 @@ def test_what_an_own_downscaler_fails_on_is_left_out_of_the_pictures_too(tmp_pat
 
 
 def test_an_own_upscaler_and_an_own_distortion(tmp_path):
-    (own := tmp_path / "mine.py").write_text(OWN)
-    how = {"upscaler": f"{own}:upscale", "distortion": f"{own}:distance"}
-    space, said = up_to(NAME, "", tmp_path, TINY, **how)
-    rows, experiment = space["rows"], space["experiment"]
+    space, said = up_to_rows_of_own(NAME, tmp_path, TINY, "")
+    how, rows, experiment = own(tmp_path), space["rows"], space["experiment"]
     assert set(rows.upscaler) == {space["upscaler"]} == {experiment.upscaler_name}
     assert set(rows.distortion) == {space["distortion"]} == set(experiment.metrics)
     assert experiment.upscaler == how["upscaler"] and experiment.distortion == how["distortion"]

@@ -73,3 +73,17 @@ def test_one_more_level_adds_its_rows_only(first):
     new = notebook.missing(NAME, first[1], TINY, noise=[0.05, 0.1, 0.2])
     assert {key[4:6] for key in new} == {("noise", 0.05)}
     assert len(new) == 2 * 2 * (2 + 2)  # images, D; flow and control, after downscaling and before it
+
+
+def test_an_own_upscaler_and_an_own_distortion(tmp_path):
+    """The own one has no heat 0; all else is asked of it."""
+    few = {"also": [], "blur": [1.0, 4.0], "noise": [], "contrast_down": [], "otsu": [], "factors": [4]}
+    few |= {"upscaler_of_factor": ["embedded_flow"], "heat_of_factor": [1.0]}
+    space, said = notebook.up_to_rows_of_own(NAME, tmp_path, TINY | few, "")
+    rows = space["rows"]
+    own = rows[rows.upscaler == space["upscaler"]]
+    assert own.heat.eq(1).all() and set(own.downscaler) == {"bicubic", "nearest"} and set(own.seed) == {0, 1}
+    assert set(own.degradation) == {"", "blur", "mixed", "bsrgan"} and set(own["where"]) == {"", "after", "before"}
+    assert list(space["places"][space["distortion"]]) == ["flow", "interpolation"]
+    with pytest.raises(ValueError, match="heat: expected 1.0 for .*:upscale', its noise is its own, got 0.5"):
+        notebook.up_to(NAME, "notebook.check(", tmp_path, TINY, **notebook.own(tmp_path), heat=0.5)

@@ -8,7 +8,7 @@ from helpers import results
 from helpers.datasets import sources
 from helpers.images import write_rgb
 from helpers.stats import claims
-from tests.notebook import OWN, missing, printed, run, told, up_to
+from tests.notebook import missing, printed, run, told, up_to, up_to_rows_of_own
 
 NAME = "06_real_downscalers"
 TINY = {
@@ -84,8 +84,4 @@ def test_a_rerun_computes_only_what_is_new(leaves):
 
 
 def test_an_own_upscaler_and_an_own_distortion(tmp_path):
-    (own := tmp_path / "mine.py").write_text(OWN)
-    how = {"upscaler": f"{own}:upscale", "distortion": f"{own}:distance"}
-    rows = up_to(NAME, "runs.run(", tmp_path, TINY, **how)[0]["rows"]
-    assert rows.upscaler.str.startswith("upscale@").any() and rows.distortion.str.startswith("distance@").any()
-    assert rows.value.notna().all()
+    up_to_rows_of_own(NAME, tmp_path, TINY)

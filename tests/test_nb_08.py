@@ -3,7 +3,7 @@
 import pandas as pd
 
 from helpers import results
-from tests.notebook import OWN, missing, printed, run, told, up_to
+from tests.notebook import missing, printed, run, told, up_to, up_to_rows_of_own
 
 NAME = "08_ablations"
 TINY = {
@@ -61,8 +61,4 @@ def test_rows_summary_findings_and_figures_and_a_rerun_adds_only_what_is_new(tmp
 
 
 def test_an_own_upscaler_and_an_own_distortion(tmp_path):
-    (own := tmp_path / "mine.py").write_text(OWN)
-    how = {"upscaler": f"{own}:upscale", "distortion": f"{own}:distance"}
-    rows = up_to(NAME, "runs.run(", tmp_path, TINY, **how)[0]["rows"]
-    assert rows.upscaler.str.startswith("upscale@").any() and rows.distortion.str.startswith("distance@").any()
-    assert rows.value.notna().all()
+    up_to_rows_of_own(NAME, tmp_path, TINY)
