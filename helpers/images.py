@@ -5,7 +5,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
-from torch import Tensor
+from torch import Generator, Tensor
 
 from helpers import colour
 from helpers.files import replace
-from helpers.runtime import is_whole
+from helpers.runtime import as_generators, is_whole
 
 MAX_PIXELS = 89_478_485  # Pillow warns of a decompression bomb from here on
 ON_REQUEST = {"16-bit", "cmyk"}
@@ -71,6 +71,15 @@ def check_hr(hr: Tensor, scale: int, *, in_range: bool = True) -> None:
     if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
         raise ValueError(f"scale: expected an integer of at least 1, got {scale!r}")
     check_images(hr if in_range or not isinstance(hr, Tensor) else hr.detach().clamp(0, 1), multiple_of=scale)
+
+
+def check_draws(lr: Tensor, generators: Generator | Sequence[Generator]) -> list[Generator]:
+    """The generators as a list; ValueError: `lr` is neither one LR image in [0, 1] nor one for each of them."""
+    check_images(lr, name="lr")
+    generators = as_generators(generators)
+    if len(lr) not in (1, len(generators)):
+        raise ValueError(f"lr: expected one LR image, or one for each of {len(generators)} draws, got {len(lr)}")
+    return generators
 
 
 def quantize(images: Tensor) -> Tensor:

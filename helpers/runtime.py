@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -199,6 +199,17 @@ def check_seed(seed: int) -> int:
     if not is_whole(seed, 0) or seed >= 2**63:
         raise ValueError(f"expected a seed from 0 to 2**63 - 1, got {seed!r}")
     return int(seed)
+
+
+def as_generators(generators: torch.Generator | Sequence[torch.Generator]) -> list[torch.Generator]:
+    """One generator, or several, as a list of at least one; ValueError: anything else."""
+    found = [generators] if isinstance(generators, torch.Generator) else generators
+    if not isinstance(found, Sequence) or not found or not all(isinstance(each, torch.Generator) for each in found):
+        raise ValueError(
+            "generators: expected one torch.Generator for each draw, such as helpers.runtime.seeded(0, 'lake', 0), "
+            f"got {generators!r}"
+        )
+    return list(found)
 
 
 def seeded(*key: int | str) -> torch.Generator:

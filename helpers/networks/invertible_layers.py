@@ -201,14 +201,15 @@ def bounded(raw: Tensor, clamp: float) -> Tensor:
 
 def to_ycbcr(rgb: Tensor) -> Tensor:
     """RGB to luma and chroma as JPEG has them, 0.5 added to the chroma: (N, 3, h, w) in [0, 1] stays in [0, 1]."""
-    return _colours(rgb, TO_YCBCR) + rgb.new_tensor([0, 0.5, 0.5]).view(3, 1, 1)
+    return to_colours(rgb, TO_YCBCR) + rgb.new_tensor([0, 0.5, 0.5]).view(3, 1, 1)
 
 
 def to_rgb(ycbcr: Tensor) -> Tensor:
     """The inverse of `to_ycbcr` up to its constants' sixth decimal, not clipped."""
-    return _colours(ycbcr - ycbcr.new_tensor([0, 0.5, 0.5]).view(3, 1, 1), TO_RGB)
+    return to_colours(ycbcr - ycbcr.new_tensor([0, 0.5, 0.5]).view(3, 1, 1), TO_RGB)
 
 
-def _colours(images: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
+def to_colours(images: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
+    """Other colours, the rows of a matrix, of (N, 3, h, w); never in fewer bits than the images have."""
     with torch.autocast(images.device.type, enabled=False):
         return torch.einsum("ij,njhw->nihw", images.new_tensor(matrix), images)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers.networks.invertible_layers import TO_RGB, TO_YCBCR
+from helpers.networks.invertible_layers import TO_RGB, TO_YCBCR, to_colours
 
 SIDE = 8  # of a block, pixels
 LUMINANCE = (  # Table K.1, rows are vertical frequencies
@@ -63,14 +63,12 @@ def _exact(like: Tensor) -> torch.autocast:
 
 def to_ycbcr(rgb: Tensor) -> Tensor:
     """Levels of Y and, around 0, of Cb and Cr; shape (N, 3, H, W), both scaled 0..255 (chroma -127.5..127.5)."""
-    with _exact(rgb):
-        return torch.einsum("ij,njhw->nihw", rgb.new_tensor(TO_YCBCR), rgb)
+    return to_colours(rgb, TO_YCBCR)
 
 
 def to_rgb(ycbcr: Tensor) -> Tensor:
     """Undo `to_ycbcr`, up to the 1e-6 by which the rounded constants of JFIF are not inverse; not clipped."""
-    with _exact(ycbcr):
-        return torch.einsum("ij,njhw->nihw", ycbcr.new_tensor(TO_RGB), ycbcr)
+    return to_colours(ycbcr, TO_RGB)
 
 
 def to_blocks(planes: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Generator, Tensor
 
-from helpers.images import check_hr, check_images, from_uint8
+from helpers.images import check_draws, check_hr, from_uint8
 from helpers.networks.hyperthumbnail import HyperThumbnail, released_names
 from helpers.rescalers import checkpoints, jpeg_files
 from helpers.runtime import pick_device
@@ -133,10 +133,7 @@ def pair(network: HyperThumbnail) -> tuple[Callable[[Tensor], Tensor], Callable[
 
     @torch.no_grad()
     def upscale(lr: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:
-        check_images(lr, name="lr")
-        count = 1 if isinstance(generators, Generator) else len(generators)
-        if len(lr) not in (1, count):
-            raise ValueError(f"lr: expected one LR image, or one for each of {count} draws, got {len(lr)}")
+        count = len(check_draws(lr, generators))
         height, width = lr.shape[-2:]
         padded = F.pad(lr.to(own), (0, -width % 8, 0, -height % 8), mode="replicate")
         streams = network.streams(padded)

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor, nn
 
-from helpers.images import check_hr, check_images
+from helpers.images import check_draws, check_hr
 from helpers.networks.invertible_layers import quantize_through
 from helpers.networks.irn import IRN
 from helpers.networks.tirn import TIRN
 from helpers.rescalers import checkpoints
-from helpers.runtime import pick_device
+from helpers.runtime import as_generators, pick_device
 
 Pair = tuple[Callable[..., Tensor], Callable[..., Tensor]]
 
@@ -131,10 +131,7 @@ def pair(network: nn.Module, *, heat: float = 0.0, v: float = 0.0) -> Pair:
 
     @torch.no_grad()
     def upscale(lr: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:
-        check_images(lr, name="lr")
-        count = 1 if isinstance(generators, Generator) else len(generators)
-        if len(lr) not in (1, count):
-            raise ValueError(f"lr: expected one LR image, or one for each of {count} draws, got {len(lr)}")
+        count = len(check_draws(lr, generators))
         [shape] = network.latent_shapes(*lr.shape[-2:])
         z = heat * normal(shape, generators, count) if heat else torch.zeros(count, *shape)
         channels = torch.cat([lr.to(device).expand(count, -1, -1, -1), z.to(device, lr.dtype)], 1)
@@ -149,7 +146,7 @@ def normal(shape: Sequence[int], generators: Generator | Sequence[Generator], co
     Raises:
         ValueError: another number of generators.
     """
-    generators = [generators] if isinstance(generators, Generator) else list(generators)
+    generators = as_generators(generators)
     if len(generators) != count:
         raise ValueError(f"generators: expected {count}, one an image, got {len(generators)}")
     return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from helpers.images import check_hr, check_images, quantize
+from helpers.images import check_draws, check_hr, quantize
 from helpers.networks.sain import SAIN
 from helpers.rescalers import checkpoints, codecs
 from helpers.runtime import pick_device
@@ -92,10 +92,7 @@ def pair(
 
     @torch.no_grad()
     def upscale(lr: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:
-        check_images(lr, name="lr")
-        generators = [generators] if isinstance(generators, Generator) else list(generators)
-        if len(lr) not in (1, len(generators)):
-            raise ValueError(f"lr: expected one LR image, or one for each of {len(generators)} draws, got {len(lr)}")
+        generators = check_draws(lr, generators)
         [shape] = network.latent_shapes(*lr.shape[-2:])
         z = heat * network.gmm.draw(shape, generators)
         channels = torch.cat([lr.to(device).expand(len(generators), -1, -1, -1), z], 1)

@@ -5,20 +5,18 @@ options/train/4x/HyperThumbnail_4x.yml:79-118): distortion of the HR image, dist
 sees, and the bits of its coefficients; the quantiles of the entropy model have a loss and an optimizer of their own.
 """
 
-import math
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from helpers.distortions.luma import psnr_y
 from helpers.images import quantize
 from helpers.networks.hyperthumbnail import PADDED, HyperThumbnail
 from helpers.training.flow import Pair, sample_patches
-from helpers.training.loop import follow, learning_rate, train
+from helpers.training.loop import train_averaged
 
 LOSSES = ("back", "fit", "rate")
 BORDER = 2  # pixels that the official metrics leave out on each side
@@ -97,18 +95,10 @@ def train_hyperthumbnail(
     *,
     fit: float = 0.6,
     rate: float = 2e-2,
-    iterations: int = 18_000,
     batch: int = 8,
     crop: int = 128,
-    peak: float = 1e-3,
-    cooldown: float = 1.0,
     clip: float = 5.0,
-    decay: float = 0.999,
-    seed: int = 0,
-    every: int = 500,
-    seconds: float = math.inf,
-    bfloat16: bool = False,
-    progress: bool = True,
+    **pace,
 ) -> HyperThumbnail:
     """Train encoder, tables, entropy model and decoders together; resume from `checkpoint`.
 
@@ -119,14 +109,10 @@ def train_hyperthumbnail(
         network: moved to its device by the caller.
         pairs: of `rescaler.references`, of which the bicubic LR images are taken, or of `flow.pairs_of`.
         validation: HR crops never trained on and their bicubic LR images, (N, 3, ., .) in [0, 1].
-        checkpoint, every, seconds, progress: file and pace of `loop.train`; it validates every so many iterations.
+        checkpoint, pace: file, iterations, peak and whatever else `loop.train_averaged` takes.
         fit, rate: see `losses`.
-        iterations, batch, crop: steps, patches of a step, and their HR side, a multiple of 64.
-        peak, cooldown: see `learning_rate`.
+        batch, crop: patches of a step, and their HR side, a multiple of 64.
         clip: largest norm of a gradient.
-        decay: of the exponential moving average of the weights, which is what validation sees and is returned.
-        seed: of patches and noise.
-        bfloat16: run the convolutions in bfloat16; the rest stays float32.
 
     Returns:
         The averaged network with the lowest validation loss so far, in eval mode.
@@ -138,33 +124,20 @@ def train_hyperthumbnail(
     if crop % PADDED:
         raise ValueError(f"crop: expected a multiple of {PADDED}, got {crop}")
     device = next(network.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
-    chosen = optimizers(network.to(memory_format=torch.channels_last), peak)
-    average = deepcopy(network).eval()
+    chosen = optimizers(network)
     held_out = tuple(images.to(device) for images in validation)
 
-    def step(iteration: int) -> Tensor:
-        for group in chosen[0].param_groups:
-            group["lr"] = learning_rate(iteration, iterations, peak=peak, cooldown=cooldown)
+    def drawn(generator: Generator) -> Tensor:
         hr, lrs = sample_patches(pairs, batch, crop, generator)
         hr, reference = hr.to(device, memory_format=torch.channels_last), lrs[:, :3].to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            parts = losses(network(hr, generator), hr, reference, fit=fit, rate=rate)
-        update(chosen, network, parts, clip)
-        follow(average, network, max(1 - decay, 1 / (iteration + 2)))
-        return parts.detach()
+        return losses(network(hr, generator), hr, reference, fit=fit, rate=rate)
 
-    def validate(done: int) -> tuple[dict[str, float], float]:
+    def validate(average: HyperThumbnail) -> tuple[dict[str, float], float]:
         columns = quality(average, *held_out, fit=fit, rate=rate)
         return columns, columns["loss"]
 
-    state = {
-        "network": network, "optimizer": chosen[0], "auxiliary": chosen[1], "generator": generator, "average": average,
-    }  # fmt: skip
-    best = train(
-        step, validate, state, checkpoint, iterations=iterations, saves=range(every, iterations, every),
-        facts={"config": network.config, "fit": fit, "rate": rate}, losses=LOSSES, seconds=seconds, progress=progress,
+    return train_averaged(
+        network, drawn, lambda parts: update(chosen, network, parts, clip), validate, checkpoint,
+        optimizers={"optimizer": chosen[0], "auxiliary": chosen[1]}, facts={"fit": fit, "rate": rate}, names=LOSSES,
+        **pace,
     )  # fmt: skip
-    result = deepcopy(network).eval()
-    result.load_state_dict(best or network.state_dict())
-    return result

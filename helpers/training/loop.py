@@ -5,6 +5,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -91,6 +92,72 @@ def train(
         if late:
             break
     return best["state"]
+
+
+def train_averaged(
+    network: nn.Module,
+    losses: Callable[[Generator], Tensor],
+    update: Callable[[Tensor], object],
+    validate: Callable[[nn.Module], tuple[dict[str, float], float]],
+    checkpoint: str | Path,
+    *,
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    facts: Mapping[str, object],
+    names: Sequence[str],
+    iterations: int = 18_000,
+    peak: float = 1e-3,
+    cooldown: float = 1.0,
+    decay: float = 0.999,
+    seed: int = 0,
+    every: int = 500,
+    seconds: float = math.inf,
+    bfloat16: bool = False,
+    progress: bool = True,
+) -> nn.Module:
+    """Train a network and follow it by an average of its weights, which is what is validated, kept and returned.
+
+    Args:
+        network: on its device.
+        losses: given the generator of all random numbers, the losses of a fresh batch, (K,), with gradients.
+        update: takes one step down them.
+        validate: given the averaged network, as `validate` of `train`.
+        checkpoint, every, seconds, progress: file and pace of `train`; it validates every so many iterations.
+        optimizers: what `update` steps, by its name in the checkpoint; the rate of "optimizer" follows `learning_rate`.
+        facts: see `train`; the configuration of the network is one besides.
+        names: of the losses.
+        iterations: number of steps.
+        peak, cooldown: see `learning_rate`.
+        decay: of the average.
+        seed: of the generator.
+        bfloat16: compute the losses under autocast to bfloat16; the weights stay float32.
+
+    Returns:
+        The average with the lowest criterion so far, in eval mode; without one the network as it is.
+
+    Raises:
+        FloatingPointError, ValueError: see `train`.
+    """
+    device, generator = next(network.parameters()).device, torch.Generator().manual_seed(seed)
+    average = deepcopy(network.to(memory_format=torch.channels_last)).eval()
+
+    def step(iteration: int) -> Tensor:
+        for group in optimizers["optimizer"].param_groups:
+            group["lr"] = learning_rate(iteration, iterations, peak=peak, cooldown=cooldown)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            parts = losses(generator)
+        update(parts)
+        follow(average, network, max(1 - decay, 1 / (iteration + 2)))
+        return parts.detach()
+
+    best = train(
+        step, lambda done: validate(average),
+        {"network": network, **optimizers, "generator": generator, "average": average}, checkpoint,
+        iterations=iterations, saves=range(every, iterations, every), facts={"config": network.config, **facts},
+        losses=names, seconds=seconds, progress=progress,
+    )  # fmt: skip
+    result = deepcopy(network).eval()
+    result.load_state_dict(best or network.state_dict())
+    return result
 
 
 def _write(checkpoint: Path, state: dict, progress: dict) -> None:

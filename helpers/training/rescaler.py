@@ -6,9 +6,7 @@ rounded to 8 bits and a latent that is drawn. T-IRN takes no prior and no noise;
 moves the LR image between the kernels of users. Sums go over channels and pixels, means over the batch alone.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -17,7 +15,7 @@ from torch import Generator, Tensor, nn
 from helpers.distortions.luma import psnr_y
 from helpers.networks.invertible_layers import quantize_through
 from helpers.training.flow import Pair, pairs_of, sample_patches
-from helpers.training.loop import follow, learning_rate, train
+from helpers.training.loop import train_averaged
 
 LOSSES = ("fit", "prior", "back")
 KERNELS = (
@@ -151,23 +149,15 @@ def train_rescaler(
     validation: tuple[Tensor, Tensor],
     checkpoint: str | Path,
     *,
-    iterations: int = 18_000,
     batch: int = 16,
     crop: int = 48,
-    peak: float = 1e-3,
-    cooldown: float = 1.0,
     clip: float = 10.0,
     weight_decay: float = 1e-5,
     noise: float = 0.0,
     prior: float = 1.0,
     fit: Callable[[Tensor, Tensor], Tensor] = summed_l2,
     damage: float = 0.0,
-    decay: float = 0.999,
-    seed: int = 0,
-    every: int = 500,
-    seconds: float = math.inf,
-    bfloat16: bool = False,
-    progress: bool = True,
+    **pace,
 ) -> nn.Module:
     """Train a pair of downscaler and upscaler; resume from `checkpoint`.
 
@@ -179,18 +169,14 @@ def train_rescaler(
         network: of `helpers.networks.invertible`, moved to its device by the caller.
         pairs: of `references`.
         validation: HR crops never trained on and their bicubic LR images, (N, 3, ., .) in [0, 1].
-        checkpoint, every, seconds, progress: file and pace of `loop.train`; it validates every so many iterations.
-        iterations, batch, crop: steps, patches of a step, and their HR side, a multiple of s.
-        peak, cooldown: see `learning_rate`.
+        checkpoint, pace: file, iterations, peak and whatever else `loop.train_averaged` takes.
+        batch, crop: patches of a step, and their HR side, a multiple of s.
         clip: largest norm of a gradient.
         weight_decay: see `adam`.
         noise: standard deviation of z on the way back ("gaussian_scale").
         prior, fit: see `losses`.
         damage: standard deviation of noise that half of the steps add to the rounded LR image; IRN is tuned for
             compression with 0.01, `fit=summed_l1`, peak 1e-5, in 100,000 iterations.
-        decay: of the exponential moving average of the weights, which is what validation sees and is returned.
-        seed: of patches and latents.
-        bfloat16: run the convolutions in bfloat16; the rest stays float32.
 
     Returns:
         The averaged network with the highest validation PSNR so far, in eval mode.
@@ -202,14 +188,10 @@ def train_rescaler(
     if crop % network.scale:
         raise ValueError(f"crop: expected a multiple of scale {network.scale}, got {crop}")
     device, extra = next(network.parameters()).device, getattr(network, "extra", 0)
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = adam(network.to(memory_format=torch.channels_last), peak, weight_decay)
-    average = deepcopy(network).eval()
+    optimizer = adam(network, decay=weight_decay)
     held_out = tuple(images.to(device) for images in validation)
 
-    def step(iteration: int) -> Tensor:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(iteration, iterations, peak=peak, cooldown=cooldown)
+    def drawn(generator: Generator) -> Tensor:
         hr, lrs = sample_patches(pairs, batch, crop, generator)
         hr = hr.to(device, memory_format=torch.channels_last)
         [shape] = network.latent_shapes(*lrs.shape[-2:])
@@ -221,22 +203,14 @@ def train_rescaler(
         noisy = damage and torch.rand((), generator=generator) < 0.5
         more = damage * torch.randn(reference.shape, generator=generator) if noisy else None
         how = {"v": v, "prior": prior, "fit": fit, "damage": None if more is None else more.to(device)}
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            parts = losses(network, hr, reference.to(device), z.to(device), **how)
-        update(optimizer, network, parts, clip)
-        follow(average, network, max(1 - decay, 1 / (iteration + 2)))
-        return parts.detach()
+        return losses(network, hr, reference.to(device), z.to(device), **how)
 
-    def validate(done: int) -> tuple[dict[str, float], float]:
+    def validate(average: nn.Module) -> tuple[dict[str, float], float]:
         columns = quality(average, *held_out)
         return columns, -columns["psnr_y"]
 
-    state = {"network": network, "optimizer": optimizer, "generator": generator, "average": average}
-    best = train(
-        step, validate, state, checkpoint, iterations=iterations, saves=range(every, iterations, every),
-        facts={"config": network.config, "noise": noise, "prior": prior, "damage": damage}, losses=LOSSES,
-        seconds=seconds, progress=progress,
+    return train_averaged(
+        network, drawn, lambda parts: update(optimizer, network, parts, clip), validate, checkpoint,
+        optimizers={"optimizer": optimizer}, facts={"noise": noise, "prior": prior, "damage": damage}, names=LOSSES,
+        **pace,
     )  # fmt: skip
-    result = deepcopy(network).eval()
-    result.load_state_dict(best or network.state_dict())
-    return result

@@ -8,11 +8,10 @@ of the codec, whatever codec the other two went through. Sums and steps are thos
 
 import math
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from helpers.distortions.luma import psnr_y
 from helpers.networks.invertible_layers import quantize_through
@@ -21,7 +20,7 @@ from helpers.networks.sain import SAIN
 from helpers.rescalers.codecs import codec as make_codec
 from helpers.runtime import seeded
 from helpers.training.flow import Pair, sample_patches
-from helpers.training.loop import follow, learning_rate, train
+from helpers.training.loop import train_averaged
 from helpers.training.rescaler import adam, summed_l1, summed_l2, update
 
 LOSSES = ("fit", "fit_codec", "again", "own_codec", "back")
@@ -90,19 +89,11 @@ def train_sain(
     codec: str = "jpeg",
     compression: int = 75,
     spread: float = 0.01,
-    iterations: int = 18_000,
     batch: int = 8,
     crop: int = 64,
-    peak: float = 1e-3,
-    cooldown: float = 1.0,
     clip: float = 10.0,
     weight_decay: float = 1e-5,
-    decay: float = 0.999,
-    seed: int = 0,
-    every: int = 500,
-    seconds: float = math.inf,
-    bfloat16: bool = False,
-    progress: bool = True,
+    **pace,
 ) -> SAIN:
     """Train a pair for a codec; resume from `checkpoint`.
 
@@ -114,17 +105,13 @@ def train_sain(
         network: moved to its device by the caller.
         pairs: of `rescaler.references`, of which the bicubic LR images are taken, or of `flow.pairs_of`.
         validation: HR crops never trained on and their bicubic LR images, (N, 3, ., .) in [0, 1].
-        checkpoint, every, seconds, progress: file and pace of `loop.train`; it validates every so many iterations.
+        checkpoint, pace: file, iterations, peak and whatever else `loop.train_averaged` takes.
         codec: of users, see `codecs.codec`; the surrogate is that of JPEG.
         compression: quality of both, from 1 to 99.
         spread: standard deviation of each component of the latents at the start; it is learned.
-        iterations, batch, crop: steps, patches of a step, and their HR side, a multiple of 16 s.
-        peak, cooldown: see `learning_rate`.
+        batch, crop: patches of a step, and their HR side, a multiple of 16 s.
         clip: largest norm of a gradient.
         weight_decay: see `rescaler.adam`.
-        decay: of the exponential moving average of the weights, which is what validation sees and is returned.
-        seed: of patches and latents.
-        bfloat16: run the convolutions in bfloat16; the rest stays float32.
 
     Returns:
         The averaged network with the highest validation PSNR so far, in eval mode.
@@ -139,34 +126,22 @@ def train_sain(
     surrogate = DiffJPEG(compression).to(device)
     with torch.no_grad():
         network.gmm.gmm_para[2] += 2 * math.log(spread)
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = adam(network.to(memory_format=torch.channels_last), peak, weight_decay)
-    average = deepcopy(network).eval()
+    optimizer = adam(network, decay=weight_decay)
     held_out = tuple(images.to(device) for images in validation)
     factors = torch.tensor(WEIGHTS, device=device)
 
-    def step(iteration: int) -> Tensor:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(iteration, iterations, peak=peak, cooldown=cooldown)
+    def drawn(generator: Generator) -> Tensor:
         hr, lrs = sample_patches(pairs, batch, crop, generator)
         hr, reference = hr.to(device, memory_format=torch.channels_last), lrs[:, :3].to(device)
         z = network.gmm.draw(network.latent_shapes(*lrs.shape[-2:])[0], [generator] * batch)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            parts = losses(network, hr, reference, z, surrogate, real)
-        update(optimizer, network, parts * factors, clip)
-        follow(average, network, max(1 - decay, 1 / (iteration + 2)))
-        return parts.detach()
+        return losses(network, hr, reference, z, surrogate, real)
 
-    def validate(done: int) -> tuple[dict[str, float], float]:
+    def validate(average: SAIN) -> tuple[dict[str, float], float]:
         columns = quality(average, *held_out, real)
         return columns, -columns["psnr_y"]
 
-    state = {"network": network, "optimizer": optimizer, "generator": generator, "average": average}
-    best = train(
-        step, validate, state, checkpoint, iterations=iterations, saves=range(every, iterations, every),
-        facts={"config": network.config, "codec": codec, "compression": compression, "spread": spread}, losses=LOSSES,
-        seconds=seconds, progress=progress,
+    return train_averaged(
+        network, drawn, lambda parts: update(optimizer, network, parts * factors, clip), validate, checkpoint,
+        optimizers={"optimizer": optimizer}, facts={"codec": codec, "compression": compression, "spread": spread},
+        names=LOSSES, **pace,
     )  # fmt: skip
-    result = deepcopy(network).eval()
-    result.load_state_dict(best or network.state_dict())
-    return result

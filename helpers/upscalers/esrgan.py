@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from helpers.images import check_images
+from helpers.images import check_draws
 from helpers.networks import esrgan
 from helpers.rescalers import checkpoints
 from helpers.runtime import pick_device
@@ -41,10 +41,7 @@ def upscaler(*, file: str | Path, scale: int, heat: float = 0.0, device: str = "
 
     @torch.no_grad()
     def upscale(lr: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:
-        check_images(lr, name="lr")
-        draws = 1 if isinstance(generators, Generator) else len(generators)
-        if len(lr) not in (1, draws):
-            raise ValueError(f"lr: expected one LR image, or one for each of {draws} draws, got {len(lr)}")
+        draws = len(check_draws(lr, generators))
         height, width = lr.shape[-2:]
         more = (0, -width % network.unshuffle, 0, -height % network.unshuffle)
         sr = network(F.pad(lr.to(device), more, "reflect"))[..., : scale * height, : scale * width].to(lr.device)

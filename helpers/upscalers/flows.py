@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Generator, Tensor
 
 from helpers import weights
-from helpers.images import check_images
+from helpers.images import check_draws
 from helpers.networks import srflow as srflow_network
 from helpers.networks.compact_flow import CompactFlow
 from helpers.runtime import pick_device
@@ -35,17 +35,6 @@ def draw_latents(shapes: Sequence[tuple[int, ...]], generators: Sequence[Generat
     """
     samples = [[torch.randn(shape, generator=g) for shape in shapes] for g in generators]
     return [heat * torch.stack(latent) for latent in zip(*samples, strict=True)]
-
-
-def as_generators(generators: Generator | Sequence[Generator]) -> list[Generator]:
-    """One generator, or several, as a list of at least one; ValueError: anything else."""
-    found = [generators] if isinstance(generators, Generator) else generators
-    if not isinstance(found, Sequence) or not found or not all(isinstance(each, Generator) for each in found):
-        raise ValueError(
-            "generators: expected one torch.Generator for each draw, such as helpers.runtime.seeded(0, 'lake', 0), "
-            f"got {generators!r}"
-        )
-    return list(found)
 
 
 def load_compact_flow(scale: int, device: str | torch.device = "cpu", variant: str = "") -> CompactFlow:
@@ -173,15 +162,6 @@ def bicubic(*, scale: int, heat: float = 0.0, device: str = "cpu") -> Callable:
         return sr if len(lr) > 1 else sr.expand(len(latents[0]), -1, -1, -1)
 
     return partial(_sample, interpolate, lambda height, width: [(0,)], heat, device)
-
-
-def check_draws(lr: Tensor, generators: Generator | Sequence[Generator]) -> list[Generator]:
-    """The generators as a list; ValueError: `lr` is neither one LR image in [0, 1] nor one for each of them."""
-    check_images(lr, name="lr")
-    generators = as_generators(generators)
-    if len(lr) not in (1, len(generators)):
-        raise ValueError(f"lr: expected one LR image, or one for each of {len(generators)} draws, got {len(lr)}")
-    return generators
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from helpers.images import quantize
 from helpers.listing import Named
 from helpers.rescalers import registry as rescalers
 from helpers.rescalers.registry import RESCALERS
-from helpers.runtime import is_whole, shielded
+from helpers.runtime import as_generators, is_whole, shielded
 from helpers.upscalers import esrgan, flows, pulse, resshift, sr3
 
 
@@ -331,7 +331,7 @@ def build(name: str, *, scale: int, heat: float | str | None = None, device: str
 
 
 def _cascade(built: list[Callable], lr: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:
-    generators = flows.as_generators(generators)
+    generators = as_generators(generators)
     sr, finite = lr, torch.ones(len(generators), dtype=torch.bool, device=lr.device)
     for number, upscale in enumerate(built):
         sr = upscale(sr if number == 0 else quantize(sr.nan_to_num(0, 0, 0)), generators)

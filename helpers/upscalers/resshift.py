@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from helpers import weights
+from helpers.images import check_draws
 from helpers.networks import resshift, vq_autoencoder
 from helpers.runtime import pick_device
-from helpers.upscalers import diffusion, flows
+from helpers.upscalers import diffusion
 
 AUTOENCODER = "autoencoder_vq_f4"
 TILE, STRIDE = 512, 448  # LR pixels; inference_resshift.py
@@ -70,7 +71,7 @@ def starts(length: int) -> list[int]:
 
 @torch.no_grad()
 def _upscale(unet, autoencoder, schedule, device, lr: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:
-    generators, scale = flows.check_draws(lr, generators), autoencoder.factor
+    generators, scale = check_draws(lr, generators), autoencoder.factor
     height, width = lr.shape[-2:]
     total = torch.zeros(len(generators), 3, scale * height, scale * width, device=device)
     count = torch.zeros(scale * height, scale * width, device=device)

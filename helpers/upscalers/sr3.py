@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from helpers import weights
-from helpers.images import from_uint8, to_uint8
+from helpers.images import check_draws, from_uint8, to_uint8
 from helpers.networks import sr3
 from helpers.runtime import pick_device
-from helpers.upscalers import diffusion, flows
+from helpers.upscalers import diffusion
 
 BUFFERS = (  # of the schedule, which the files hold beside the network
     "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
@@ -89,7 +89,7 @@ def enlarge(lr: Tensor, scale: int) -> Tensor:
 
 @torch.no_grad()
 def _upscale(network, schedule, scale, device, lr: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:
-    generators = flows.check_draws(lr, generators)
+    generators = check_draws(lr, generators)
     height, width = (scale * side for side in lr.shape[-2:])
     condition = diffusion.pad_to_multiple(2 * enlarge(lr, scale).to(device) - 1, network.multiple)
     condition = condition.expand(len(generators), -1, -1, -1)
