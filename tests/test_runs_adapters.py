@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils._device  # else loaded by the first question for the default device
 from PIL import Image, PngImagePlugin
 
 from helpers import colour, datasets, runs

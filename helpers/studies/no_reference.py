@@ -14,7 +14,7 @@ from helpers.datasets import photographs
 from helpers.degradations import DEGRADATIONS
 from helpers.downscalers import resize
 from helpers.images import quantize, read_rgb
-from helpers.stats import findings, rankings
+from helpers.stats import conditions, findings, rankings
 
 KERNELS = {"blur_full": "whole kernel", "blur": "3x3 kernel"}
 OTHER = "another picture"  # "downscaler" that returns the LR image of another photograph
@@ -110,15 +110,20 @@ def quantity(line) -> findings.Quantity:
 
 
 def change(rows: pd.DataFrame, column: str, before: object, after: object) -> findings.Quantity:
-    """Mean change of the score of the same photographs between two values of a column; above 0 is worse."""
-    unit = rows.group.where(rows.group != "", rows.image)
-    means = rows.assign(unit=unit).pivot_table(index="unit", columns=column, values="value")
-    return findings.mean((means[after] - means[before]).dropna())
+    """Mean change over photographs of the same images between two values of a column; above 0 is worse."""
+    means = _means(rows, column)[[before, after]].dropna()
+    units = conditions.by_photograph(means, rows)
+    return findings.mean(units[after] - units[before])
 
 
 def summary(rows: pd.DataFrame, by: str) -> pd.DataFrame:
     """Means over photographs for each value of a column, with 95 % intervals: columns mean, low, high."""
-    unit = rows.group.where(rows.group != "", rows.image)
-    cells = rows.assign(unit=unit).groupby([by, "unit"]).value.mean().groupby(by)
-    ends = cells.apply(rankings.interval)
-    return pd.DataFrame({"mean": cells.mean(), "low": ends.str[0], "high": ends.str[1]})
+    units = conditions.by_photograph(_means(rows, by), rows)
+    ends = {value: rankings.interval(units[value].dropna()) for value in units}
+    lines = {value: (units[value].mean(), end.low, end.high) for value, end in ends.items()}
+    return pd.DataFrame.from_dict(lines, orient="index", columns=["mean", "low", "high"]).rename_axis(by)
+
+
+def _means(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Means of images (index) x values of a column."""
+    return rows.groupby(["image", column]).value.mean().unstack(column)
