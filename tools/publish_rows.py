@@ -5,7 +5,9 @@
 centre of each to a PNG in `results/evidence/pictures`, scores what is missing and writes
 `data/results/evidence_photographs_x4.csv.gz`. Stop it at any time; the next call goes on. `data/manifests/README.md`
 says where the pictures come from. With `--upscalers` it draws once with each of the other upscalers instead, and writes
-`evidence_photographs_x4_upscalers.csv.gz`.
+`evidence_photographs_x4_upscalers.csv.gz`. With `--rescalers irn sain` it draws of the LR images of these learned
+rescalers, with the flow, with their own decoders and by bicubic enlargement, and writes
+`evidence_photographs_x4_rescalers.csv.gz`; at x2 those of some filters are in that file, too.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +35,9 @@ OTHERS = {  # the other upscalers, name and heat, at each scale: one draw each
     4: [("embedded_flow", 0.0), ("bicubic", 0.0), ("embedded_flow_mixed", 1.0)],
     8: [("embedded_flow", 0.0), ("bicubic", 0.0)],
 }
+
+
+FILTERS = {2: ["nearest", "bilinear", "bicubic", "lanczos"], 4: []}  # beside rescalers, where no other file has them
 
 
 def manifest(part: str, path: Path = MANIFEST) -> pd.DataFrame:
@@ -132,6 +138,40 @@ def experiments(
     ]
 
 
+def of_rescalers(
+    dataset: tuple[str, str],
+    images: Sequence[str],
+    scale: int,
+    names: Sequence[str],
+    *,
+    distortions: Sequence[str] = DISTORTIONS,
+) -> list[runs.Experiment]:
+    """What is published of learned rescalers: who reads their LR images, and how well.
+
+    Args:
+        dataset, images, scale, distortions: as `experiments`.
+        names: of rescalers.
+
+    Returns:
+        The flow and bicubic enlargement for all, and the own decoder of each; five draws where there is chance.
+
+    Raises:
+        ValueError: as `runs.Experiment`.
+    """
+    common = {"dataset": dataset, "images": images, "scale": scale, "device": "cpu"}
+    plain = [each for each in distortions if not each.endswith("_of_mean")]
+    everyone = [*FILTERS[scale], *names]
+    flow = {"upscaler": "embedded_flow", "heat": 1.0, "n_samples": 5, "distortion": list(distortions)}
+    found = [
+        runs.Experiment(**common, downscalers=everyone, **flow),
+        runs.Experiment(**common, downscalers=everyone, upscaler="bicubic", heat=0.0, n_samples=1, distortion=plain),
+    ]
+    for name in names:
+        own = runs.Experiment(**common, downscalers=[name], upscaler=name, n_samples=5, distortion=plain)
+        found.append(replace(own, distortion=list(distortions)) if own.n_samples > 1 else own)
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score what is missing of one set at one scale, and publish its rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -139,17 +179,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", default="photographs", help="photographs, faces or ffhq")
     parser.add_argument("--scale", type=int, choices=sorted(OTHERS), default=4)
     parser.add_argument("--upscalers", action="store_true", help="one draw with each of the other upscalers")
+    parser.add_argument("--rescalers", nargs="+", default=[], help="LR images of these instead")
+    parser.add_argument("--every", type=int, default=1, help="only one image in so many")
     parser.add_argument("--distortions", nargs="+", default=DISTORTIONS, help="D; all by default")
     parser.add_argument("--images", type=int, help="only the first so many, and publish nothing")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "evidence", help="pictures and rows")
     parser.add_argument("--manifest", type=Path, default=MANIFEST, help="set, collection, file, sha256, side")
     given = parser.parse_args(arguments)
     pictures = given.output / "pictures" / given.set
-    names = prepare(manifest(given.set, given.manifest), given.data, pictures)[: given.images]
-    stem = f"evidence_{given.set}_x{given.scale}" + "_upscalers" * given.upscalers
+    names = prepare(manifest(given.set, given.manifest), given.data, pictures)[:: given.every][: given.images]
+    stem = (
+        f"evidence_{given.set}_x{given.scale}" + "_upscalers" * given.upscalers + "_rescalers" * bool(given.rescalers)
+    )
     dataset = f"evidence_{given.set}", str(pictures)
-    wanted = experiments(dataset, names, given.scale, others=given.upscalers, distortions=given.distortions)
-    rows = runs.run(wanted, given.output / stem)
+    if given.rescalers:
+        wanted = of_rescalers(dataset, names, given.scale, given.rescalers, distortions=given.distortions)
+    else:
+        wanted = experiments(dataset, names, given.scale, others=given.upscalers, distortions=given.distortions)
+    rows = runs.run(wanted, given.output / stem, trust=sorted({"hcd"} & set(given.rescalers)))
     print(f"{stem}: {len(rows)} rows of {rows.image.nunique()} images, {rows.value.isna().sum()} NaN")
     if given.images is None and set(given.distortions) == set(DISTORTIONS):
         results.publish(given.output / stem, ROOT / "data" / "results" / f"{stem}.csv.gz")

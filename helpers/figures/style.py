@@ -23,6 +23,9 @@ _NAMES = [
 ]
 COLOURS = dict(zip(_NAMES, sns.color_palette("colorblind").as_hex(), strict=True))
 MARKERS = dict(zip(COLOURS, "osD^vP<X>d", strict=True))
+_PAIRS = ["irn", "tirn", "sain", "hyperthumbnail", "dlv_style", "hcd"]  # learned: dark colours
+COLOURS |= dict(zip(_PAIRS, sns.color_palette("dark").as_hex()[:6], strict=True))
+MARKERS |= dict(zip(_PAIRS, "*pHhd8", strict=True))
 _KIN = {  # another convention of a downscaler: its colour, a marker of its own
     "bicubic": {"bicubic_float": "p", "matlab_bicubic": "h", "torch_bicubic": "8", "bicubic_linear": "*"},
     "bilinear": {"matlab_bilinear": "h", "torch_bilinear": "8", "bilinear_linear": "*"},
@@ -43,6 +46,12 @@ LEVELS = {  # what the level of a degradation is
     "contrast": "contrast factor",
     "otsu": "thresholds",
     "jpeg": "quality",
+    "jpeg_444": "quality",
+    "webp": "quality",
+    "lost_bits": "bits",
+    "dithered": "bits that stay",
+    "resized": "factor",
+    "wide_gamut": "round trips",
 }
 STRENGTHS = LEVELS | {  # what `stats.detection.strength` makes of it, where that is another number
     "contrast": "|contrast factor \N{MINUS SIGN} 1|",
