@@ -70,6 +70,16 @@ def test_rows_are_those_of_the_set_and_a_second_call_computes_none(pictures, cap
     assert set(rows.distortion) == {"mse"} and set(rows["sample"]) == {0}
 
 
+def test_rescalers_are_read_by_the_public_by_their_own_decoder_and_by_nobody():
+    found = publish_rows.of_rescalers(("evidence_some", "folder"), ["a"], 2, ["irn", "sain"])
+    readers = {each.upscaler: each for each in found}
+    assert list(readers) == ["embedded_flow", "bicubic", "irn", "sain"]
+    everyone = [*publish_rows.FILTERS[2], "irn", "sain"]
+    assert readers["embedded_flow"].downscalers == readers["bicubic"].downscalers == everyone
+    assert (readers["irn"].downscalers, readers["irn"].n_samples, readers["sain"].n_samples) == (["irn"], 1, 5)
+    assert "mse_of_mean" in readers["sain"].metrics and "mse_of_mean" not in readers["irn"].metrics
+
+
 def test_the_manifest_holds_as_many_distinct_photographs_as_it_says():
     table = pd.read_csv(publish_rows.MANIFEST)
     counts = {

@@ -5,12 +5,14 @@ plain enlargement. For a downscaler without a decoder the private side is the pu
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from helpers import results
 from helpers.downscalers import DOWNSCALERS
 from helpers.images import quantize
 from helpers.stats import bootstrap, findings, inference, rankings
@@ -27,6 +29,31 @@ class Sides(NamedTuple):
     public: pd.DataFrame
     private: pd.DataFrame
     reference: pd.DataFrame
+
+
+def published(folder: str, scales: Sequence[int]) -> dict[str, pd.DataFrame]:
+    """Read the published rows of rescalers, with those of filters on the same photographs.
+
+    Args:
+        folder: with `evidence_photographs_x4_rescalers.csv.gz` and so on; "" for none.
+        scales: s.
+
+    Returns:
+        "photographs x4" and so on -> rows, of the scales that have such a file.
+    """
+    found = {}
+    for scale in scales if folder else ():
+        stem = Path(folder, f"evidence_photographs_x{scale}")
+        if not Path(f"{stem}_rescalers.csv.gz").is_file():
+            continue
+        rows = results.read(f"{stem}_rescalers.csv.gz")
+        others = (Path(f"{stem}{end}.csv.gz") for end in ("", "_upscalers"))
+        others = [results.read(path) for path in others if path.is_file()]
+        both = pd.concat([rows, *others], ignore_index=True).drop_duplicates(list(results.KEY))
+        there = set(zip(rows.upscaler, rows.heat, strict=True))
+        same = [pair in there for pair in zip(both.upscaler, both.heat, strict=True)]
+        found[f"photographs x{scale}"] = both[both.image.isin(set(rows.image)) & same]
+    return found
 
 
 def sides(rows: pd.DataFrame, public: str) -> Sides:
@@ -99,6 +126,11 @@ def advantage(private: pd.Series, reference: pd.Series) -> Quantity:
     return Quantity(
         float(decibels(means.private) - decibels(means.reference)), float(low[0]), float(high[0]), len(both)
     )
+
+
+def psnr(errors: pd.Series) -> Quantity:
+    """PSNR in dB of the mean of the squared errors of photographs, with its jackknife interval."""
+    return advantage(errors, pd.Series(1.0, errors.index))
 
 
 def by_damage(rows: pd.DataFrame, distortion: str, downscaler: str) -> pd.DataFrame:
