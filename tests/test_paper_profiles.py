@@ -51,6 +51,21 @@ def test_weights_and_folders_that_are_not_here_are_named_with_their_source(nothi
 
 
 @pytest.mark.parametrize(
+    "values, files",
+    [
+        ({"downscalers": ["bicubic", "irn_official"], "scale": 4}, ["IRN_x4.pth"]),
+        ({"rescalers": ["irn_official", "hcd_official"], "scales": [2, 4]}, ["IRN_x2.pth", "IRN_x4.pth"]),
+        ({"upscaler": "sain_official", "scale": 2}, ["SAINx2_JPEG.pth"]),
+        ({"upscalers": ["tirn_official_x4", "bsrgan"], "scale": 2}, ["TIRNx4.pth", "BSRGANx2.pth"]),
+        ({"rescaler": "hyperthumbnail_official"}, ["HyperThumbnail_4x_net_g_latest.pth"]),
+        ({"downscalers": ["irn", "sain"], "scale": 2}, []),  # these come with the package
+    ],
+)
+def test_official_files_of_rescalers_are_named_at_the_scale(nothing_here, values, files):
+    assert [piece.name for piece in profiles.pieces(values)] == files
+
+
+@pytest.mark.parametrize(
     "here, missing",
     [
         ((), ["pulse_synthesis", "pulse_gaussian_fit"]),

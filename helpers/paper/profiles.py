@@ -88,18 +88,19 @@ def parameters(notebook: str) -> dict:
 def pieces(values: dict) -> list[Piece]:
     """List every file and folder that parameters name and that does not come with the project, each once.
 
-    Weights are those of every upscaler, distortion and no-reference measure that a value names, and of labels to
-    "download"; images are the values of `IMAGES`, and of other parameters those that begin with "../data/local/", a
+    Weights are those of every upscaler, rescaler, distortion and no-reference measure that a value names (at the values
+    of `scale` and `scales`), and of labels to "download"; images are the values of `IMAGES`, and of other parameters those that begin with "../data/local/", a
     folder that git ignores. Nothing is downloaded. A wrong file counts as missing and says why.
 
     Args:
         values: parameters by name, all of a notebook or some.
     """
     found, n_images = [], values.get("n_images")
+    scales = [each for name in ("scale", "scales") if name in values for each in _listed(values[name])]
     if values.get("features") == "download":
         found.append(_file("ffhq_features"))
     for name, value in _texts(values):
-        found += map(_file, _files(value))
+        found += map(_file, _files(value, scales))
         if value in BACKBONES and not name.startswith("rows_"):  # rows that are read are computed already
             found.append(Piece(BACKBONES[value], distortions.available(value) or ""))
         if name == "measures":
@@ -117,13 +118,24 @@ def lacking(values: dict) -> list[str]:
     return [piece.missing for piece in pieces(values) if piece.missing]
 
 
-def _files(value: str) -> list[str]:
-    """The third-party files of an upscaler; none of any other text."""
+def _listed(value: object) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def _files(value: str, scales: list[int]) -> list[str]:
+    """The third-party files of an upscaler or a rescaler, at all scales asked for that it has; none of other texts."""
     try:
-        keys = [stage.key for stage in upscalers.parse(value)]
+        found = upscalers.parse(value)
     except ValueError:
         return []
-    return [file for key in keys for file in upscalers.UPSCALERS[key].files if file in weights.WEIGHTS]
+    names = []
+    for stage in found:
+        record = upscalers.UPSCALERS[stage.key]
+        wanted = (
+            [stage.scale] if stage.scale else [each for each in scales if each in record.scales] or record.scales[:1]
+        )
+        names += [file.format(scale=each) for file in record.files for each in wanted or [""]]
+    return [name for name in dict.fromkeys(names) if name in weights.WEIGHTS]
 
 
 def _file(name: str) -> Piece:

@@ -1,0 +1,63 @@
+"""Recipes of the small rescalers: their pairs, a short training of each family, and the file that ships."""
+
+import json
+
+import pytest
+import torch
+
+from helpers import files, weights
+from helpers.rescalers import checkpoints
+from helpers.rescalers.registry import RESCALERS
+from helpers.training import recipes, rescaler_report
+from tests.test_training_rescaler import photograph
+from tools import rescaler_card
+
+
+def photographs(side=96):
+    return [lambda n=n: photograph(n, side) for n in range(9)]
+
+
+def test_one_photograph_in_25_is_held_out_and_the_others_are_pairs():
+    pairs, (hr, lr) = recipes.pairs_of_all(photographs(), 4, side=64)
+    assert len(pairs) >= 8 * 2 and hr.shape == (1, 3, 64, 64) and lr.shape == (1, 3, 16, 16)
+    whole = photograph(7, 96)
+    assert (hr - whole[..., -64:, -64:]).abs().max() < 1 / 255
+    assert not any(torch.equal(each[0][:, -64:, -64:], (hr[0] * 255).round().byte()) for each in pairs)
+    with pytest.raises(ValueError, match="photographs: expected at least 8, got 3"):
+        recipes.pairs_of_all(photographs()[:3], 4, side=64)
+
+
+def test_every_recipe_is_of_a_rescaler_and_small_enough():
+    for name, recipe in recipes.RECIPES.items():
+        family, _, scale = name.rpartition("_x")
+        assert recipe.config["scale"] == int(scale) in RESCALERS[family].scales
+        size = 4 * sum(each.numel() for each in recipe.make(**recipe.config).parameters())
+        assert size < rescaler_report.LIMIT, name
+
+
+@pytest.mark.parametrize("name", ["dlv_style_x4", "sain_x2", "hyperthumbnail_x4"])
+def test_a_training_ends_in_a_file_that_ships(tmp_path, name):
+    scale = recipes.RECIPES[name].config["scale"]
+    pairs, validation = recipes.pairs_of_all(photographs(160), scale, side=64)
+    how = {"iterations": 1, "batch": 1, "crop": 64, "progress": False}
+    trained = recipes.train(name, pairs, validation, tmp_path / "run.pt", **how)
+    path = rescaler_card.ship(name, tmp_path / "run.pt", 8, tmp_path)
+    state, config, _ = checkpoints.read(path)
+    assert config == trained.config and len((tmp_path / f"{name}.csv").read_text().splitlines()) == 2
+    assert all(torch.equal(state[key], value) for key, value in trained.state_dict().items())
+    assert (tmp_path / "SHA256SUMS").read_text() == f"{files.sha256_of(path)}  {name}.safetensors\n"
+
+
+CARDS = [path for name in recipes.RECIPES if (path := weights.store.EMBEDDED / f"{name}.json").is_file()]
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_cards_are_of_the_file_beside_them(path):
+    facts, tables = rescaler_report.read_card(path)
+    file = weights.embedded(path.stem)
+    state, config, _ = checkpoints.read(file)
+    assert facts["bytes"] == file.stat().st_size < rescaler_report.LIMIT and facts["config"] == config
+    assert facts["parameters"] == sum(each.numel() for each in state.values())
+    recipe = recipes.RECIPES[path.stem]
+    assert {**config, **json.loads(json.dumps(recipe.config))} == config
+    assert len(tables["bsd100"]) == 100 and tables["bsd100"].notna().all(axis=None)

@@ -1,0 +1,60 @@
+"""Measure a small rescaler on folders of photographs, and write its card: `python -m tools.rescaler_card irn_x2 ...`.
+
+With `--state` it ships a finished training first: the best weights of a resumable checkpoint, its curve and the hash go
+to `data/weights`.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+
+from helpers import datasets, files
+from helpers.training import recipes, rescaler_report
+from helpers.weights import store
+
+
+def ship(name: str, state: Path, photographs: int, folder: Path) -> Path:
+    """Write the best weights of a resumable checkpoint, its curve, and the hash of the file; return its path.
+
+    Raises:
+        ValueError: the training has no best state yet, or the file is larger than `rescaler_report.LIMIT`.
+    """
+    saved, recipe = torch.load(state, map_location="cpu", weights_only=True), recipes.RECIPES[name]
+    if saved["best"]["state"] is None:
+        raise ValueError(f"{state}: expected a best state, found none after {saved['iteration']} iterations")
+    network, path = recipe.make(**recipe.config), folder / f"{name}.safetensors"
+    network.load_state_dict(saved["best"]["state"])
+    recipes.export(network, path, photographs=photographs, iterations=saved["iteration"], seed=0)
+    if path.stat().st_size > rescaler_report.LIMIT:
+        raise ValueError(f"{path}: expected at most {rescaler_report.LIMIT} bytes, got {path.stat().st_size}")
+    shutil.copyfile(state.with_suffix(".csv"), path.with_suffix(".csv"))
+    lines = [f"{files.sha256_of(each)}  {each.name}\n" for each in sorted(folder.glob("*.safetensors"))]
+    files.replace(folder / "SHA256SUMS", "".join(lines))
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=list(recipes.RECIPES))
+    parser.add_argument("--sets", nargs="+", default=[], metavar="NAME=FOLDER", help="photographs to measure on")
+    parser.add_argument("--state", type=Path, help="resumable checkpoint (.pt) of a finished training, to ship")
+    parser.add_argument("--photographs", type=int, default=0, help="how many it was trained on, for the card")
+    how = parser.parse_args()
+    torch.set_num_threads(1)
+    path = store.EMBEDDED / f"{how.name}.safetensors"
+    if how.state:
+        path = ship(how.name, how.state, how.photographs, store.EMBEDDED)
+    scale, sets = recipes.RECIPES[how.name].config["scale"], {}
+    for each in how.sets:
+        key, _, folder = each.partition("=")
+        sets[key] = [(image, datasets.load(folder, image, multiple_of=scale)) for image in datasets.names(folder)]
+    card = rescaler_report.write_card(how.name, sets, path)
+    for key, rows in rescaler_report.read_card(path.with_suffix(".json"))[1].items():
+        print(f"{key}, {len(rows)} photographs: {rows.mean().round(3).to_dict()}")
+    print({key: value for key, value in card.items() if key != "images"})
+
+
+if __name__ == "__main__":
+    main()
