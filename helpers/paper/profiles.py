@@ -89,8 +89,9 @@ def pieces(values: dict) -> list[Piece]:
     """List every file and folder that parameters name and that does not come with the project, each once.
 
     Weights are those of every upscaler, rescaler, distortion and no-reference measure that a value names (at the values
-    of `scale` and `scales`), and of labels to "download"; images are the values of `IMAGES`, and of other parameters those that begin with "../data/local/", a
-    folder that git ignores. Nothing is downloaded. A wrong file counts as missing and says why.
+    of `scale` and `scales`), and of labels to "download"; images are the values of `IMAGES`, and of other parameters
+    those that begin with "../data/local/", a folder that git ignores. Nothing is downloaded. A wrong file counts as
+    missing and says why.
 
     Args:
         values: parameters by name, all of a notebook or some.
