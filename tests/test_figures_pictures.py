@@ -94,3 +94,18 @@ def test_difference_maps_share_one_scale_in_levels():
         figures.difference_maps(hr, {"small": hr[..., :4]})
     with pytest.raises(ValueError, match="one SR image or more"):
         figures.difference_maps(hr, {})
+
+
+def test_a_sheet_has_a_line_each_with_its_name_and_heads_above_the_first():
+    lines = {"one": [picture(key=0), picture(key=1)], "two": [picture(key=2), picture(key=3)]}
+    fig = figures.sheet(lines, heads=["left", "right"], scores={"two": [0.25, None]})
+    assert [ax.get_ylabel() for ax in fig.axes] == ["one", "", "two", ""]
+    assert [ax.get_title() for ax in fig.axes] == ["left", "right", "", ""]
+    assert [[text.get_text() for text in ax.texts] for ax in fig.axes] == [[], [], ["0.250"], []]
+    for ax, image in zip(fig.axes, sum(lines.values(), []), strict=True):
+        assert (ax.images[0].get_array() == figures.to_pixels(image)).all()
+    for wrong in ({"one": [picture()], "two": []}, {"one": [picture(), picture(8, 8)]}, {}):
+        with pytest.raises(ValueError, match="lines of as many images of one size"):
+            figures.sheet(wrong)
+    with pytest.raises(ValueError, match="3 heads"):
+        figures.sheet(lines, heads="abc")

@@ -62,6 +62,44 @@ def panels(
     return fig
 
 
+def sheet(
+    lines: Mapping[str, Sequence[Tensor]],
+    *,
+    heads: Sequence[str] = (),
+    scores: Mapping[str, Sequence[float | str | None]] | None = None,
+    width: float = WIDTHS["cvpr"][1],
+) -> Figure:
+    """Show images as a table: what a line is stands on its left, what a column is above the first line.
+
+    Args:
+        lines: images of each line, (1, 3, H, W) in [0, 1], all of one size; as many in each.
+        heads: above the columns; () leaves them without.
+        scores: what stands in the corner of each image of a line; numbers get three decimals, None leaves it empty.
+        width: of the figure, in inches.
+
+    Raises:
+        ValueError: no such images, another size or number of them, or of heads or scores.
+    """
+    shapes = {tuple(image.shape) for images in lines.values() for image in images}
+    counts = {len(images) for images in lines.values()} | ({len(heads)} if heads else set())
+    given = {name: len(values) for name, values in (scores or {}).items()}
+    if len(shapes) != 1 or len(counts) != 1 or not all(given.get(name, n) == n for name in lines for n in counts):
+        raise ValueError(f"expected lines of as many images of one size, with as many heads and scores; got "
+                         f"{ {name: len(images) for name, images in lines.items()} } images of sizes {sorted(shapes)}, "
+                         f"{len(heads)} heads, scores {given}")  # fmt: skip
+    (shape,), (columns,) = shapes, counts
+    fig, axes = _grid(len(lines) * columns, columns, width, shape[-2] / shape[-1], lines_of_title=0)
+    for line, (name, images) in zip(axes.reshape(-1, columns), lines.items(), strict=True):
+        line[0].set_ylabel(name)
+        for ax, image, score in zip(line, images, (scores or {}).get(name, [None] * columns), strict=True):
+            check_images(image, name=name)
+            ax.imshow(to_pixels(image))
+            _corner(ax, score)
+    for ax, head in zip(axes, heads, strict=False):
+        _title(ax, head)
+    return fig
+
+
 def to_pixels(image: Tensor) -> np.ndarray:
     """An image (1, 3, H, W) in [0, 1] for `imshow`: 8-bit levels, shape (H, W, 3)."""
     return to_uint8(image.detach())[0].permute(1, 2, 0).cpu().numpy()

@@ -14,6 +14,7 @@ from helpers.images import crop_to_multiple, from_uint8, to_uint8
 from helpers.networks.compact_flow import CompactFlow
 from helpers.training.energy import Energy
 from helpers.training.loop import follow, learning_rate, train
+from helpers.training.sheet import Sheet
 
 Pair = tuple[Tensor, Tensor]  # HR and LR levels of one photograph, uint8, (3, H, W) and (3, H / s, W / s)
 
@@ -109,6 +110,7 @@ def train_flow(
     checkpoint: str | Path,
     *,
     energy: Energy | None = None,
+    sheet: Sheet | None = None,
     mean_iterations: int = 2000,
     iterations: int = 20000,
     batch: int = 8,
@@ -130,6 +132,7 @@ def train_flow(
         validation: HR and LR crops never trained on, (N, 3, ., .) in [0, 1].
         checkpoint, every, seconds, progress: file and pace of `loop.train`; it validates every so many iterations.
         energy: a score of draws added to the likelihood; it is also the criterion then.
+        sheet: draws of the averaged network at checkpoints, as pictures; once the flow itself is trained.
         mean_iterations: L1 iterations of encoder and mean image before the flow.
         iterations: iterations of the flow.
         batch, crop: patches and their HR side.
@@ -182,6 +185,8 @@ def train_flow(
     def validate(done: int) -> tuple[dict[str, float], float]:
         bits = math.nan
         if done > mean_iterations:
+            if sheet is not None:
+                sheet.add(average, done)
             bits = bits_per_dimension(average, *(v.to(device) for v in validation))
         if energy is None:
             return {"validation": bits}, bits
