@@ -6,9 +6,11 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from helpers import results
+from helpers.images import write_rgb
 from tools import publish_rows
 
 SIDE = 32
@@ -89,3 +91,32 @@ def test_the_manifest_holds_as_many_distinct_photographs_as_it_says():
     }
     assert {name: part.collection.value_counts().to_dict() for name, part in table.groupby("set")} == counts
     assert table.sha256.is_unique and table.sha256.str.fullmatch("[0-9a-f]{64}").all()
+
+
+def test_flows_are_measured_side_by_side_and_a_stopped_call_goes_on(tmp_path, monkeypatch):
+    def draws(network, name, hr):
+        asked.append((network, name, hr.shape[-1]))
+        if len(asked) == stop:
+            raise KeyboardInterrupt
+        return {"lpips_1": len(asked) + 0.12345678, "speckle": 0.5}
+
+    monkeypatch.setattr(publish_rows.cards, "draws", draws)
+    monkeypatch.setattr(publish_rows.upscalers, "load_compact_flow", lambda scale, variant: f"x{scale} {variant}")
+    names = [f"{part}_{k:02d}" for part in ("kodak", "bsd100") for k in range(publish_rows.MOST + 1)]
+    for name in names:
+        write_rgb(torch.zeros(1, 3, 8, 8), tmp_path / f"{name}.png")
+    asked, stop = [], 4
+    with pytest.raises(KeyboardInterrupt):
+        publish_rows.flow_draws(8, tmp_path, names, tmp_path / "flows.csv")
+    assert asked[:3] == [("x8 first", "bsd100_00", 8), ("x8 ", "bsd100_00", 8), ("x8 first", "bsd100_01", 8)]
+    stop = 0
+    found = publish_rows.flow_draws(8, tmp_path, names, tmp_path / "flows.csv")
+    assert len(found) == 2 * (2 * publish_rows.MOST + 10) == len(asked) - 1  # that which was interrupted, once more
+    assert found.groupby("flow")["set"].value_counts()["x8_first"].to_dict() == {
+        "kodak": 12,
+        "bsd100": 12,
+        "library": 10,
+    }
+    assert found.photograph[found["set"] == "library"].nunique() == 10 and found.lpips_1[0] == 1.123457
+    again = publish_rows.flow_draws(8, tmp_path, names, tmp_path / "flows.csv")
+    assert again.equals(found) and len(asked) == len(found) + 1

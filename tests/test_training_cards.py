@@ -30,6 +30,38 @@ def test_quality_of_an_untrained_flow():
     assert abs(row["psnr_bicubic"] - psnr(plain, hr).item()) < 0.02  # one is rounded to 8 bits
 
 
+class Scattered(torch.nn.Module):
+    """Draws 0.5 plus its latents, one for each HR value."""
+
+    scale = 2
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def latent_shapes(self, height, width):
+        return [(3, 2 * height, 2 * width)]
+
+    def sample(self, lr, latents):
+        return 0.5 + latents[0]
+
+
+def test_draws_are_those_of_the_rows_and_speckle_is_what_lies_far_from_their_mean():
+    hr = torch.rand(1, 3, 16, 16, generator=seeded("hr"))
+    row = cards.draws(Scattered(), "a", hr, heats=(0.0, 0.1, 1.0), n_samples=2, n_speckle=3, distortion="mse")
+    sr = torch.stack([torch.randn(3, 16, 16, generator=seeded(0, "a", q)) for q in range(3)])
+    sr = ((0.5 + sr).clamp(0, 1) * 255).round() / 255
+    assert row["mse_1"] == pytest.approx((sr[:2] - hr).square().mean().item(), rel=1e-5)
+    assert row["mse_0"] == pytest.approx((hr - 128 / 255).square().mean().item(), rel=1e-5)
+    assert row["mse_0"] < row["mse_0.1"] < row["mse_1"]
+    assert row["psnr_0"] == pytest.approx(-10 * math.log10(row["mse_0"]), abs=1e-3)
+    for key, each in (("speckle", sr), ("speckle_hr", hr)):
+        assert row[key] == ((each - sr.mean(0)).abs() > 0.25).any(1).double().mean().item()
+    assert row["lr_psnr"] == pytest.approx(psnr(bicubic(sr[:2], 2), bicubic(hr, 2)).mean().item(), abs=1e-4)
+    with pytest.raises(ValueError, match="n_samples, 5, or more, got 3"):
+        cards.draws(Scattered(), "a", hr, n_speckle=3)
+
+
 def test_stability_has_a_row_for_every_condition_and_sees_what_is_not_finite():
     network, images = untrained_flow(), [("a", torch.rand(1, 3, 32, 32, generator=seeded("hr")))]
     rows = cards.stability(network, images, degradations=[("noise", 0.1)])

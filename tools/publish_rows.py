@@ -8,11 +8,15 @@ says where the pictures come from. With `--upscalers` it draws once with each of
 `evidence_photographs_x4_upscalers.csv.gz`. With `--rescalers irn sain` it draws of the LR images of these learned
 rescalers, with the flow, with their own decoders and by bicubic enlargement, and writes
 `evidence_photographs_x4_rescalers.csv.gz`; at x2 those of some filters are in that file, too.
+With `--flows` it measures the embedded flow of the scale beside its first
+generation on the same pictures and on the library crops (`helpers.training.cards.draws`), and writes
+`data/weights/compact_flow_draws.csv`, from which the card's table is made.
 """
 
 import argparse
 import hashlib
 import io
+import itertools
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,13 +27,17 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from helpers import results, runs
-from helpers.images import from_uint8, write_rgb
+from helpers import datasets, files, results, runs, upscalers
+from helpers.datasets import photographs
+from helpers.images import from_uint8, read_rgb, write_rgb
+from helpers.training import cards
 
 ROOT = Path(__file__).parents[1]
 MANIFEST = ROOT / "data" / "manifests" / "evidence.csv"
 METHODS = ["nearest", "bilinear", "bicubic", "lanczos", "dpid", "perceptual", "l0", "box"]  # the paper's and box
 DISTORTIONS = ("lpips", "lpips_embedded", "1-ms_ssim", "mse", "mse_of_mean")
+DRAWS = ROOT / "data" / "weights" / "compact_flow_draws.csv"
+MOST = 12  # pictures of a collection that flows are measured on
 OTHERS = {  # the other upscalers, name and heat, at each scale: one draw each
     2: [("embedded_flow", 0.0), ("bicubic", 0.0)],
     4: [("embedded_flow", 0.0), ("bicubic", 0.0), ("embedded_flow_mixed", 1.0)],
@@ -172,6 +180,38 @@ def of_rescalers(
     return found
 
 
+def flow_draws(scale: int, pictures: Path, images: Sequence[str], path: Path) -> pd.DataFrame:
+    """Measure both generations of a flow on the first pictures of each collection and on library crops, resumably.
+
+    Args:
+        scale: s, 4 or 8.
+        pictures, images: folder of `prepare`, and the names there, collection_stem.
+        path: gets a line after each picture.
+
+    Returns:
+        A line for each flow and picture: flow, weights, set, photograph, image, and the numbers of `cards.draws`.
+    """
+    crops, known = datasets.names("library", len(photographs.SETS["library"])), {}  # one of each photograph
+    for _, some in itertools.groupby(sorted(images), key=lambda name: name.split("_")[0]):
+        known |= {name: (name.split("_")[0], name) for name in itertools.islice(some, MOST)}
+    known |= {name: ("library", photograph) for name, photograph in datasets.groups("library", crops).items()}
+    done = pd.read_csv(path, dtype={"weights": str}) if path.exists() else pd.DataFrame()
+    flows = {f"x{scale}{variant}": variant.strip("_") for variant in ("_first", "")}
+    networks = {flow: upscalers.load_compact_flow(scale, variant=variant) for flow, variant in flows.items()}
+    hashes = {flow: upscalers.weights_hash(f"embedded_flow{flow[2:]}", scale) for flow in flows}
+    there = set(done[["flow", "weights", "image"]].itertuples(index=False, name=None)) if len(done) else set()
+    for (name, (collection, photograph)), flow in itertools.product(known.items(), flows):
+        if (flow, hashes[flow], name) in there:
+            continue
+        hr = read_rgb(pictures / f"{name}.png") if name in images else datasets.load("library", name)
+        facts = {"flow": flow, "weights": hashes[flow], "set": collection, "photograph": photograph, "image": name}
+        measured = cards.draws(networks[flow], name, hr)
+        line = facts | {key: round(value, 6) for key, value in measured.items()}
+        done = pd.concat([done, pd.DataFrame([line])], ignore_index=True)
+        files.replace(path, done.to_csv(index=False))
+    return done
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score what is missing of one set at one scale, and publish its rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -181,6 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--upscalers", action="store_true", help="one draw with each of the other upscalers")
     parser.add_argument("--rescalers", nargs="+", default=[], help="LR images of these instead")
     parser.add_argument("--every", type=int, default=1, help="only one image in so many")
+    parser.add_argument("--flows", action="store_true", help="both generations of the embedded flow, for the card")
     parser.add_argument("--distortions", nargs="+", default=DISTORTIONS, help="D; all by default")
     parser.add_argument("--images", type=int, help="only the first so many, and publish nothing")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "evidence", help="pictures and rows")
@@ -192,6 +233,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"evidence_{given.set}_x{given.scale}" + "_upscalers" * given.upscalers + "_rescalers" * bool(given.rescalers)
     )
     dataset = f"evidence_{given.set}", str(pictures)
+    if given.flows:
+        found = flow_draws(given.scale, pictures, names, given.output / f"flow_draws_x{given.scale}.csv")
+        print(f"x{given.scale}: {len(found)} lines of {found.photograph.nunique()} photographs")
+        if given.images is None:
+            others = pd.read_csv(DRAWS) if DRAWS.exists() else found[:0]
+            others = others[~others.flow.isin(found.flow)]
+            files.replace(DRAWS, pd.concat([others, found]).sort_values("flow", kind="stable").to_csv(index=False))
+        return
     if given.rescalers:
         wanted = of_rescalers(dataset, names, given.scale, given.rescalers, distortions=given.distortions)
     else:

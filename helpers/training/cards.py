@@ -18,6 +18,9 @@ from helpers.runtime import seeded
 from helpers.training.flow import dequantize
 from helpers.upscalers import draw_latents, pulse
 
+HEATS = (0.0, 0.6, 0.7, 0.8, 0.9, 1.0)
+SPECKLE = 0.25  # of the range [0, 1]: a pixel further from the mean of the draws is speckle, or texture nobody can know
+
 
 @torch.no_grad()
 def quality(
@@ -61,6 +64,66 @@ def quality(
         again = bicubic(quantize(samples["heat"]), network.scale)
         rows.append(row | {"lr_psnr": psnr(again, lr).mean().item()})
     return rows
+
+
+@torch.no_grad()
+def draws(
+    network: CompactFlow,
+    name: str,
+    hr: Tensor,
+    *,
+    heats: Sequence[float] = HEATS,
+    n_samples: int = 5,
+    n_others: int = 2,
+    n_speckle: int = 16,
+    distortion: str = "lpips",
+    seed: int = 0,
+) -> dict[str, float]:
+    """Measure the draws of a flow on the bicubic LR image of one photograph.
+
+    Args:
+        network: the flow, in eval mode.
+        name: of the image; draw q takes the key (seed, name, q), as it does in `runs`.
+        hr: HR image in [0, 1], (1, 3, H, W).
+        heats: standard deviations of the latents, the same latents at each.
+        n_samples: draws at heat 1.0 that D and LR consistency are means of.
+        n_others: draws at each other heat; heat 0 is drawn once.
+        n_speckle: draws at heat 1.0 of the speckle share, `n_samples` or more.
+        distortion: D, a name in `DISTORTIONS`.
+
+    Returns:
+        D at each heat ("lpips_0.8") and of bicubic interpolation ("lpips_bicubic"); PSNR at heat 0 and of bicubic
+        interpolation in dB; lr_psnr in dB, of draws at heat 1.0 downscaled again against the LR image; speckle, the
+        share of pixels of the draws at heat 1.0 that lie further than `SPECKLE` from the mean of all of them in some
+        channel, and speckle_hr, the share of the photograph's own pixels that do.
+
+    Raises:
+        ValueError: fewer draws of the speckle share than of D.
+    """
+    if n_speckle < n_samples:
+        raise ValueError(f"n_speckle: expected n_samples, {n_samples}, or more, got {n_speckle}")
+    hr, against = hr.to(next(network.parameters())), DISTORTIONS[distortion]
+    lr = quantize(bicubic(hr, network.scale))
+    plain = quantize(F.interpolate(lr, scale_factor=network.scale, mode="bicubic"))
+
+    def drawn(heat: float, n: int) -> Tensor:
+        return quantize(_draw(network, lr, [seeded(seed, name, q) for q in range(n)], heat))
+
+    many, middle = drawn(1.0, n_speckle), drawn(0.0, 1)
+    samples = {heat: {0.0: middle, 1.0: many[:n_samples]}.get(heat) for heat in heats}
+    row = {
+        f"{distortion}_{heat:g}": against(drawn(heat, n_others) if sr is None else sr, hr).mean().item()
+        for heat, sr in samples.items()
+    }
+    far = [(each - many.mean(0)).abs().amax(1) > SPECKLE for each in (many, hr)]
+    return row | {
+        f"{distortion}_bicubic": against(plain, hr).item(),
+        "psnr_0": psnr(middle, hr).item(),
+        "psnr_bicubic": psnr(plain, hr).item(),
+        "lr_psnr": psnr(bicubic(many[:n_samples], network.scale), lr).mean().item(),
+        "speckle": far[0].double().mean().item(),
+        "speckle_hr": far[1].double().mean().item(),
+    }
 
 
 @torch.no_grad()
