@@ -1,8 +1,13 @@
 """The training notebook, run small: it trains, writes a checkpoint and reports on the shipped flow."""
 
+import copy
+
+import pandas as pd
 from safetensors import safe_open
 
-from tests.notebook import run
+from helpers import upscalers
+from helpers.networks.compact_flow import CompactFlow
+from tests.notebook import run, up_to
 
 NAME = "training/compact_flow"
 TINY = {
@@ -26,3 +31,18 @@ def test_its_second_stage_goes_on_from_the_first(tmp_path, shared, monkeypatch):
     with safe_open(tmp_path / "mine.safetensors", "pt") as file:
         assert file.metadata()["blocks"] == "2" and file.metadata()["margin"] == "0.25"
     assert (tmp_path / "training" / "state_second.csv").read_text().count("\n") == 2
+
+
+def test_the_recipe_of_the_mixed_flow_goes_on_from_the_shipped_one_without_lr_consistency(
+    tmp_path, shared, monkeypatch
+):
+    monkeypatch.setenv("IDA_RD_WEIGHTS", str(shared / "data" / "weights"))
+    small = CompactFlow(scale=8, width=8, blocks=3, head=6, steps=[1, 1, 1], hidden=[8, 8, 8], margin=0.25)
+    monkeypatch.setattr(upscalers, "load_compact_flow", lambda *which: copy.deepcopy(small).eval())
+    recipe = {"start": "shipped", "mean_iterations": 0, "iterations": 0, "second_iterations": 1, "consistency": 0.0}
+    space, _ = up_to(NAME, "if second_iterations:", tmp_path, TINY | recipe, lr_downscalers=["nearest", "bicubic"])
+    curve = pd.read_csv(tmp_path / "training" / "state_second.csv")
+    assert curve.consistency.eq(0).all() and curve.score.gt(0).all() and len(curve) == 1
+    assert space["trained"].config == small.config | {"blocks": 16}
+    assert not (tmp_path / "training" / "state.csv").exists()  # no iteration of the first stage
+    assert len(space["pairs"]) == 2 * 2 * (len(space["sources"]) - len(space["held_out"]))  # two grids, two downscalers

@@ -21,7 +21,7 @@ ALL = sorted(str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBO
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "results"
 TO_BE_REWRITTEN = {  # notebooks whose texts still hold results; a rewritten one leaves this list, and none joins it
-    "05_pulse", "training/compact_flow", "training/compact_lpips", "training/style_generator",
+    "05_pulse",
 }  # fmt: skip
 # What has digits in a text and is no result: code, formulas, links, sources, versions, settings, the level of intervals
 NO_RESULT = [

@@ -15,7 +15,7 @@ def test_the_ten_lines_run():
     block = re.search(r"```python\n(.*?)```", README, re.S).group(1)
     assert len(block.strip().splitlines()) <= 12
     space = {}
-    exec(block.replace('"library", 8)', '"library", 2)'), space)
+    exec(block.replace('"photographs", 8)', '"photographs", 2)'), space)
     assert space["values"].shape == (2, 2) and 0 < space["score"] < 1
 
 
@@ -26,7 +26,7 @@ def test_own_upscaler_and_distance_as_written(tmp_path, monkeypatch):
     (tmp_path / "my_file.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     space = {}
-    exec(use.replace('"library", 2)', '"library", 1)'), space)
+    exec(use.replace('"photographs", 2)', '"photographs", 1)'), space)
     rows = space["rows"]
     assert len(rows) == 8 and set(rows["sample"]) == {0, 1} and rows.value.gt(0).all()
     assert re.fullmatch("upscale@[0-9a-f]{8}", rows.upscaler.unique().item())

@@ -61,3 +61,20 @@ def test_middle_of_an_image():
     image = torch.arange(3 * 6 * 9.0).view(1, 3, 6, 9)
     assert torch.equal(metric_report.crop_middle(image, 4), image[..., 1:5, 2:6])
     assert torch.equal(metric_report.crop_middle(image, 8), image[..., 1:7])
+
+
+def test_rho_within_an_image_and_over_the_downscalers_of_a_picture():
+    lines = [
+        ("a", "x", 0.1, 1.0),
+        ("a", "x", 0.2, 2.0),
+        ("a", "x", 0.3, 3.0),
+        ("b", "x", 0.1, 3.0),
+        ("b", "x", 0.2, 2.0),
+    ]
+    table = pd.DataFrame(lines, columns=["image", "kind", "lpips_embedded", "lpips"])
+    assert metric_report.within(table)["x"].round(6).to_dict() == {"a": 1.0, "b": -1.0}
+    draws = [("p", f, d, level + d) for f, level in (("bicubic", 1), ("box", 4), ("l0", 9)) for d in (0, 1)]
+    theirs = pd.DataFrame(draws, columns=["image", "downscaler", "sample", "value"])
+    ours = theirs.assign(value=theirs.value.where(theirs.downscaler != "l0", 2.0))  # between the other two
+    assert metric_report.by_picture(theirs, theirs).to_dict() == {"p": 1.0}
+    assert metric_report.by_picture(theirs, ours).round(6).to_dict() == {"p": 0.5}

@@ -13,6 +13,7 @@ import pandas as pd
 from helpers import files, results
 from helpers.stats import claims as paper
 from helpers.stats import rankings
+from helpers.studies import generations as flows
 
 ROOT = Path(__file__).parents[1]
 CARDS = ROOT / "data" / "weights"
@@ -83,6 +84,38 @@ def card() -> str:
     return _table([head, *FLOWS], [*lines, ["largest absolute value before clipping", *largest]])
 
 
+def generations() -> str:
+    """Both generations of the flows of x4 and x8 on the same pictures, and whether the aims were reached."""
+    table = flows.side_by_side(measured := flows.read())
+    reached = [
+        [f"x{scale}", aim["statement"].format(change=aim["change"]), f"**{aim['verdict']}**"]
+        for scale in flows.SCALES
+        for aim in flows.aims(measured, scale)
+    ]
+    n = measured.photograph.nunique()
+    return "\n\n".join([
+        _table(list(table.columns), table.astype(str).to_numpy().tolist()),
+        _table(["scale", f"aim, over all {n} photographs", "reached"], reached),
+    ])  # fmt: skip
+
+
+def agreement() -> str:
+    """How the embedded distance follows LPIPS over draws of one flow alone, in a sentence."""
+    facts = json.loads((CARDS / "compact_lpips.json").read_text())
+    sets = [facts["library"], *facts["collections"].values()]
+
+    def ends(key: str, kind: str) -> str:
+        values = sorted(each[kind][key] for each in sets if kind in each)
+        return f"{values[0]:.2f} to {values[-1]:.2f}"
+
+    images, (x4, x8) = sum(each["all"]["images"] for each in sets), ("draws x4", "draws x8")
+    return (
+        f"On {images} photographs and faces of {len(sets)} sets that it has not seen Spearman's rho to LPIPS-Alex is "
+        f"{ends('spearman', 'all')} over pairs of all kinds. Over draws of one flow alone it is {ends('spearman', x4)} "
+        f"at x4 and {ends('spearman', x8)} at x8; within an image {ends('within', x4)} and {ends('within', x8)}."
+    )
+
+
 def check() -> str:
     """How each embedded flow ranks downscalers and answers to damage."""
     cards = [_card(flow) for flow in FLOWS]
@@ -147,7 +180,10 @@ def lpips_embedded() -> str:
     ])  # fmt: skip
 
 
-BLOCKS = {"README.md": (ranking, claims, card), "data/weights/README.md": (card, check, generator, lpips_embedded)}
+BLOCKS = {
+    "README.md": (ranking, claims, card, agreement),
+    "data/weights/README.md": (card, generations, check, generator, lpips_embedded),
+}
 
 
 def filled(path: str) -> str:

@@ -19,8 +19,8 @@ from helpers import results
 from helpers.stats import agreement, bootstrap, budget, inference, rankings
 
 QUICKSTART = Path(__file__).parents[1] / "data" / "results" / "00_quickstart.csv.gz"
-CROPS = np.array([4, 1, 2, 2, 2, 3, 3, 2, 3, 2])  # of the quickstart's ten photographs
-ICC = 0.83  # median over the pairs of the quickstart: share of the variance of a difference that is between photographs
+CROPS = np.array([4, 1, 2, 2, 2, 3, 3, 2, 3, 2])  # 24 of ten photographs: "library", X before 0.6
+ICC = 0.83  # share of the variance of a difference that is between photographs, median over its pairs of downscalers
 RESAMPLES = 999
 
 
@@ -169,7 +169,7 @@ def tau_coverage(k: int, n: int, spread: float, sets: int, seed: int = 0) -> dic
 
 
 def quickstart() -> tuple[np.ndarray, np.ndarray]:
-    """Means and covariance of the quickstart's downscalers over its ten photographs."""
+    """Means and covariance of the quickstart's downscalers over its photographs."""
     units = rankings.per_photograph(results.read(QUICKSTART))
     return units.mean().to_numpy(), np.cov(units.T)
 

@@ -16,6 +16,7 @@ from helpers.downscalers import DOWNSCALERS, resize
 from helpers.images import quantize, read_rgb
 from helpers.runtime import seeded
 
+WITHIN = 0.95  # least mean rho within an image that was aimed at, over draws of one flow alone
 CALIBRATED = ("lpips", "lpips_embedded", "ssim", "ms_ssim", "dists", "psnr")
 TESTED = ("nearest", "bilinear", "bicubic", "lanczos", "dpid", "perceptual", "l0")
 TEST_LEVELS = (  # otsu was never trained on
@@ -107,6 +108,31 @@ def agreement(table: pd.DataFrame, ours: str = "lpips_embedded", target: str = "
         "within": float(np.mean(within)), "error": float((a - b).abs().mean()),
         "relative": float(((a - b).abs() / b).mean()), "bias": float((a - b).mean()),
     }  # fmt: skip
+
+
+def within(table: pd.DataFrame, ours: str = "lpips_embedded", target: str = "lpips") -> pd.DataFrame:
+    """Spearman's rho over the pairs of one image: images (index) x kinds.
+
+    Args:
+        table: as `agreement`, with a column kind.
+    """
+    found = table.groupby(["image", "kind"], sort=False)[[ours, target]].apply(
+        lambda one: one.corr("spearman").iloc[0, 1]
+    )
+    return found.unstack()
+
+
+def by_picture(theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.Series:
+    """Spearman's rho between two D over the downscalers of one picture, a value for each picture that both have.
+
+    Args:
+        theirs, ours: rows of one D each, of the same pictures and downscalers.
+    """
+    both = pd.concat(
+        [each.groupby(["image", "downscaler"]).value.mean() for each in (theirs, ours)], axis=1, join="inner"
+    )
+    both.columns = ["lpips", "lpips_embedded"]
+    return within(both.reset_index().assign(kind="downscalers"))["downscalers"]
 
 
 def by_kind(table: pd.DataFrame) -> dict[str, dict[str, float]]:
