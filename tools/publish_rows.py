@@ -8,9 +8,9 @@ says where the pictures come from. With `--upscalers` it draws once with each of
 `evidence_photographs_x4_upscalers.csv.gz`. With `--rescalers irn sain` it draws of the LR images of these learned
 rescalers, with the flow, with their own decoders and by bicubic enlargement, and writes
 `evidence_photographs_x4_rescalers.csv.gz`; at x2 those of some filters are in that file, too.
-With `--flows` it measures the embedded flow of the scale beside its first
-generation on the same pictures and on the library crops (`helpers.training.cards.draws`), and writes
-`data/weights/compact_flow_draws.csv`, from which the card's table is made.
+With `--flows` it measures the embedded flow of the scale beside its first generation on the same pictures and on the
+library crops (`helpers.training.cards.draws`), and writes `data/weights/compact_flow_draws.csv`, from which the card's
+table is made.
 """
 
 import argparse
