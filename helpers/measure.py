@@ -3,6 +3,7 @@
 Whatever a user's function returns is checked (`promises`), and it works on copies.
 """
 
+import hashlib
 import numbers
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -66,18 +67,18 @@ def score_image(
     """
     hr = _one_image(hr, n_samples, batch, key)
     check_functions(downscale, upscale, distortion, hr)
-    distortions, checked = _score(hr, downscale, upscale, distortion, n_samples, key, batch)
-    if checked.remark:
-        warnings.warn(checked.remark, stacklevel=3)  # beyond the decorator
+    distortions, checked, remark = _score(hr, downscale, upscale, distortion, n_samples, key, batch)
+    for said in filter(None, [checked.remark, remark]):
+        warnings.warn(said, stacklevel=3)  # beyond the decorator
     return distortions
 
 
-def _score(hr, downscale, upscale, distortion, n_samples, key, batch, twice=False) -> tuple[Tensor, Checked]:
+def _score(hr, downscale, upscale, distortion, n_samples, key, batch, twice=False) -> tuple[Tensor, Checked, str]:
     twice = twice and not is_ours(downscale)
     checked = check_downscaler(downscale, name_of(downscale), hr, image=_image_of(key), twice=twice)
     lr = quantize(checked.lr)  # what an 8-bit file would keep
-    check_once(upscale, hr, lr)
-    return score_lr(hr, lr, upscale, distortion, n_samples=n_samples, key=key, batch=batch), checked
+    remark = check_once(upscale, hr, lr)
+    return score_lr(hr, lr, upscale, distortion, n_samples=n_samples, key=key, batch=batch), checked, remark
 
 
 @shielded()
@@ -148,7 +149,7 @@ def ida_rd(
         ValueError: as `score_image`; no image was given, one name twice, or one that is not in `groups`; `seed` is no
             seed.
     """
-    rows, clipped = {}, []
+    rows, clipped, lrs = {}, [], {}
     if groups is not None and not isinstance(groups, Mapping):
         raise ValueError(f"groups: expected name -> photograph, as datasets.groups has it, got {type(groups).__name__}")
     for name, hr in _pairs(images):
@@ -160,10 +161,15 @@ def ida_rd(
         hr = _one_image(hr, n_samples, 1, key)
         if not rows:
             check_functions(downscale, upscale, distortion, hr)
-        rows[name], checked = _score(hr, downscale, upscale, distortion, n_samples, key, 8, twice=not rows)
+        rows[name], checked, remark = _score(hr, downscale, upscale, distortion, n_samples, key, 8, twice=not rows)
         if checked.deterministic is False:
             said = f"downscaler {name_of(downscale)!r} is not deterministic: two calls differ on {name!r}"
             warnings.warn(said, stacklevel=3)
+        twin = lrs.setdefault(_digest(checked.lr), (name, _digest(hr)))
+        if not is_ours(downscale) and twin[1] != _digest(hr):
+            warnings.warn(say_twins(name_of(downscale), [twin[0], name]), stacklevel=3)
+        if remark:
+            warnings.warn(remark, stacklevel=3)
         clipped += [(checked.clipped, checked.remark)] if checked.remark else []
     if not rows:
         raise ValueError("images: expected at least one image, got none")
@@ -192,6 +198,17 @@ def _pairs(images: object) -> Iterator[tuple[str, Tensor]]:
             got = f"({', '.join(kinds[:5])})" if kinds else type(each).__name__
             raise ValueError(f"{wanted}, got {got} in {type(images).__name__}")
         yield tuple(each)
+
+
+def _digest(image: Tensor) -> bytes:
+    return hashlib.blake2b(repr(image.shape).encode() + image.cpu().numpy().tobytes(), digest_size=16).digest()
+
+
+def say_twins(name: str, images: Sequence[str]) -> str:
+    """A warning of a downscaler that makes one LR image of several HR images."""
+    listed = ", ".join(map(str, images[:5])) + ", ..." * (len(images) > 5)
+    why = "it does not look at them, or keeps something of the first one"
+    return f"downscaler {name!r}: expected another LR image of another HR image, got one for {listed}; {why}"
 
 
 def worst_of(clipped: Sequence[tuple[float, str]]) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -217,7 +218,7 @@ def check_distortion(distortion: Callable, name: str, hr: Tensor) -> None:
     """Refuse a D that is larger for `hr` itself than for noise, which no offset or gain brings nearer to it.
 
     Neither can one be averaged that is infinite, but for an image itself, nor one that is the same for all images, has
-    another value at each call, or looks at what stands beside an image.
+    another value at each call, looks at what stands beside an image, or does not look at the HR image.
 
     Args:
         distortion: `distortion(sr, hr)` of shape (Q,).
@@ -250,6 +251,10 @@ def check_distortion(distortion: Callable, name: str, hr: Tensor) -> None:
             "and noise: a constant ranks nothing"
         )
     if not is_ours(distortion):
+        other = 1 - hr
+        if not torch.equal(other, hr) and torch.equal(values, distances(distortion, name, both, other, infinite=True)):
+            help = "it judges an image by itself, or keeps something of the first HR image"
+            _refuse("distortion", name, "a distance to the HR image", f"{values.tolist()} whatever that is", help)
         alone = distances(distortion, name, noise, hr)
         if not torch.allclose(alone, values[1:], rtol=1e-4):
             got = f"{alone.item():g} alone and {far:g} beside another"
@@ -262,7 +267,9 @@ def distances(distortion: Callable, name: str, sr: Tensor, hr: Tensor, infinite:
         values = distortion(sr.clone(), hr.clone())
     got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
     if got != (len(sr),):
-        help = "values.flatten()" if isinstance(values, Tensor) and values.numel() == len(sr) else "reduction='none'"
+        number = values.numel() if isinstance(values, Tensor) else np.size(values)
+        help = "values.flatten()" if number == len(sr) else "reduction='none'"
+        help = help if isinstance(values, Tensor) or number != len(sr) else "torch.as_tensor(values)"
         raise ValueError(
             f"distortion {name!r}: expected a tensor with one value for each SR image, shape ({len(sr)},), got {got}; "
             f"try {help}"
@@ -321,15 +328,33 @@ def check_upscaler(upscale: Callable, name: str, hr: Tensor, lr: Tensor, stochas
         _refuse("upscaler", name, "the same samples in a batch", got, help)
 
 
-def check_once(upscale: Callable, hr: Tensor, lr: Tensor) -> None:
-    """`check_upscaler`, unless it is ours or has passed before; one that cannot be remembered is checked each time."""
+def remark_on_upscaler(upscale: Callable, name: str, lr: Tensor) -> str:
+    """A warning where f_us gives one SR image for an LR image and its negative, as no conditional one does; or ""."""
+    try:
+        one, other = (draw(upscale, each, [seeded("check", 0)]) for each in (lr, 1 - lr))
+    except Exception as error:  # it may be made for photographs alone; those will tell
+        return f"upscaler {name!r} could not be looked at: {type(error).__name__}: {error}"
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)):
+        return ""
+    why = "it does not look at the LR image, or keeps something of the first one"
+    return f"upscaler {name!r}: expected another SR image of another LR image, got the same; {why}"
+
+
+def check_once(upscale: Callable, hr: Tensor, lr: Tensor) -> str:
+    """`check_upscaler`, unless it is ours or has passed before; one that cannot be remembered is checked each time.
+
+    Returns:
+        `remark_on_upscaler`, of one that is checked.
+    """
     known = False
     with contextlib.suppress(TypeError):
         known = upscale in _passed
-    if not known and not is_ours(upscale):
-        check_upscaler(upscale, name_of(upscale), hr, lr)
-        with contextlib.suppress(TypeError):
-            _passed.add(upscale)
+    if known or is_ours(upscale):
+        return ""
+    check_upscaler(upscale, name_of(upscale), hr, lr)
+    with contextlib.suppress(TypeError):
+        _passed.add(upscale)
+    return remark_on_upscaler(upscale, name_of(upscale), lr)
 
 
 def _refuse(kind: str, name: str, expected: str, got: object, help: str = "") -> None:

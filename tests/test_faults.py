@@ -1,5 +1,6 @@
 """Runs that are killed, starved, stopped or broken (F01-F19): what is left, and how a second run goes on."""
 
+import itertools
 import os
 import random
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers import files, results
+from helpers import files, results, upscalers
 from helpers.runs import cell, cluster, driver
 from tests.fakes import CONTEXT, experiment, fakes_fixture, published, register, run, workers, write_images  # noqa: F401
 
@@ -406,8 +407,8 @@ def test_f12_refused_image_is_tried_once_and_set_aside_until_asked_for(fakes, tm
         run(one, tmp_path / "rows", retry_aside=True, strict=True)
     plan = driver.plan(one, tmp_path / "rows", retry_aside=True)
     assert plan.images == ["01"] and plan.summary.startswith("6 of 24 rows missing")
-    healed = cell.upscalers.UPSCALERS["fake"](scale=4, heat=1.0, device="cpu")
-    monkeypatch.setitem(cell.upscalers.UPSCALERS, "fake_refuses", cell.upscalers.Upscaler(lambda **how: healed))
+    healed = upscalers.UPSCALERS["fake"](scale=4, heat=1.0, device="cpu")
+    monkeypatch.setitem(upscalers.UPSCALERS, "fake_refuses", upscalers.Upscaler(lambda **how: healed))
     cell._loaded.cache_clear()
     assert len(run(one, tmp_path / "rows", retry_aside=True)) == 24
     assert results.aside(tmp_path / "rows").empty
@@ -464,6 +465,22 @@ def test_worker_with_another_version_is_refused(fakes, tmp_path, monkeypatch):
     one = experiment(write_images(tmp_path / "images", 3))
     facts = cell.facts(one)
     monkeypatch.setattr(cell, "facts", lambda *asked: facts | {"version": "0.0.0"})
-    with pytest.raises(RuntimeError, match="00: expected a worker with .*'0.0.0'"):
+    with pytest.raises(RuntimeError, match=r"00: expected version '0.0.0' as of the first worker, got .*mixed="):
         run(one, tmp_path / "rows")
     assert len(results.read(tmp_path / "rows")) == 0
+
+
+def test_workers_of_several_kinds_stop_a_run_or_are_recorded(fakes, tmp_path, monkeypatch):
+    """A function of the reader's answers its test image in other floats on a machine of another kind."""
+    one, made_by, calls = experiment(write_images(tmp_path / "images", 3)), cell._made_by, itertools.count()
+    monkeypatch.setattr(cell, "_made_by", lambda one: made_by(one) | {"weights": f"kind {next(calls) % 2}"})
+    said = r"00: expected weights 'kind 0' as of the first worker, got 'kind 1' .*test image.*mixed=\('weights',\)"
+    with pytest.raises(RuntimeError, match=said):
+        run(one, tmp_path / "rows")
+    rows = run(one, tmp_path / "rows", mixed=("weights",))
+    assert rows.groupby("image").weights.agg(set).tolist() == [{"kind 1"}, {"kind 0"}, {"kind 1"}]
+    with pytest.raises(ValueError, match="column 'weights' holds 'kind 1' .12 rows., 'kind 0' .6 rows.*mixed"):
+        results.read(tmp_path / "rows")
+    monkeypatch.setattr(cell, "score", None)  # nothing is left to compute
+    again = run(one, tmp_path / "rows", mixed=("weights",))
+    assert again.checksum.tolist() == rows.checksum.tolist()

@@ -256,7 +256,12 @@ HIGHER = {
     "(N, 1, 1, 1)": (lambda sr, hr: mse(sr, hr).view(-1, 1, 1, 1), r"got \(2, 1, 1, 1\)"),
     "a scalar": (lambda sr, hr: mse(sr, hr).mean(), r"got \(\); try reduction='none'"),
     "a float": (lambda sr, hr: mse(sr, hr).mean().item(), "got float"),
-    "NumPy": (lambda sr, hr: mse(sr, hr).numpy(), "got ndarray"),
+    "NumPy": (lambda sr, hr: mse(sr, hr).numpy(), r"got ndarray; try torch.as_tensor\(values\)"),
+    "a list": (lambda sr, hr: mse(sr, hr).tolist(), r"got list; try torch.as_tensor\(values\)"),
+    "the first HR image": (
+        lambda sr, hr, first={}: mse(sr, first.setdefault("hr", hr)),  # noqa: B006
+        "a distance to the HR image, got .* whatever that is; it judges an image by itself, or keeps something of",
+    ),
     "NaN": (lambda sr, hr: mse(sr, hr) * torch.nan, "expected real numbers for finite images, got"),
     "a constant": (lambda sr, hr: torch.zeros(len(sr)), "got 0 for the image itself, its negative and noise: a const"),
     "its own constant": (lambda sr, hr: hr.mean().repeat(len(sr)), "a constant ranks nothing"),
@@ -510,7 +515,19 @@ def test_an_upscaler_is_held_to_its_promises_once(hr):
 
     ida_rd([("a", hr), ("b", hr)], halve, spy, mse)
     score_image(hr, halve, spy, mse)
-    assert calls == [1, 1, 1, 2, 5, 5, 5]
+    assert calls == [1, 1, 1, 2, 1, 1, 5, 5, 5]
+
+
+def test_an_upscaler_or_a_downscaler_that_keeps_something_of_the_first_image_is_said_of(hr):
+    """As a cache does whose key is an address, which the next image has again."""
+    images, first = [("a", hr), ("b", hr.flip(3)), ("c", hr / 2), ("d", hr)], {}
+    with pytest.warns(UserWarning) as said:
+        ida_rd(images, halve, lambda lr, g: noisy(first.setdefault("lr", lr), g), mse, n_samples=1)
+        ida_rd(images[:2], lambda x: halve(first.setdefault("hr", x)), noisy, mse, n_samples=1)
+    texts = [str(each.message) for each in said]
+    assert len(texts) == 2 and {each.filename for each in said} == {__file__}
+    assert texts[0].startswith("upscaler '<lambda>': expected another SR image of another LR image, got the same; it ")
+    assert texts[1].startswith("downscaler '<lambda>': expected another LR image of another HR image, got one for a, b")
 
 
 def linear(lr, generators):
@@ -580,7 +597,16 @@ def test_a_distortion_is_looked_at_once_for_all_images():
         return mse(sr, hr)
 
     values = ida_rd(images, halve, noisy, spy, n_samples=1)[1]
-    assert seen == [2, 2, 1, 1, 1, 1, 1]  # the first image and noise, again, noise alone, then one draw of each image
+    assert seen == [
+        2,
+        2,
+        2,
+        1,
+        1,
+        1,
+        1,
+        1,
+    ]  # the first image and noise, again, for another HR image, noise alone, draws
     assert torch.equal(values, ida_rd(images, halve, noisy, mse, n_samples=1)[1])
 
 

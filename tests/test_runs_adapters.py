@@ -22,7 +22,7 @@ from helpers import colour, datasets, runs
 from helpers.downscalers import DOWNSCALERS, bicubic
 from helpers.downscalers.filters import box
 from helpers.images import from_uint8
-from helpers.runs import adapters, cell
+from helpers.runs import adapters, cell, pairs
 from helpers.runs.adapters import card_of, check_downscaler, check_folder, check_pair, resolve
 from tests.test_colour import gama, profile
 from tests.test_datasets_checks import photograph
@@ -756,7 +756,7 @@ def test_an_lr_folder_of_whole_pictures_stops_a_run_and_a_single_pair(tmp_path):
             assert len(runs.run(experiment, tmp_path / "rows", progress=False)) == 2
         else:
             with pytest.raises(ValueError, match="made of all 127x130"):
-                cell.pair(experiment, names[0], experiment.downscalers[0])
+                pairs.pair(experiment, names[0], experiment.downscalers[0])
             with (
                 pytest.raises(RuntimeError, match="made of all 127x130"),
                 pytest.warns(UserWarning, match="the content is stretched by -0.74 -0.50 LR pixels"),
@@ -774,7 +774,7 @@ def test_names_as_macos_writes_them_pair_in_a_run(tmp_path):
         upscaler="embedded_flow", distortion="mse", device="cpu",
     )  # fmt: skip
     assert cell.facts(experiment)["device"] == "cpu"
-    assert cell.pair(experiment, "0\u00e9", experiment.downscalers[0])[1].shape == (1, 3, 31, 32)
+    assert pairs.pair(experiment, "0\u00e9", experiment.downscalers[0])[1].shape == (1, 3, 31, 32)
     f = resolve(f"folder: {tmp_path / 'crop'}", names=["0e\u0301", "1\u00e9"])
     assert torch.equal(f(picture(1, 124, 128), 4, name="0e\u0301"), f(picture(1, 124, 128), 4, name="0\u00e9"))
 

@@ -15,7 +15,7 @@ from helpers import degradations, distortions, generators, results
 from helpers.downscalers import DOWNSCALERS, filters
 from helpers.images import quantize
 from helpers.measure import score_image
-from helpers.runs import cell, driver
+from helpers.runs import cell, driver, pairs
 from helpers.runs.experiment import row_name
 from helpers.runtime import seeded
 from helpers.upscalers import pulse, pulse_losses, registry
@@ -26,7 +26,7 @@ from tests.test_upscalers_registry import embed_small_generator
 def test_rows_are_what_score_image_says(fakes, images, tmp_path):
     rows = run(experiment(images, seed=7, heat=0.5), tmp_path / "rows")
     assert len(rows) == 4 * 2 * 3 and (rows.dataset == "images").all() and (rows.heat == 0.5).all()
-    hr = cell.datasets.load(images, "02")
+    hr = pairs.datasets.load(images, "02")
     ours = rows[(rows.image == "02") & (rows.downscaler == "box")]
     values = score_image(
         hr,
@@ -91,7 +91,7 @@ def test_hr_is_read_once_and_its_features_are_computed_once(fakes, images, tmp_p
 
         monkeypatch.setattr(module, name, counted)
 
-    count(cell.datasets, "load")
+    count(pairs.datasets, "load")
     count(distortions, "against")
     run(experiment(images, downscalers=["box", "nearest", "bicubic", "lanczos"]), tmp_path / "rows")
     assert counts == {"load": 4, "against": 4 + 1}  # and once for nothing but its weights
@@ -206,13 +206,13 @@ def test_pair_and_draw_are_what_the_rows_saw(fakes, tmp_path, monkeypatch):
         seen.clear()
         rows = run(one, tmp_path / where)
         for lr, (name, damage) in zip(list(seen), product(one.downscalers, levels), strict=True):
-            hr, ours = cell.pair(one, "00", name, *damage)
+            hr, ours = pairs.pair(one, "00", name, *damage)
             assert hr.shape == (1, 3, 20, 20) and torch.equal(ours, lr)
             of_cell = (rows.downscaler == name) & (rows.degradation == damage[0])
             assert (rows[of_cell].height == 20).all()
             values = distortions.DISTORTIONS["mse"](cell.draw(one, "00", name, *damage), hr)
             assert rows[of_cell].value.tolist() == values.tolist()
-    assert cell.pair(one, "00", "dpid")[1].shape == (1, 3, 5, 5)  # none of the experiment's
+    assert pairs.pair(one, "00", "dpid")[1].shape == (1, 3, 5, 5)  # none of the experiment's
 
 
 # ---- searches: residual and converged of each sample
@@ -232,7 +232,7 @@ def searched(folder, **other):
 
 def answer(images, image, name, n_samples, f_ds=None, lr=None, eps=0.02):
     """What the search says of one image when it is called by hand."""
-    hr = cell.datasets.load(images, image)
+    hr = pairs.datasets.load(images, image)
     lr = quantize(DOWNSCALERS[name](hr, 4)) if lr is None else lr
     keys = [seeded(0, image, q) for q in range(n_samples)]
     return pulse.search(lr, generators.embedded_generator(), keys, steps=3, eps=eps, f_ds=f_ds)
@@ -304,7 +304,7 @@ def test_a_row_of_a_search_depends_on_its_key_alone(faces, images, tmp_path, mon
     rows = run(five, tmp_path / "resumed", batch=8)
     assert published(tmp_path / "resumed") == published(tmp_path / "fresh")
     assert rows[rows["sample"] < 3].value.tolist() == first.value.tolist()
-    hr = cell.load(five, "01")
+    hr = pairs.load(five, "01")
     values = distortions.DISTORTIONS["mse"](cell.draw(five, "01", "nearest"), hr)
     assert of_cell(rows, "01", "nearest").value.tolist() == values.tolist()
 
@@ -360,7 +360,7 @@ def test_the_search_looks_through_the_downscaler_and_what_follows_it(faces, imag
         lr = degradations.noise(lr, 0.1, noises)
         return quantize(lr.detach()) + (lr - lr.detach())
 
-    lr = quantize(by_hand(cell.datasets.load(images, "00"), 4))
+    lr = quantize(by_hand(pairs.datasets.load(images, "00"), 4))
     found = {}
     for f_ds in ("bicubic", "true", "straight-through"):
         name = f"embedded_pulse(f_ds={f_ds},steps=3,eps=0)"
@@ -465,7 +465,7 @@ def test_images_of_another_size_are_refused_with_the_right_one(faces, images, tm
 
 def test_names_of_many_images_are_held_against_the_data_set_in_one_pass(fakes, tmp_path, monkeypatch):
     names = [f"{number:05d}" for number in range(20_000)]
-    monkeypatch.setattr(cell.datasets, "names", lambda *_, **__: names)
+    monkeypatch.setattr(pairs.datasets, "names", lambda *_, **__: names)
     start = time.process_time()
     assert cell.facts(experiment(tmp_path, images=names))["device"] == "cpu"
     assert time.process_time() - start < 2  # a set for each of them: 6 s and more

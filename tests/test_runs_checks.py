@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from helpers import results
-from helpers.runs import cell, checks, driver, left_out
+from helpers.runs import cell, checks, driver, left_out, pairs
 from helpers.runtime import seeded
 from helpers.stats import rankings, tables
 from tests.fakes import experiment, fakes_fixture, images_fixture, run, workers, write_images  # noqa: F401
@@ -162,9 +162,9 @@ def test_a_name_of_ours_is_not_for_others(fakes, images, tmp_path):
 def test_degraded_lr_images_are_compared_too(fakes, images, tmp_path, monkeypatch):
     one = experiment(images, degradations=[("", None), ("noise", 0.1)])
     run(one, tmp_path / "rows")
-    before = cell.degradations.DEGRADATIONS["noise"]
+    before = pairs.degradations.DEGRADATIONS["noise"]
     monkeypatch.setitem(
-        cell.degradations.DEGRADATIONS, "noise", lambda x, level, generator: before(x, level / 2, generator=generator)
+        pairs.degradations.DEGRADATIONS, "noise", lambda x, level, generator: before(x, level / 2, generator=generator)
     )
     again(one, tmp_path, "24 rows stale: 24 LR pixels changed (box on 4 images, nearest on 4 images)")
 
@@ -174,9 +174,9 @@ def test_rows_say_which_photograph_and_which_pixels(fakes, images, tmp_path):
     assert (rows.group == rows.image).all() and rows.groupby("image").hr.nunique().eq(1).all()
     assert rows.hr.nunique() == 4 and rows.lr.nunique() == 8 and rows.hr.str.fullmatch(r"[0-9a-f]{12}").all()
     one = rows[(rows.image == "02") & (rows.downscaler == "box")].iloc[0]
-    hr, lr = cell.pair(experiment(images), "02", "box")
-    assert (one.hr, one.lr) == (cell.hash_of(hr), cell.hash_of(lr))
-    assert cell.hash_of(lr) != cell.hash_of(lr.reshape(1, 3, 2, 8))
+    hr, lr = pairs.pair(experiment(images), "02", "box")
+    assert (one.hr, one.lr) == (pairs.hash_of(hr), pairs.hash_of(lr))
+    assert pairs.hash_of(lr) != pairs.hash_of(lr.reshape(1, 3, 2, 8))
     library = experiment(images, dataset="library", images=["astronaut_y000_x000"])
     assert set(run(library, tmp_path / "rows").group) == {"astronaut"}
 
@@ -344,7 +344,7 @@ def test_what_failed_is_tried_again_once_its_pixels_change(fakes, tmp_path):
     one = experiment(folder, upscaler="fake_refuses")
     assert len(run(one, tmp_path / "rows")) == 18
     entry = results.aside(tmp_path / "rows").iloc[0]
-    assert (entry.hr, entry.lr) == tuple(map(cell.hash_of, cell.pair(one, "01", "box")))
+    assert (entry.hr, entry.lr) == tuple(map(pairs.hash_of, pairs.pair(one, "01", "box")))
     tries = len(list(fakes.glob("try *")))
     run(one, tmp_path / "rows")
     assert len(list(fakes.glob("try *"))) == tries == 2  # not again: nothing has changed
@@ -373,7 +373,7 @@ def test_what_failed_under_one_distortion_or_degradation_is_not_lost_for_another
     def bad(images, level, generator):
         raise ValueError("no")
 
-    monkeypatch.setitem(cell.degradations.DEGRADATIONS, "blur", bad)
+    monkeypatch.setitem(pairs.degradations.DEGRADATIONS, "blur", bad)
     one = experiment(folder, degradations=[("", None), ("blur", 1.0), ("noise", 0.1)])
     assert len(run(one, tmp_path / "rows")) == 48
     words = "00, 01, 02, 03 for box after blur 1.0, nearest after blur 1.0 (ValueError: no)"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import datasets, distortions, files, results
+from helpers import datasets, distortions, files, results, upscalers
 from helpers.runs import Experiment, cell, driver, left_out
 from helpers.runtime import seeded
 from tests.fakes import experiment, fakes_fixture, images_fixture, published, run, workers, write_images  # noqa: F401
@@ -118,7 +118,7 @@ def change(column, monkeypatch):
         made_by = cell._made_by
         monkeypatch.setattr(cell, "_made_by", lambda one: made_by(one) | {"device": "NVIDIA"})
     elif column == "weights":
-        monkeypatch.setattr(cell.upscalers, "weights_hash", lambda name, scale: "ba9876543210")
+        monkeypatch.setattr(upscalers, "weights_hash", lambda name, scale: "ba9876543210")
     else:
         monkeypatch.setattr(distortions, "describe", lambda name: "mse 99")
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from helpers import runs
-from helpers.runs import Experiment, adapters, cell, checks, driver, user_files
+from helpers.runs import Experiment, adapters, cell, checks, driver, pairs, user_files
 from helpers.runs.experiment import row_name
 from tests.fakes import experiment, fakes_fixture, images_fixture, run, workers  # noqa: F401
 
@@ -45,7 +45,7 @@ def own(folder, edited, factor):
 @pytest.mark.parametrize("edited", ["file", "neighbour"])
 def test_every_door_reads_an_edited_file_and_an_edited_neighbour(fakes, images, tmp_path, edited):
     doors = {
-        "resolve": lambda one: adapters.resolve(one.specs["mine"])(cell.load(one, "00"), 4),
+        "resolve": lambda one: adapters.resolve(one.specs["mine"])(pairs.load(one, "00"), 4),
         "pair": lambda one: runs.pair(one, "00", "mine")[1],
         "draw": lambda one: runs.draw(replace(one, upscaler="bicubic", heat=0.0), "00", "mine"),
         "card": lambda one: adapters.card_of(adapters.resolve(one.specs["mine"]), one.source, one.images, 4).warnings,
@@ -63,9 +63,9 @@ def test_every_door_reads_an_edited_file_and_an_edited_neighbour(fakes, images, 
             one = experiment(images, downscalers=[("mine", own(tmp_path, edited, factor))])
             for name, door in doors.items():
                 found.setdefault(name, []).append(door(one))
-    lr = cell.load(one, "00")[..., ::4, ::4]
+    lr = pairs.load(one, "00")[..., ::4, ::4]
     for factor, resolved, paired in zip((1.0, 0.5, 0.25), found["resolve"], found["pair"], strict=True):
-        assert torch.equal(resolved, lr * factor) and torch.equal(paired, cell.quantize(lr * factor))
+        assert torch.equal(resolved, lr * factor) and torch.equal(paired, pairs.quantize(lr * factor))
     for name in ("draw", "card", "remarks", "facts and remarks", "look", "run", "strict"):
         assert len({repr(each) for each in found[name]}) == 3, name
     assert ["stale" in each for each in found["plan"]] == [False, True, True]
@@ -137,8 +137,8 @@ def test_a_module_of_the_users_own_is_read_anew_like_a_file(fakes, images, tmp_p
         for spec in ("my_own_module:mine", "my_package.sub:mine"):
             assert gain(adapters.resolve(spec), factor)
             one = experiment(images, downscalers=[("mine", spec)])
-            lr = cell.load(one, "00")[..., ::4, ::4]
-            assert torch.equal(runs.pair(one, "00", "mine")[1], cell.quantize(lr * factor))
+            lr = pairs.load(one, "00")[..., ::4, ::4]
+            assert torch.equal(runs.pair(one, "00", "mine")[1], pairs.quantize(lr * factor))
     assert not {"my_own_module", "my_package"} & set(sys.modules)
     assert row_name("my_own_module:mine") == row_name(f"{tmp_path / 'my_own_module.py'}:mine")
 
@@ -184,8 +184,8 @@ def test_an_experiment_keeps_the_file_that_it_named(fakes, images, tmp_path, mon
     monkeypatch.chdir(tmp_path / "one")
     one = experiment(images, downscalers=["mine.py:mine"])
     monkeypatch.chdir(tmp_path / "two")
-    lr = cell.load(one, "00")[..., ::4, ::4]
-    assert torch.equal(runs.pair(one, "00", next(iter(one.specs)))[1], cell.quantize(lr * 0.5))
+    lr = pairs.load(one, "00")[..., ::4, ::4]
+    assert torch.equal(runs.pair(one, "00", next(iter(one.specs)))[1], pairs.quantize(lr * 0.5))
 
 
 @pytest.mark.parametrize(

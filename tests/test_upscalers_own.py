@@ -8,7 +8,7 @@ import torch
 
 from helpers import distortions, results
 from helpers.images import quantize
-from helpers.runs import cell, methods
+from helpers.runs import methods, pairs
 from helpers.runtime import seeded
 from helpers.stats import rankings
 from tests.fakes import experiment, fakes_fixture, images_fixture, noisy, run  # noqa: F401
@@ -50,7 +50,7 @@ def test_an_own_distortion_is_a_column_of_the_same_draws(fakes, images, tmp_path
     assert re.fullmatch("distance@[0-9a-f]{8}", name) and results.lower_is_better(name)
     one = own.images[0]
     row = rows[(rows.image == one) & (rows.downscaler == "box") & (rows.distortion == name)].sort_values("sample")
-    hr, lr = cell.pair(own, one, "box")
+    hr, lr = pairs.pair(own, one, "box")
     sr = quantize(noisy(lr, [seeded(own.seed, one, q) for q in range(own.n_samples)]))
     assert row.value.tolist() == pytest.approx((sr - hr).abs().mean((1, 2, 3)).tolist())
     assert row.metric.str.fullmatch(f"{name}: a function of the reader's, [0-9a-f]{{12}}").all()
@@ -285,3 +285,25 @@ def test_a_first_image_that_cannot_be_read_costs_nothing_but_itself(fakes, image
     own = experiment(images, upscaler=f"{write(tmp_path)}:upscale")
     rows = run(own, tmp_path / "rows")
     assert set(rows.image) == {*own.images} - {"00"}
+
+
+KEEPING = """
+first = {}
+
+def kept(lr, generators):
+    return upscale(first.setdefault(lr.shape, lr), generators)
+
+def down(hr, scale):
+    return first.setdefault(hr.shape, hr)[..., ::scale, ::scale]
+"""
+
+
+def test_methods_that_keep_something_of_the_first_image_are_said_of(fakes, images, tmp_path):
+    path = write(tmp_path, UPSCALE + KEEPING)
+    with pytest.warns(UserWarning) as said:
+        one = experiment(images, downscalers=["box", ("mine", f"{path}:down")], upscaler=f"{path}:kept")
+        run(one, tmp_path / "rows")
+    texts = " ".join(str(each.message) for each in said)
+    assert re.search("upscaler '.*:kept': expected another SR image of another LR image, got the same; it does", texts)
+    assert "downscaler 'mine': expected another LR image of another HR image, got one for 00, 01, 02, 03; it" in texts
+    assert "'box'" not in texts

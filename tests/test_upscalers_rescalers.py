@@ -7,7 +7,7 @@ from helpers import files, results, runs, upscalers
 from helpers.images import quantize
 from helpers.networks.hyperthumbnail import HyperThumbnail
 from helpers.rescalers import irn, registry
-from helpers.runs import cell
+from helpers.runs import pairs
 from helpers.runtime import seeded
 from helpers.upscalers import UPSCALERS
 from tests.fakes import experiment, run, write_images
@@ -47,7 +47,7 @@ def test_private_rows_are_those_of_the_pair(here, tmp_path):
     assert set(rows.weights) == {files.sha256_of(here / "irn_x4.safetensors")[:12]}
     downscale, upscale = irn.pair(small("irn_x4"))
     for row in rows[rows.downscaler == "irn"].itertuples():
-        hr = cell.load(one, row.image)
+        hr = pairs.load(one, row.image)
         sr = quantize(upscale(downscale(hr), seeded(0)))
         assert row.value == pytest.approx((sr - hr).square().mean().item(), rel=1e-5)
     assert len(run(one, tmp_path / "rows")) == 4  # and none is computed twice

@@ -5,7 +5,6 @@ downscalers share its latents; it may run anywhere and more than once, with the 
 """
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache, partial
@@ -15,19 +14,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from helpers import __version__, datasets, degradations, distortions, results, upscalers
-from helpers.downscalers import DOWNSCALERS
-from helpers.images import quantize, to_uint8
+from helpers import __version__, datasets, distortions, results
+from helpers.images import quantize
 from helpers.listing import stem_of
 from helpers.measure import score_lr
-from helpers.promises import Checked, check_downscaler
 from helpers.rescalers import registry as rescalers
-from helpers.runs import adapters, apart, methods
+from helpers.runs import adapters, apart, methods, pairs
 from helpers.runs.experiment import Experiment, is_function
 from helpers.runtime import full_precision, one_thread, pick_device, seeded, shielded  # noqa: F401
 
 UNKNOWN = "?"  # in place of a hash in `results.aside`: nobody knows, or it does not matter
-_run = [""]  # the run for which the reader's own downscalers were loaded
 
 
 class Scored(NamedTuple):
@@ -39,124 +35,22 @@ class Scored(NamedTuple):
     clipped: Mapping[str, tuple[float, str]] = {}  # downscaler -> share and remark, where more than 1 % are
 
 
-def begin(run: str = "") -> None:
-    """Load the reader's own functions anew, once for each name of a run: files that they read may have changed."""
-    if not run or run != _run[0]:
-        _run[0] = run
-        apart.begin()
-        methods.begin()
-
-
-def load(experiment: Experiment, image: str) -> Tensor:
-    """The HR image of a cell, (1, 3, H, W), cropped to a multiple of s, on the experiment's device."""
-    hr = datasets.load(experiment.source, image, size=experiment.size, multiple_of=experiment.scale)
-    return hr.to(pick_device(experiment.device))
-
-
-@shielded()
-def pair(
-    experiment: Experiment,
-    image: str,
-    downscaler: str,
-    degradation: str = "",
-    level: float | None = None,
-    hr: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The HR image and the 8-bit LR image of one cell, as `run` sees them; a user's file is read anew.
-
-    Args:
-        experiment: gives data set, size, scale, seed, device and where the degradation comes.
-        image: name of the image.
-        downscaler: name of one in its rows, or anything that `adapters.resolve` takes.
-        degradation, level: damage with the noise that belongs to the image; "" is none.
-        hr: the HR image, where the caller has it already.
-
-    Returns:
-        hr (1, 3, H, W), cropped to a multiple of s, and lr (1, 3, H / s, W / s), both in [0, 1] on the experiment's
-        device.
-
-    Raises:
-        ValueError: as `datasets.load`, `adapters.resolve`, `adapters.check_pair` and `check_downscaler`.
-    """
-    begin()
-    hr = load(experiment, image) if hr is None else hr
-    return hr, lr_of(experiment, image, hr, downscaler, degradation, level)
-
-
-def lr_of(experiment: Experiment, image: str, hr: Tensor, *cell) -> Tensor:
-    """The LR image of `pair`, from the files of a user as the last `begin` found them; `cell` as there."""
-    return quantize(_lr(experiment, image, hr, *cell).lr)
-
-
-def proof(experiment: Experiment, image: str, hr: Tensor, lr: Tensor) -> dict:
-    """What a row says of the pixels that it scored: the photograph, hashes of HR and LR image, height and width.
-
-    Args:
-        experiment: gives the data set.
-        image: name of the image.
-        hr, lr: as `pair` returns them.
-    """
-    group = datasets.groups(experiment.source, [image], size=experiment.size)[image]
-    return {"group": group, "hr": hash_of(hr), "lr": hash_of(lr), "height": hr.shape[2], "width": hr.shape[3]}
-
-
-def hash_of_lr(experiment: Experiment, image: str, hr: Tensor, lr: Tensor, *cell) -> str:
-    """What a row says of its LR image: `hash_of`, and where a search looks through a user's downscaler, a second hash.
-
-    Such a search depends on more than the LR image of the row. The second hash, after a slash, stands for the values
-    and, with f_ds=true, the gradients of the downscaler at two images: the photograph and noise. They are compared
-    float by float: on another kind of machine they differ, as the rows of a search do.
-
-    Args:
-        experiment, image: of the row.
-        hr, lr: as `pair` returns them.
-        cell: downscaler, degradation and level.
-    """
-    spec = experiment.specs.get(cell[0], cell[0])
-    if not methods.is_search(experiment.f_us) or spec in DOWNSCALERS:
-        return hash_of(lr)
-    how = upscalers.stages(experiment.f_us, experiment.scale)[0].options.get("f_ds", "bicubic")
-    if how == "bicubic":
-        return hash_of(lr)
-    f_ds, seen = _f_ds(experiment, image, *cell), []
-    for at in (hr.cpu(), torch.rand(hr.shape, generator=seeded("probe"))):
-        at = at.clone().requires_grad_(how == "true")
-        try:
-            with apart.at_work(spec, image), torch.set_grad_enabled(how == "true"):
-                made = f_ds(at, experiment.scale)
-                along = torch.randn(made.shape, generator=seeded("probe", "along"))
-                slope = torch.autograd.grad(made, at, along, allow_unused=True)[0] if made.requires_grad else None
-        except Exception as error:
-            if not seen:
-                raise
-            seen.append(f"{type(error).__name__}: {error}")  # it takes no noise, which is an answer too
-        else:
-            seen += [each if each is None else each.detach().numpy().tobytes() for each in (made, slope)]
-    return f"{hash_of(lr)}/{hashlib.blake2b(repr(seen).encode(), digest_size=6).hexdigest()}"
-
-
-def hash_of(image: Tensor) -> str:
-    """12 hex digits that stand for the shape and the 8-bit levels of an image."""
-    levels = to_uint8(image).cpu().numpy()
-    return hashlib.blake2b(repr(levels.shape).encode() + levels.tobytes(), digest_size=6).hexdigest()
-
-
 @shielded()
 def draw(
     experiment: Experiment, image: str, downscaler: str, degradation: str = "", level: float | None = None
 ) -> Tensor:
-    """The SR draws of one cell, rounded to 8 bits as the distortion sees them; arguments as `pair`.
+    """The SR draws of one cell, rounded to 8 bits as the distortion sees them; arguments as `pairs.pair`.
 
     Returns:
         (N_Q, 3, H, W) in [0, 1], sample q from the latents of sample q; NaN stays NaN.
 
     Raises:
-        ValueError: as `pair` and `upscalers.build`.
+        ValueError: as `pairs.pair` and `upscalers.build`.
     """
     upscale, starts = _load(experiment), [seeded(experiment.seed, image, q) for q in range(experiment.n_samples)]
-    lr = pair(experiment, image, downscaler, degradation, level)[1]  # begins
+    lr = pairs.pair(experiment, image, downscaler, degradation, level)[1]  # begins
     if methods.is_search(experiment.f_us):  # one by one, as in `score`
-        f_ds = _f_ds(experiment, image, downscaler, degradation, level)
+        f_ds = pairs.f_ds_of(experiment, image, downscaler, degradation, level)
         return quantize(torch.cat([upscale(lr, [start], downscale=f_ds) for start in starts]))
     with full_precision(lr.device):
         return quantize(upscale(lr, starts))
@@ -169,12 +63,12 @@ def facts(experiment: Experiment, run: str = "") -> dict:
 
     Args:
         experiment: says what is computed.
-        run: as in `begin`.
+        run: as in `pairs.begin`.
 
     Raises:
         ValueError: an image, downscaler or folder of LR images is not there, or weights or the device are missing.
     """
-    begin(run)
+    pairs.begin(run)
     known = dict.fromkeys(datasets.names(experiment.source, size=experiment.size))
     if unknown := [image for image in experiment.images if image not in known]:
         listed = ", ".join(unknown)
@@ -198,19 +92,19 @@ def _first(experiment: Experiment) -> Tensor:
     """The first HR image that can be read."""
     for image in experiment.images[:-1]:
         with contextlib.suppress(ValueError):  # the run sets it aside, and says so
-            return load(experiment, image)
-    return load(experiment, experiment.images[-1])
+            return pairs.load(experiment, image)
+    return pairs.load(experiment, experiment.images[-1])
 
 
 def remarks(experiment: Experiment, names: Collection[str], run: str = "") -> list[str]:
-    """What looks like a mistake in downscalers of the user, one sentence each (see `downscalers.form`).
+    """What looks like a mistake in downscalers and f_us of the user, one sentence each (see `downscalers.form`).
 
     Args:
         experiment: names data set, images and downscalers.
         names: of downscalers in the rows; those of the library are passed over.
-        run: as in `begin`.
+        run: as in `pairs.begin`.
     """
-    begin(run)
+    pairs.begin(run)
     found = []
     for name, spec in experiment.specs.items():
         if name in names and spec not in adapters.OURS:
@@ -221,7 +115,7 @@ def remarks(experiment: Experiment, names: Collection[str], run: str = "") -> li
                 found += [f"downscaler {name!r}: {warning}" for warning in (card.warnings if card else ())]
             except Exception as error:  # it may be made for other pictures than a test chart; those will tell
                 found.append(f"downscaler {name!r} could not be looked at: {type(error).__name__}: {error}")
-    return found
+    return found + methods.remarks(experiment, partial(_first, experiment))
 
 
 @shielded()
@@ -245,16 +139,16 @@ def score(
         batch: samples drawn together; halved where memory runs out; a search takes one by one.
         twice: call the user's own downscalers again and compare.
         strict: raise the error of a cell.
-        run: as in `begin`.
+        run: as in `pairs.begin`.
 
     Raises:
-        ValueError: there is no HR image; with `strict` also as `pair`, or the upscaler refuses the image.
+        ValueError: there is no HR image; with `strict` also as `pairs.pair`, or the upscaler refuses the image.
         MemoryError: with `strict`: not even one sample fits.
     """
     torch.set_num_threads(1)  # of a worker, for good; the driver has its threads back after the run
-    begin(run)
+    pairs.begin(run)
     upscale, made_by = _load(experiment), _made_by(experiment)
-    hr, own, metrics = load(experiment, image), experiment.distances, experiment.metrics
+    hr, own, metrics = pairs.load(experiment, image), experiment.distances, experiment.metrics
     bases, plain = {metric.removesuffix(distortions.OF_MEAN) for metric in metrics} - set(distortions.OF_LR), {}
     searches, answers = methods.is_search(experiment.f_us), []  # residual and converged of each sample
     batch = 1 if searches else batch  # it amplifies rounding, which companions change
@@ -283,17 +177,17 @@ def score(
     def compute(cell: tuple, wanted: list[dict], seen: dict) -> list[dict]:
         nonlocal batch
         start = time.perf_counter()
-        checked = _lr(experiment, image, hr, *cell, twice=twice)
+        checked = pairs.checked_lr(experiment, image, hr, *cell, twice=twice)
         if checked.deterministic is False:
             remarks.append(f"downscaler {cell[0]!r} is not deterministic: two calls differ on {image}")
         if checked.remark:
             clipped[cell[0]] = max(clipped.get(cell[0], (0.0, "")), (checked.clipped, checked.remark))
         lr = quantize(checked.lr)
-        seen["lr"] = hash_of_lr(experiment, image, hr, lr, *cell)
-        once = partial(distort, lr, _f_ds(experiment, image, *cell))
+        seen["lr"] = pairs.hash_of_lr(experiment, image, hr, lr, *cell)
+        once = partial(distort, lr, pairs.f_ds_of(experiment, image, *cell))
         n_samples = max(named["sample"] for named in wanted) + 1
         values, batch = _in_batches(once, n_samples, batch, what, remarks)
-        row = made_by | proof(experiment, image, hr, lr) | seen
+        row = made_by | pairs.proof(experiment, image, hr, lr) | seen
         row |= {"clipped": checked.clipped, "lr_bits": None}
         row["seconds"] = (time.perf_counter() - start) / len(values) / len(metrics)
         made = []
@@ -319,7 +213,7 @@ def score(
             of_cell = dict(zip(("downscaler", "degradation", "level"), cell, strict=True))
             lost = isinstance(error, apart.Lost)  # not to be asked again
             reason = f"{'RuntimeError' if lost else type(error).__name__}: {error}"
-            failed.append(of_cell | ({"lr": UNKNOWN} if lost else seen) | {"hr": hash_of(hr), "reason": reason})
+            failed.append(of_cell | ({"lr": UNKNOWN} if lost else seen) | {"hr": pairs.hash_of(hr), "reason": reason})
     return Scored(rows, remarks, failed, clipped)
 
 
@@ -361,55 +255,6 @@ def _made_by(experiment: Experiment) -> dict:
         "device": torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
         "version": __version__,
     }
-
-
-def _lr(experiment, image, hr, downscaler, degradation, level, twice=False) -> Checked:
-    """The LR image before it is rounded; clipped and deterministic are those of the downscaler alone.
-
-    It is made on the CPU: the same pixels, and the same hash, whatever the device of the upscaler.
-    """
-    spec, device, hr = experiment.specs.get(downscaler, downscaler), hr.device, hr.cpu()
-    if degradation and experiment.where == "before":
-        hr = quantize(_degrade(experiment, image, hr, degradation, level))
-    function = apart.resolve(spec)
-    adapters.check_pair(function, experiment.source, image, experiment.scale, size=experiment.size)
-    with apart.at_work(spec, image):
-        checked = check_downscaler(
-            function, downscaler, hr, experiment.scale, image=image,
-            twice=twice and spec not in adapters.OURS, overshoots=spec in DOWNSCALERS,
-        )  # fmt: skip
-    if degradation and experiment.where == "after":
-        checked = checked._replace(lr=_degrade(experiment, image, quantize(checked.lr), degradation, level))
-    return checked._replace(lr=checked.lr.to(device))
-
-
-def _degrade(experiment, image, images, degradation, level) -> Tensor:
-    """Damage images with the noise that belongs to the image: the same at every level, and for each of several."""
-    noises = [seeded(experiment.seed, image, "degradation") for _ in images]
-    noise = noises[0] if len(noises) == 1 else noises
-    return degradations.DEGRADATIONS[degradation](images, level, generator=noise)
-
-
-def _f_ds(experiment, image, downscaler, degradation, level) -> Callable[[Tensor, int], Tensor]:
-    """Return f_ds of Eq. 4 for one cell: it downscales a batch of samples to 8-bit levels, and gradients pass."""
-    spec = experiment.specs.get(downscaler, downscaler)
-    function = apart.resolve(spec)
-
-    def as_a_file(lr: Tensor) -> Tensor:
-        return quantize(lr.detach()) + (lr - lr.detach())  # plus zero
-
-    def downscale(hr: Tensor, scale: int) -> Tensor:
-        if getattr(function, "needs_name", False):
-            raise ValueError(
-                f"downscaler {downscaler!r}: expected one that can be called on samples, got LR files; f_ds=bicubic"
-            )
-        lr = as_a_file(function(hr, scale))
-        if degradation and experiment.where == "after":
-            lr = as_a_file(_degrade(experiment, image, lr, degradation, level))
-        return lr
-
-    downscale.__name__ = " ".join(filter(None, (downscaler, degradation)))  # for its errors
-    return downscale
 
 
 def _in_batches(distort: Callable, n_samples: int, batch: int, what: str, remarks: list) -> tuple[list, int]:

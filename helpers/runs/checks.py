@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from helpers import __version__, datasets, results
 from helpers.datasets.sources import list_images
 from helpers.downscalers import DOWNSCALERS
-from helpers.runs import cell, cluster, methods, words
+from helpers.runs import cluster, methods, pairs, words
 from helpers.runs.cell import UNKNOWN
 from helpers.runs.experiment import Experiment, own_upscaler
 
@@ -65,7 +65,7 @@ def todo(
     Args:
         experiment, rows_dir, client, mixed, retry_aside, trust: as `driver.run`.
         seen: hashes that an earlier call has found, and this one adds to.
-        run: as `cell.begin`.
+        run: as `pairs.begin`.
         redrawn: take rows without hashes as they are, see `redraws`.
 
     Raises:
@@ -207,9 +207,9 @@ def check_names(experiments: Iterable[Experiment], trust: Collection[str] = ()) 
 def made_by(experiment: Experiment, run: str = "") -> dict:
     """What weights, metric and photographs of rows would be if made now; weights are None where they are not here.
 
-    Nothing is fetched, and only the reader's own functions are loaded, as in `cell.begin`.
+    Nothing is fetched, and only the reader's own functions are loaded, as in `pairs.begin`.
     """
-    cell.begin(run)
+    pairs.begin(run)
     here = methods.are_here(experiment.f_us, experiment.scale)
     weights = methods.weights_hash(experiment.f_us, experiment.scale, experiment.device) if here else None
     metrics = {name: methods.describe(spec) for name, spec in experiment.distances.items()}
@@ -240,7 +240,7 @@ def look(experiment: Experiment, image: str, cells: Sequence[tuple], run: str = 
         experiment: as for `driver.run`; its list of images is not looked at.
         image: name of the image.
         cells: downscaler, degradation and level of each.
-        run: as in `cell.begin`.
+        run: as in `pairs.begin`.
 
     Returns:
         Hash of the HR image; cell -> hash of its LR image and "", or "" and why there is none.
@@ -249,19 +249,19 @@ def look(experiment: Experiment, image: str, cells: Sequence[tuple], run: str = 
         ValueError: there is no HR image.
     """
     torch.set_num_threads(1)  # as `cell.score`
-    cell.begin(run)
+    pairs.begin(run)
     loaded: list[Tensor] = []
 
     def hr() -> Tensor:
         if not loaded:
-            loaded.append(cell.load(experiment, image))
+            loaded.append(pairs.load(experiment, image))
         return loaded[0]
 
     def hash_of(each: tuple) -> str:
         how = experiment, image, hr()
-        return cell.hash_of_lr(*how, cell.lr_of(*how, *each), *each)
+        return pairs.hash_of_lr(*how, pairs.lr_of(*how, *each), *each)
 
-    of_hr, found = _remember(_stamp(experiment, image), lambda: cell.hash_of(hr())), {}
+    of_hr, found = _remember(_stamp(experiment, image), lambda: pairs.hash_of(hr())), {}
     for each in cells:
         ours = DOWNSCALERS.get(experiment.specs.get(each[0], each[0]))
         key = ("lr", of_hr, ours, experiment.scale, experiment.device) if ours and not each[1] else None

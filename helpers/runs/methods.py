@@ -145,6 +145,16 @@ def check(experiment: Experiment, load: Callable[[], Tensor]) -> None:
         promises.check_upscaler(upscaler(experiment.f_us, **how), own[0], hr, lr, own[1])
 
 
+def remarks(experiment: Experiment, load: Callable[[], Tensor]) -> list[str]:
+    """`promises.remark_on_upscaler` of a reader's own f_us; arguments as `check`."""
+    own = own_upscaler(experiment.f_us)
+    if own is None or experiment.f_us.startswith(SPANDREL):
+        return []
+    how = {"scale": experiment.scale, "heat": experiment.heat, "device": experiment.device}
+    lr = quantize(DOWNSCALERS["bicubic"](load(), experiment.scale))
+    return list(filter(None, [promises.remark_on_upscaler(upscaler(experiment.f_us, **how), own[0], lr)]))
+
+
 def adopt(spec: str, kind: str) -> str:
     """Enter a reader's own f_us or D in our tables, for this process, under the name that rows have.
 

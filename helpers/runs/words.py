@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import results
+from helpers import measure, results
 from helpers.runs.experiment import Experiment
 
 NOT_LOOKED_AT = "not looked at:"  # how the reason begins of a row whose downscaler failed on others for too long
@@ -50,6 +50,16 @@ def say_stale(stale: pd.DataFrame) -> str:
             said.append(f"{len(part)} {why} ({where})")
             number += len(part)
     return ", ".join([f"{number} rows stale: {', '.join(said)}"] * bool(said) + unseen)
+
+
+def say_twins(rows: pd.DataFrame, own: Iterable[str]) -> list[str]:
+    """`measure.say_twins` of each of the reader's downscalers that has one LR image for several HR images."""
+    rows = rows[rows.downscaler.isin(list(own)) & (rows.degradation == "") & (rows.hr != "")]
+    lr, said = rows.lr.map(lambda lr: lr.removesuffix(results.TRUSTED).partition("/")[0]), {}
+    for (name, _), part in rows.groupby([rows.downscaler, lr]):
+        if part.hr.nunique() > 1:
+            said.setdefault(name, measure.say_twins(name, sorted(set(part.image))))
+    return list(said.values())
 
 
 def left_out(experiments: Experiment | Sequence[Experiment], rows_dir: str | Path, back: Sequence[dict] = ()) -> str:

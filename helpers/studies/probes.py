@@ -19,7 +19,7 @@ from helpers import __version__, datasets, results, runs, upscalers
 from helpers.networks import srflow
 from helpers.networks.compact_flow import CompactFlow
 from helpers.networks.srflow_layers import FlowStep
-from helpers.runs import cell, checks, cluster
+from helpers.runs import cell, checks, cluster, pairs
 from helpers.runtime import pick_device, seeded
 from helpers.upscalers import draw_latents
 
@@ -147,7 +147,7 @@ def _encode_cell(experiment: runs.Experiment, image: str, name: str) -> tuple[li
     network = _network(experiment.upscaler, experiment.scale, experiment.device)
     hr, lr = runs.pair(experiment, image, name)
     latents, bits = encode(network, hr, lr, seeded(experiment.seed, image, "dequantize"))
-    made = cell.proof(experiment, image, hr, lr) | {"device": hr.device.type}
+    made = pairs.proof(experiment, image, hr, lr) | {"device": hr.device.type}
     made["metric"] = "likelihood (helpers.probes)"  # as in the published rows
     return [bits.item(), *(latent.square().mean().item() for latent in latents)], made
 
@@ -232,7 +232,7 @@ def strain(
     """
     of, lines = datasets.groups(experiment.source, names, size=experiment.size), []
     for image in names:
-        hr = cell.load(experiment, image)
+        hr = pairs.load(experiment, image)
         lrs = {" ".join(map(str, how)): runs.pair(experiment, image, *how, hr=hr)[1] for how in conditions}
         for flow, network in networks.items():
             table = extremes(network, lrs, heats, (seed, image, 0))
