@@ -13,7 +13,7 @@ from helpers.downscalers import DOWNSCALERS
 from helpers.images import quantize
 from helpers.measure import score_lr
 from helpers.rescalers import hcd
-from helpers.runs import cell
+from helpers.runs import pairs
 from helpers.runtime import one_thread, seeded
 from helpers.stats import findings, rankings
 from helpers.stats.findings import Quantity
@@ -129,7 +129,7 @@ def rows(
             tasks[f"{image} {name_of(tuned_to, distortion)}"] = keys, arguments
 
     def holds(image: str, downscaler: str) -> dict[str, str]:
-        return {"hr": cell.hash_of(cell.load(first, image))}
+        return {"hr": pairs.hash_of(pairs.load(first, image))}
 
     return own_rows.fill(tasks, _score, weights, holds, rows_dir, client)
 
@@ -147,11 +147,11 @@ def _keys(experiment: runs.Experiment, image: str, downscaler: str) -> list[tupl
 def _score(experiments, image, tuned_to, distortion, steps) -> dict[tuple, dict]:
     first, name, found = experiments[0], name_of(tuned_to, distortion), {}
     with one_thread():
-        hr = cell.load(first, image).cpu()
+        hr = pairs.load(first, image).cpu()
         heat = max(each.heat for each in experiments)
         key = (first.seed, image, "tune")
         lr = tune(hr, first.scale, tuned_to, distortion, heat=heat, steps=steps, key=key)
-        facts = cell.proof(first, image, hr, lr) | {"device": "cpu"}
+        facts = pairs.proof(first, image, hr, lr) | {"device": "cpu"}
         for each in experiments:
             upscale = upscalers.build(each.f_us, scale=each.scale, heat=each.heat)
             several = {d: _alone(distortions.against(d, hr)) for d in each.metrics}

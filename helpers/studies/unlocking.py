@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from helpers import datasets, distortions, runs
 from helpers.images import quantize
-from helpers.runs import adapters, cell
+from helpers.runs import adapters, pairs
 from helpers.runtime import one_thread, seeded
 from helpers.stats import bootstrap, rankings
 from helpers.stats.findings import Quantity
@@ -138,7 +138,7 @@ def rows(
     def holds(image: str, downscaler: str) -> dict[str, str]:
         if (image, downscaler) not in now:
             hr, lr = runs.pair(experiment, image, downscaler)
-            now[image, downscaler] = {"hr": cell.hash_of(hr), "lr": cell.hash_of(lr)}
+            now[image, downscaler] = {"hr": pairs.hash_of(hr), "lr": pairs.hash_of(lr)}
         return now[image, downscaler]
 
     return own_rows.fill(tasks, _learn, {called(n): recipe for n in counts}, holds, rows_dir, client)
@@ -177,7 +177,7 @@ def _learn(experiment, images, f, n, seed, steps, crop) -> dict[tuple, dict]:
             hr, lr = runs.pair(replace(experiment, device="cpu"), image, f)
             with torch.no_grad():
                 sr = quantize(network(lr))
-            facts = cell.proof(experiment, image, hr, lr) | {"device": "cpu"}
+            facts = pairs.proof(experiment, image, hr, lr) | {"device": "cpu"}
             for key in _keys(experiment, image, f, n, seed):
                 found[key] = facts | {"value": distortions.against(key[-1], hr)(sr).item()}
     return found
