@@ -12,8 +12,9 @@ import pandas as pd
 
 from helpers import files, results
 from helpers.stats import claims as paper
-from helpers.stats import rankings
+from helpers.stats import findings, rankings
 from helpers.studies import generations as flows
+from helpers.training import recipes, rescaler_report
 
 ROOT = Path(__file__).parents[1]
 CARDS = ROOT / "data" / "weights"
@@ -180,9 +181,33 @@ def lpips_embedded() -> str:
     ])  # fmt: skip
 
 
+def rescalers() -> str:
+    """What each small rescaler does on photographs that none of them was trained on, and what it cost."""
+    lines, others = [], []
+    for name in recipes.RECIPES:
+        if not (CARDS / f"{name}.json").is_file():
+            continue
+        facts, tables = rescaler_report.read_card(CARDS / f"{name}.json")
+        cost = [f"{facts['parameters']:,}", f"{facts['iterations']:,}", f"{facts['minutes']:.0f}"]
+        for key, rows in tables.items():
+            own = [f"{findings.mean(rows[column]):.2f}" for column in ("psnr_y", "bicubic", "stranger", "lr_psnr")]
+            lines.append([name, *cost, f"{key}, {len(rows)}", *own])
+            if name.startswith("sain") and key == "bsd100":
+                for quality in rescaler_report.QUALITIES:
+                    found = [f"{findings.mean(rows[f'{f} q{quality}']):.2f}" for f in ("sain", "irn", "bicubic")]
+                    others.append([f"x2, JPEG 4:2:0 of quality {quality}", *found])
+            if name.startswith("hyperthumbnail"):
+                bits = [f"{findings.mean(rows[column]):.3f}" for column in ("file bpp", "file jpeg_bpp")]
+                found = [f"{findings.mean(rows[column]):.2f}" for column in ("file psnr_y", "file jpeg")]
+                others.append([f"{name}, {key}: {bits[0]} bits per HR pixel", found[0], "", f"{found[1]} at {bits[1]}"])
+    head = ["rescaler", "parameters", "steps", "minutes", "photographs", "own", "bicubic", "stranger", "LR image"]
+    codecs = ["through a codec (of SAIN's on BSD100)", "own", "IRN's own", "bicubic"]
+    return _table(head, lines) + ("\n\n" + _table(codecs, others) if others else "")
+
+
 BLOCKS = {
     "README.md": (ranking, claims, card, agreement),
-    "data/weights/README.md": (card, generations, check, generator, lpips_embedded),
+    "data/weights/README.md": (card, generations, check, generator, lpips_embedded, rescalers),
 }
 
 
