@@ -822,7 +822,11 @@ def test_the_card_of_a_folder_and_of_a_function(tmp_path):
     for file in (tmp_path / "hr").iterdir():  # LR images of 20x20 pixels tell nothing
         Image.open(file).crop((0, 0, 80, 80)).save(file)
         Image.open(file).resize((20, 20)).save(tmp_path / "crop" / file.name)
-    assert card_of(resolve(f"folder: {tmp_path / 'crop'}"), tmp_path / "hr", names, 4) is None
+    theirs = f"folder: {tmp_path / 'crop'}"
+    assert card_of(resolve(theirs), tmp_path / "hr", names, 4) is None
+    one = runs.Experiment(tmp_path / "hr", names, [("theirs", theirs)], 4, "bicubic", heat=0, device="cpu")
+    said = "could not be looked at: expected LR files of 24x24 pixels or more that are not flat, got none"
+    assert cell.remarks(one, {"theirs"}) == [f"downscaler 'theirs' {said}"]
 
 
 def test_a_run_warns_of_what_looks_like_a_mistake(tmp_path):

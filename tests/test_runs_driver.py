@@ -86,7 +86,7 @@ def test_f17_nan_draws_are_rows_and_are_not_drawn_again(fakes, images, tmp_path)
 def test_unknown_names_stop_before_any_image(fakes, images, tmp_path, monkeypatch):
     monkeypatch.setattr(cell, "score", None)
     for bad, named in (
-        ({"images": ["00", "77"]}, "images: expected names among the 4 of .*, got 77"),
+        ({"images": ["00", "77"]}, "images: expected names among the 4 of .*images.: 00, 01, 02, 03; got 77"),
         ({"downscalers": ["bicubik"]}, "did you mean 'bicubic'"),
         ({"downscalers": ["no.such:mine"]}, "expected a module 'no.such'"),
         ({"downscalers": ["nowhere.py:mine"]}, "found none at"),

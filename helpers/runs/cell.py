@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from helpers import __version__, datasets, distortions, results
+from helpers.datasets.sources import shorten
+from helpers.downscalers.form import LEAST
 from helpers.images import quantize
 from helpers.listing import stem_of
 from helpers.measure import score_lr
@@ -71,9 +73,8 @@ def facts(experiment: Experiment, run: str = "") -> dict:
     pairs.begin(run)
     known = dict.fromkeys(datasets.names(experiment.source, size=experiment.size))
     if unknown := [image for image in experiment.images if image not in known]:
-        listed = ", ".join(unknown)
-        where = f"{experiment.source} ({experiment.dataset_name})"
-        raise ValueError(f"images: expected names among the {len(known)} of {where}, got {listed}")
+        where = f"{experiment.source} ({experiment.dataset_name}): {shorten(list(known))}"
+        raise ValueError(f"images: expected names among the {len(known)} of {where}; got {shorten(unknown)}")
     for spec in experiment.specs.values():
         apart.resolve(spec)
         if spec in rescalers.RESCALERS:
@@ -112,7 +113,9 @@ def remarks(experiment: Experiment, names: Collection[str], run: str = "") -> li
             try:
                 with apart.at_work(spec):
                     card = adapters.card_of(apart.resolve(spec), *where, size=experiment.size)
-                found += [f"downscaler {name!r}: {warning}" for warning in (card.warnings if card else ())]
+                few = f"expected LR files of {LEAST}x{LEAST} pixels or more that are not flat, got none"
+                warnings = [f"downscaler {name!r}: {warning}" for warning in (card.warnings if card else ())]
+                found += warnings if card else [f"downscaler {name!r} could not be looked at: {few}"]
             except Exception as error:  # it may be made for other pictures than a test chart; those will tell
                 found.append(f"downscaler {name!r} could not be looked at: {type(error).__name__}: {error}")
     return found + methods.remarks(experiment, partial(_first, experiment))
