@@ -11,7 +11,7 @@ PARAMETERS ?=
 # as it was written: neither make nor the shell reads its blanks, quotes and dollars
 export IDA_RD_DOWNSCALER = $(value DOWNSCALER)
 
-.PHONY: help install quickstart test notebooks figures dryrun paper bench lint clean
+.PHONY: help install quickstart test notebooks figures book browser dryrun paper bench lint clean
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -34,6 +34,14 @@ notebooks: $(STAMP)  ## re-execute every notebook in place and keep only what is
 
 figures: $(STAMP)  ## redraw the figures of every notebook from the published rows
 	$(BIN)/python -m tools.execute_notebooks --figures $(NOTEBOOKS)
+
+book: $(STAMP)  ## build the web book from the committed notebooks, into book/_build/html
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c requirements.lock -e '.[book]'
+	$(BIN)/python -m tools.book
+
+browser: book  ## open every page of the book in Chromium and look for errors
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c requirements.lock -e '.[browser]'
+	$(BIN)/python -m pytest -q -m browser
 
 dryrun: $(STAMP)  ## what this machine lacks for the paper's setting of each notebook, and where to get it
 	$(BIN)/python -m helpers.paper --dry-run

@@ -1,0 +1,255 @@
+"""Build the web book: `python -m tools.book` (`make book`) writes `book/_build/html`, offline, from what is committed.
+
+The pages are the executed notebooks as they are, the files of `book/`, a leaderboard of the published rows, and a page
+to explore small crops by hand, whose draws are computed here. Warnings are errors; two builds are the same bytes.
+Needs the extra: `pip install -e ".[book]"`.
+"""
+
+import argparse
+import html
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import torch
+
+from helpers import datasets, results
+from helpers.distortions import against
+from helpers.downscalers import DOWNSCALERS
+from helpers.images import quantize, write_rgb
+from helpers.runtime import seeded
+from helpers.stats import leaderboard
+from helpers.upscalers import UPSCALERS
+
+ROOT = Path(__file__).parents[1]
+BOOK = ROOT / "book"
+BUILD = BOOK / "_build"
+CROPS = {"kodim03": (180, 330), "kodim08": (200, 300), "kodim23": (100, 200)}  # of Kodak photographs: top, left
+SIDE = 128  # of a crop, pixels
+EXPLORED = {"downscaler": ["bicubic", "nearest", "lanczos", "dpid"], "scale": [4, 8]}
+DRAWS = 2
+MATHJAX = "sphinx-mathjax-offline"  # a package that carries MathJax 3; its one file is copied
+LABELS = {"lpips": "LPIPS", "lpips_embedded": "embedded LPIPS", "1-ms_ssim": "1 - MS-SSIM", "mse": "MSE"}
+
+
+def notebooks() -> list[Path]:
+    """The notebooks in reading order: the numbered ones, then those that train."""
+    return [*sorted(ROOT.glob("notebooks/[0-9]*.ipynb")), *sorted(ROOT.glob("notebooks/training/*.ipynb"))]
+
+
+def cleaned(path: Path) -> str:
+    """A notebook as JSON, without what its execution left in the metadata; what it shows stays."""
+    notebook = nbformat.read(path, as_version=4)
+    for holder in (notebook, *notebook.cells):
+        holder.metadata.pop("papermill", None)
+        holder.metadata.pop("execution", None)
+    return nbformat.writes(notebook)
+
+
+def title(path: Path) -> str:
+    """The first heading of a notebook."""
+    first = next(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    return first.splitlines()[0].lstrip("# ")
+
+
+def contents() -> str:
+    """The table of contents, as Sphinx reads it."""
+    pages = {str(path.relative_to(ROOT).with_suffix("")): path for path in notebooks()}
+    numbered = [f"{path.name[:2]} {title(path)} <{page}>" for page, path in pages.items() if "training" not in page]
+    parts = {
+        "Notebooks": numbered,
+        "Look": ["leaderboard", "explore"],
+        "How our models were made": [page for page in pages if "training" in page],
+        "Reference": ["api", "glossary"],
+    }
+    return "\n\n".join(
+        f"```{{toctree}}\n:maxdepth: 1\n:caption: {caption}\n\n" + "\n".join(names) + "\n```"
+        for caption, names in parts.items()
+    )
+
+
+def map_of_notebooks() -> str:
+    """README's table of notebooks: the question of each, the tables of the paper it repeats, and one finding."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("| notebook | question |") :].partition("\n\n")[0]
+    return re.sub(r"<!--.*?-->", "", table)
+
+
+def published() -> pd.DataFrame:
+    """The rows of evidence, of all sets, scales and distortions."""
+    files = sorted(ROOT.glob("data/results/evidence_*.csv.gz"))
+    rows = pd.concat([results.read(path, mixed=tuple(results.ONE_OF)) for path in files], ignore_index=True)
+    return rows[~rows.distortion.str.endswith("_of_mean")]
+
+
+def place(upscaler: str, heat: float, dataset: str, scale: int, distortion: str) -> tuple:
+    """Sorts settings: the default upscaler first, photographs before faces, LPIPS before the other D."""
+    sets, kinds = ["evidence_photographs", "evidence_faces", "evidence_ffhq"], list(LABELS)
+    order = sets.index(dataset) if dataset in sets else len(sets)
+    kind = kinds.index(distortion) if distortion in kinds else len(kinds)
+    return (upscaler, heat) != ("embedded_flow", 1.0), upscaler, -float(heat), order, dataset, scale, kind, distortion
+
+
+def leaderboard_page(table: pd.DataFrame) -> str:
+    """The leaderboard in Markdown: one sortable HTML table a setting."""
+    text = [
+        "# Leaderboard\n",
+        "Every downscaler of the published rows: its score, the 95 % interval over photographs, and the ranks that the "
+        "photographs leave open (95 % for all downscalers of a table together). A click on a column's head sorts. "
+        'All of it as <a href="leaderboard.json">JSON</a>, which documents its columns, or <a href="leaderboard.csv">CSV</a>. '
+        "`python -m helpers.stats.leaderboard ROWS --json FILE` writes the same of your rows.\n",
+    ]
+    keys = ["upscaler", "heat", "dataset", "scale", "distortion"]
+    settings = [(key, part) for key, part in table.groupby(keys, sort=False)]
+    for key, part in sorted(settings, key=lambda each: place(*each[0])):
+        upscaler, heat, dataset, scale, distortion = key
+        name = dataset.removeprefix("evidence_").capitalize()
+        text.append(f"\n## {name} x{scale}: {LABELS.get(distortion, distortion)}, {upscaler} at heat {heat:g}\n")
+        text.append(f"{part.photographs.max()} images; {part.draws.max() // part.photographs.max()} draws of each.\n")
+        lines = [
+            f"<tr><td>{html.escape(line.downscaler)}</td><td>{line.score:.4f}</td>"
+            f'<td data-value="{line.low:.6f}">{line.low:.4f} to {line.high:.4f}</td><td>{line["rank"]:g}</td>'
+            f'<td data-value="{line.rank_low:g}">{line.rank_low:g} to {line.rank_high:g}</td></tr>'
+            for _, line in part.iterrows()
+        ]
+        head = "".join(
+            f"<th>{name}</th>" for name in ("downscaler", "score", "95 % interval", "rank", "ranks left open")
+        )
+        body = "\n".join(lines)
+        whole = f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>'
+        text.append(f'<div class="wide">{whole}</div>\n')
+    return "\n".join(text)
+
+
+def explored(folder: Path) -> list[dict]:
+    """Write HR, LR and draws of each crop, downscaler and scale as PNG; return what is shown of each."""
+    folder.mkdir(parents=True)
+    found = []
+    with torch.no_grad():
+        for crop, (top, left) in CROPS.items():
+            hr = datasets.load(str(ROOT / "data" / "images" / "kodak"), crop)
+            hr = hr[..., top : top + SIDE, left : left + SIDE].contiguous()
+            write_rgb(hr, folder / f"{crop}.png")
+            measure = against("lpips_embedded", hr)
+            for scale in EXPLORED["scale"]:
+                upscale = UPSCALERS["embedded_flow"](scale=scale)
+                for name in EXPLORED["downscaler"]:
+                    lr = quantize(DOWNSCALERS[name](hr, scale))
+                    draws = quantize(upscale(lr, [seeded(0, crop, q) for q in range(DRAWS)]))
+                    stem = f"{crop}_{name}_x{scale}"
+                    write_rgb(lr, folder / f"{stem}_lr.png")
+                    for q, draw in enumerate(draws.split(1)):
+                        write_rgb(draw, folder / f"{stem}_{q}.png")
+                    values = [round(value, 3) for value in measure(draws).tolist()]
+                    found.append({"image": crop, "downscaler": name, "scale": scale, "values": values})
+    return found
+
+
+def explore_page(cells: list[dict]) -> str:
+    """The page on which a reader picks an image, a downscaler and a scale, and moves a slider between HR and a draw."""
+
+    def options(name: str, values: Sequence) -> str:
+        inner = "".join(f'<option value="{value}">{value}</option>' for value in values)
+        return f'<label>{name} <select id="pick-{name}">{inner}</select></label>'
+
+    picks = " ".join(
+        options(name, values)
+        for name, values in ({"image": list(CROPS)} | EXPLORED | {"draw": list(range(DRAWS))}).items()
+    )
+    first = cells[0]
+    stem = f"{first['image']}_{first['downscaler']}_x{first['scale']}"
+    values = {f"{cell['image']}_{cell['downscaler']}_x{cell['scale']}": cell["values"] for cell in cells}
+    words = "uncover the draw: left of the handle the original, right of it the draw"
+
+    def picture(name: str, alt: str, file: str) -> str:
+        return f'<img id="shown-{name}" class="dark-light" alt="{alt}" src="_static/explore/{file}.png">'
+
+    return f"""# Explore
+
+Crops of {SIDE}x{SIDE} pixels of three Kodak photographs through the measure: pick one, a downscaler and a scale. The
+slider uncovers a draw of the embedded flow over the original; below it the LR image, enlarged without smoothing.
+
+```{{raw}} html
+<p>{picks}</p>
+<div class="slider" style="--part:50%">
+<div class="pictures">
+{picture("hr", "the original crop", first["image"])}
+{picture("draw", "a draw of the upscaler over the original", stem + "_0")}
+</div>
+<input type="range" min="0" max="100" value="50" aria-label="{words}">
+<div class="names"><span>original</span><span id="shown-value"></span><span>draw</span></div>
+</div>
+<div class="slider">
+{picture("lr", "the LR image, enlarged by repeating pixels", stem + "_lr")}
+</div>
+<script id="values" type="application/json">{json.dumps(values, sort_keys=True)}</script>
+<script src="_static/explore.js"></script>
+```
+
+Without a script, side by side: the original and the first draw.
+
+![The original crop](_static/explore/{first["image"]}.png) ![The first draw](_static/explore/{stem}_0.png)
+"""
+
+
+def stage(source: Path) -> None:
+    """Lay out all that Sphinx reads in an empty folder."""
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(BOOK, source, ignore=shutil.ignore_patterns("_build", "__pycache__"))
+    for path in notebooks():
+        target = source / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(cleaned(path), encoding="utf-8")
+    shutil.copytree(ROOT / "figures", source / "figures", ignore=shutil.ignore_patterns("*.pdf"))
+    index = (BOOK / "index.md").read_text(encoding="utf-8")
+    index = index.replace("{notebooks}", map_of_notebooks()).replace("{contents}", contents())
+    index = index.replace("](../figures/", "](figures/")
+    (source / "index.md").write_text(index, encoding="utf-8")
+    table = leaderboard.table(published())
+    (source / "leaderboard.md").write_text(leaderboard_page(table), encoding="utf-8")
+    (source / "downloads").mkdir()
+    (source / "downloads" / "leaderboard.json").write_text(leaderboard.as_json(table), encoding="utf-8")
+    table.to_csv(source / "downloads" / "leaderboard.csv", index=False, float_format="%.6g", lineterminator="\n")
+    cells = explored(source / "_static" / "explore")
+    (source / "explore.md").write_text(explore_page(cells), encoding="utf-8")
+
+
+def mathjax() -> Path:
+    """The one file of MathJax, which the extra brings; SystemExit without it."""
+    found = importlib.util.find_spec(MATHJAX)
+    if found is None or importlib.util.find_spec("sphinx") is None:
+        raise SystemExit('tools.book: Sphinx and MathJax are missing: pip install -e ".[book]"')
+    [path] = Path(found.origin).parent.rglob("tex-svg.js")
+    return path
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command of this file."""
+    parser = argparse.ArgumentParser(prog="python -m tools.book", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=BUILD / "html", help="folder of the pages")
+    output = parser.parse_args(arguments).output
+    script = mathjax()
+    torch.set_num_threads(1)
+    source = BUILD / "source"
+    stage(source)
+    shutil.copy(script, source / "_static" / "tex-svg.js")
+    shutil.rmtree(output, ignore_errors=True)
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(BUILD / "doctrees"), "-E"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "SOURCE_DATE_EPOCH": "0"}
+    done = subprocess.run([*command, "-b", "html", str(source), str(output)], env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    shutil.rmtree(output / ".doctrees", ignore_errors=True)
+    print(f"{output / 'index.html'}: {sum(1 for _ in output.rglob('*.html'))} pages")
+
+
+if __name__ == "__main__":
+    main()
