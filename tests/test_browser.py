@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 HTML = Path(__file__).parents[1] / "book" / "_build" / "html"
-PAGES = sorted(path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html") if "_static" not in path.parts) if HTML.exists() else []
+PAGES = (
+    sorted(path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html") if "_static" not in path.parts)
+    if HTML.exists()
+    else []
+)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.browser
 
