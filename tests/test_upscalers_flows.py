@@ -185,3 +185,29 @@ def test_an_option_that_an_upscaler_has_not_says_which_it_has():
         registry.UPSCALERS["embedded_flow"](scale=4, temperature=0.8)
     with pytest.raises(ValueError, match="upscaler: expected options among none, got 'a'"):
         registry.UPSCALERS["bicubic"](scale=4, a=-0.5)
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_tiles_are_the_whole_image(scale):
+    network, (height, width) = flows.load_compact_flow(scale), (60, 12)
+    lr = lr_image(height, width)
+    latents = flows.draw_latents(network.latent_shapes(height, width), [seeded(0, q) for q in range(2)], 1.0)
+    with torch.no_grad():
+        whole = network.sample(lr, latents)
+        tiles = flows.in_tiles(network, lr, latents, tile=20 * scale)
+        narrow = flows.in_tiles(network, lr, latents, tile=20 * scale, margin=2)
+    assert tiles.shape == whole.shape and (tiles - whole).abs().max() < 2e-6
+    assert (narrow - whole).abs().max() > 1e-3  # what a smaller margin would cost
+
+
+def test_a_large_image_is_drawn_in_tiles(monkeypatch):
+    lr, key = lr_image(24, 30), [seeded(0, q) for q in range(2)]
+    whole = registry.UPSCALERS["embedded_flow"](scale=4)(lr, key)
+    calls, plain = [], flows.in_tiles
+    monkeypatch.setattr(flows, "TILE", 80)
+    monkeypatch.setattr(flows, "in_tiles", lambda *how: calls.append(1) or plain(*how, tile=80))
+    key = [seeded(0, q) for q in range(2)]
+    upscale = registry.UPSCALERS["embedded_flow"](scale=4)
+    assert (upscale(lr, key) - whole).abs().max() < 2e-6 and len(calls) == 1
+    key = [seeded(0, q) for q in range(2)]
+    assert (upscale(lr.expand(2, -1, -1, -1), key) - whole).abs().max() < 2e-6 and len(calls) == 2

@@ -20,6 +20,7 @@ from helpers.networks.compact_flow import CompactFlow
 from helpers.runtime import pick_device
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
+TILE, MARGIN = 1024, 16  # HR pixels of a tile's side, and LR pixels around it that its middle may depend on
 
 
 def draw_latents(shapes: Sequence[tuple[int, ...]], generators: Sequence[Generator], heat: float) -> list[Tensor]:
@@ -101,7 +102,8 @@ def embedded_flow(
 
     Returns:
         `upscale(lr, generators)`: lr (1, 3, h, w) in [0, 1], or one LR image per generator, (Q, 3, h, w), and Q
-        generators to (Q, 3, s h, s w), not clipped, on the device of `lr`.
+        generators to (Q, 3, s h, s w), not clipped, on the device of `lr`. An HR side above `TILE` is drawn in tiles,
+        see `in_tiles`: memory is bounded, whatever the size.
 
     Raises:
         ValueError: no flow is embedded for this scale, or no such device or precision.
@@ -112,9 +114,46 @@ def embedded_flow(
 
     def decode(lr: Tensor, latents: list[Tensor]) -> Tensor:
         with torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "float32"):
-            return network.sample(lr, latents)
+            return network.sample(lr, latents) if max(lr.shape[-2:]) * scale <= TILE else in_tiles(network, lr, latents)
 
-    return partial(_sample, decode if precision != "float32" else network.sample, network.latent_shapes, heat, device)
+    return partial(_sample, decode, network.latent_shapes, heat, device)
+
+
+def in_tiles(network: CompactFlow, lr: Tensor, latents: list[Tensor], tile: int = TILE, margin: int = MARGIN) -> Tensor:
+    """`network.sample`, one tile and one draw at a time: the same images up to float rounding, in bounded memory.
+
+    The latents are those of the whole image. A tile is computed with `margin` LR pixels more on each side, beyond which
+    nothing that matters reaches into it.
+
+    Args:
+        network: a compact flow.
+        lr: one LR image, (1, 3, h, w), or one a draw, (Q, 3, h, w).
+        latents: of the whole image, see `CompactFlow.decode`.
+        tile: HR pixels of a tile's side, a multiple of s.
+        margin: LR pixels.
+
+    Returns:
+        SR images, (Q, 3, s h, s w), not clipped.
+    """
+    scale, (height, width), count = network.scale, lr.shape[-2:], len(latents[0])
+    step = tile // scale
+    sr = lr.new_empty(count, 3, scale * height, scale * width, dtype=torch.float32)
+    for top in range(0, height, step):
+        for left in range(0, width, step):
+            ends = min(top + step, height), min(left + step, width)
+            (up, first), (down, last) = (max(0, at - margin) for at in (top, left)), (end + margin for end in ends)
+            shared = network.encoder(lr[..., up:down, first:last]) if len(lr) == 1 else None
+            for q in range(count):
+                features, mean = shared or network.encoder(lr[q : q + 1, :, up:down, first:last])
+                near = []
+                for latent in latents:
+                    f = latent.shape[-2] // height
+                    near.append(latent[q : q + 1, :, f * up : f * down, f * first : f * last])
+                found, _ = network.draw(features, mean, near, wanted=False)
+                inner = found[..., scale * (top - up) :, scale * (left - first) :]
+                place = sr[q, :, scale * top : scale * ends[0], scale * left : scale * ends[1]]
+                place.copy_(inner[0, :, : place.shape[1], : place.shape[2]])
+    return sr
 
 
 def srflow(*, file: str, scale: int, heat: float = 1.0, device: str = "cpu") -> Callable:
