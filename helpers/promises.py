@@ -255,6 +255,10 @@ def check_distortion(distortion: Callable, name: str, hr: Tensor) -> None:
         if not torch.equal(other, hr) and torch.equal(values, distances(distortion, name, both, other, infinite=True)):
             help = "it judges an image by itself, or keeps something of the first HR image"
             _refuse("distortion", name, "a distance to the HR image", f"{values.tolist()} whatever that is", help)
+        near = distances(distortion, name, torch.cat([0.98 * hr, 0.98 * hr + 0.02]), hr, infinite=True).max().item()
+        if near - far > 1e-6 * max(1.0, abs(far)):
+            got = f"{near:g} for a little darker or brighter image and {far:g} for noise"
+            _refuse("distortion", name, "less for a nearer image", got, "8-bit levels that are subtracted wrap around")
         alone = distances(distortion, name, noise, hr)
         if not torch.allclose(alone, values[1:], rtol=1e-4):
             got = f"{alone.item():g} alone and {far:g} beside another"
@@ -329,12 +333,17 @@ def check_upscaler(upscale: Callable, name: str, hr: Tensor, lr: Tensor, stochas
 
 
 def remark_on_upscaler(upscale: Callable, name: str, lr: Tensor) -> str:
-    """A warning where f_us gives one SR image for an LR image and its negative, as no conditional one does; or ""."""
+    """A warning where f_us gives one SR image for an LR image and its negative, as no conditional one does; or "".
+
+    Raises:
+        ValueError: what it makes of the negative is no SR image: a bright one alone does not betray [-1, 1].
+    """
     try:
         one, other = (draw(upscale, each, [seeded("check", 0)]) for each in (lr, 1 - lr))
     except Exception as error:  # it may be made for photographs alone; those will tell
         return f"upscaler {name!r} could not be looked at: {type(error).__name__}: {error}"
-    if not (isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)):
+    check_sr(other, 1 - lr, tuple(one.shape), name)
+    if not torch.equal(one, other):
         return ""
     why = "it does not look at the LR image, or keeps something of the first one"
     return f"upscaler {name!r}: expected another SR image of another LR image, got the same; {why}"

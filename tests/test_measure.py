@@ -258,6 +258,10 @@ HIGHER = {
     "a float": (lambda sr, hr: mse(sr, hr).mean().item(), "got float"),
     "NumPy": (lambda sr, hr: mse(sr, hr).numpy(), r"got ndarray; try torch.as_tensor\(values\)"),
     "a list": (lambda sr, hr: mse(sr, hr).tolist(), r"got list; try torch.as_tensor\(values\)"),
+    "wrapped levels": (
+        lambda sr, hr: ((255 * sr).byte() - (255 * hr).byte()).float().mean((1, 2, 3)),
+        "less for a nearer image, got .* a little darker or brighter image and .* for noise; 8-bit levels that are",
+    ),
     "the first HR image": (
         lambda sr, hr, first={}: mse(sr, first.setdefault("hr", hr)),  # noqa: B006
         "a distance to the HR image, got .* whatever that is; it judges an image by itself, or keeps something of",
@@ -518,6 +522,12 @@ def test_an_upscaler_is_held_to_its_promises_once(hr):
     assert calls == [1, 1, 1, 2, 1, 1, 5, 5, 5]
 
 
+def test_a_bright_image_does_not_hide_the_range_of_an_upscaler(hr):
+    for door in (partial(score_image, 0.7 + 0.3 * hr), lambda *f: ida_rd([("a", 0.7 + 0.3 * hr)], *f)):
+        with pytest.raises(ValueError, match=r"upscaler: expected values in .0, 1., got .*\[-1, 1\]: return"):
+            door(halve, lambda lr, generators: 2 * noisy(lr, generators) - 1, mse)
+
+
 def test_an_upscaler_or_a_downscaler_that_keeps_something_of_the_first_image_is_said_of(hr):
     """As a cache does whose key is an address, which the next image has again."""
     images, first = [("a", hr), ("b", hr.flip(3)), ("c", hr / 2), ("d", hr)], {}
@@ -597,16 +607,8 @@ def test_a_distortion_is_looked_at_once_for_all_images():
         return mse(sr, hr)
 
     values = ida_rd(images, halve, noisy, spy, n_samples=1)[1]
-    assert seen == [
-        2,
-        2,
-        2,
-        1,
-        1,
-        1,
-        1,
-        1,
-    ]  # the first image and noise, again, for another HR image, noise alone, draws
+    # the image and noise, again, of another HR image, nearly the image, noise alone; then a draw of each image
+    assert seen == [2, 2, 2, 2, 1, 1, 1, 1, 1]
     assert torch.equal(values, ida_rd(images, halve, noisy, mse, n_samples=1)[1])
 
 
