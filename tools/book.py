@@ -104,7 +104,8 @@ def leaderboard_page(table: pd.DataFrame) -> str:
         "# Leaderboard\n",
         "Every downscaler of the published rows: its score, the 95 % interval over photographs, and the ranks that the "
         "photographs leave open (95 % for all downscalers of a table together). A click on a column's head sorts. "
-        'All of it as <a href="leaderboard.json">JSON</a>, which documents its columns, or <a href="leaderboard.csv">CSV</a>. '
+        'All of it as <a href="leaderboard.json">JSON</a>, which documents its columns, or '
+        '<a href="leaderboard.csv">CSV</a>. '
         "`python -m helpers.stats.leaderboard ROWS --json FILE` writes the same of your rows.\n",
     ]
     keys = ["upscaler", "heat", "dataset", "scale", "distortion"]
