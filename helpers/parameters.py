@@ -287,8 +287,10 @@ def outputs(results_dir: str, figures_dir: str, *inputs: str) -> str:
         The folder of figures.
 
     Raises:
-        ValueError: as `files.check_output`.
+        ValueError: no folder of rows is named, or as `files.check_output`.
     """
+    if not results_dir.strip():
+        raise ValueError(f"results_dir: expected a folder, got {results_dir!r}")
     figures_dir = figures_dir or str(Path(results_dir, "figures"))
     for folder in (results_dir, figures_dir):
         files.check_output(folder, *inputs)

@@ -259,7 +259,7 @@ def test_upscalers_scales_and_heats_are_checked_together():
     assert notebook.spelled("bicubic_x2 + embedded_flow_x2", "1+0.50") == ("bicubic_x2+embedded_flow_x2", "1.0+0.5")
 
 
-def test_figures_go_beside_the_rows_and_no_output_into_a_data_set(tmp_path):
+def test_figures_go_beside_the_rows_and_no_output_into_a_data_set(tmp_path, monkeypatch):
     (photos := tmp_path / "photos").mkdir()
     rows = str(tmp_path / "rows")
     assert notebook.outputs(rows, "", str(photos), "library") == str(tmp_path / "rows" / "figures")
@@ -268,6 +268,9 @@ def test_figures_go_beside_the_rows_and_no_output_into_a_data_set(tmp_path):
     for results_dir, figures_dir in ((rows, str(photos / "f")), (str(photos), ""), (rows, str(photos))):
         with pytest.raises(ValueError, match="expected an output folder outside the input folder"):
             notebook.outputs(results_dir, figures_dir, str(photos))
+    monkeypatch.chdir(photos)  # as a notebook runs in its own folder, which "" names
+    with pytest.raises(ValueError, match="results_dir: expected a folder, got ''"):
+        notebook.outputs("", "")
     assert not list(photos.iterdir())
 
 
