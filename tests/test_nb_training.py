@@ -26,11 +26,12 @@ def test_it_trains_and_reports_on_the_shipped_flow(tmp_path):
 
 def test_its_second_stage_goes_on_from_the_first(tmp_path, shared, monkeypatch):
     monkeypatch.setenv("IDA_RD_WEIGHTS", str(shared / "data" / "weights"))
-    own = {"results_dir": str(tmp_path / "rows"), "output": str(tmp_path / "mine.safetensors"), "second_blocks": 2}
-    run(NAME, tmp_path, TINY, **own, second_iterations=2)
+    own = {"output": str(tmp_path / "mine.safetensors"), "second_blocks": 2, "second_iterations": 2}
+    up_to(NAME, "if second_iterations:", tmp_path, TINY, **own)
     with safe_open(tmp_path / "mine.safetensors", "pt") as file:
         assert file.metadata()["blocks"] == "2" and file.metadata()["margin"] == "0.25"
     assert (tmp_path / "training" / "state_second.csv").read_text().count("\n") == 2
+    assert list((tmp_path / "training" / "state_second").glob("*.png"))  # the sheet of this stage
 
 
 def test_the_recipe_of_the_mixed_flow_goes_on_from_the_shipped_one_without_lr_consistency(
