@@ -316,7 +316,7 @@ class HyperThumbnail(nn.Module):
             HR pixel.
 
         Raises:
-            ValueError: an image too small to be padded by reflection, or whose sides s does not divide.
+            ValueError: an image whose sides s does not divide.
         """
         padded, (height, width) = self.pad(hr), hr.shape[-2:]
         emb = self.encoder(padded).to(hr.dtype)
@@ -349,19 +349,18 @@ class HyperThumbnail(nn.Module):
         }
 
     def pad(self, hr: Tensor) -> Tensor:
-        """Pad at the bottom and right by reflection to multiples of 64.
+        """Pad at the bottom and right by reflection to multiples of 64, small images several times, as NumPy does.
 
         Raises:
             ValueError: as `forward`.
         """
         height, width = hr.shape[-2:]
-        down, right = -height % PADDED, -width % PADDED
-        if height % self.scale or width % self.scale or down >= height or right >= width:
-            raise ValueError(
-                f"hr: expected sides that are multiples of {self.scale} and of which {down} rows, {right} columns "
-                f"reflect, got {height}x{width}"
-            )
-        return F.pad(hr, (0, right, 0, down), mode="reflect")
+        if height % self.scale or width % self.scale:
+            raise ValueError(f"hr: expected sides that are multiples of {self.scale}, got {height}x{width}")
+        while (down := -hr.shape[2] % PADDED) or -hr.shape[3] % PADDED:
+            right = min(-hr.shape[3] % PADDED, hr.shape[3] - 1)
+            hr = F.pad(hr, (0, right, 0, min(down, hr.shape[2] - 1)), mode="reflect")
+        return hr
 
     def streams(self, lr: Tensor) -> tuple[Tensor, Tensor]:
         """Coefficients of luma and chroma.

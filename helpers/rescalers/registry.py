@@ -4,7 +4,7 @@ The plain names are small networks that come with the package, trained here; tho
 authors' files.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -112,6 +112,15 @@ def downscaler(name: str) -> Callable[[Tensor, int], Tensor]:
 def made(name: str, scale: int, device: str) -> irn.Pair:
     """`build` without options, kept."""
     return build(name, scale=scale, device=device)
+
+
+def at_hand(names: Iterable[str], scale: int) -> list[str]:
+    """Those of some rescalers that have a scale and whose files are here.
+
+    Raises:
+        ValueError: as `lacking`.
+    """
+    return [name for name in names if not lacking(name, scale) and scale in RESCALERS[name].scales]
 
 
 def lacking(name: str, scale: int) -> list[str]:
