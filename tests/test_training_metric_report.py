@@ -78,3 +78,18 @@ def test_rho_within_an_image_and_over_the_downscalers_of_a_picture():
     ours = theirs.assign(value=theirs.value.where(theirs.downscaler != "l0", 2.0))  # between the other two
     assert metric_report.by_picture(theirs, theirs).to_dict() == {"p": 1.0}
     assert metric_report.by_picture(theirs, ours).round(6).to_dict() == {"p": 0.5}
+
+
+def test_only_the_wanted_variants_are_made_and_they_are_the_same():
+    image, asked = from_uint8(photographs()[0][None, :, :64, :64]), []
+
+    def flow(**which):
+        asked.append(which)
+        return quick_flow(**which)
+
+    every = metric_report.fixed_variants(image, 0, "a", flow)
+    wanted = [("draws x8", "l0"), ("bicubic", "box"), ("bicubic", "dpid"), ("damage", "noise 0.1"), ("stripes", "grid")]
+    asked.clear()
+    some = metric_report.fixed_variants(image, 0, "a", flow, wanted)
+    assert set(some) == set(wanted) & set(every) and len(some) == 4 and len(asked) == 1
+    assert all(torch.equal(some[key], every[key]) for key in some)

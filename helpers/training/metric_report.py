@@ -1,8 +1,9 @@
 """Agreement of the embedded distance with LPIPS: pairs at fixed levels, rank correlation, published scores."""
 
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Collection, Sequence
+from functools import cache, lru_cache, partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -42,30 +43,41 @@ def striped(image: Tensor, kind: str) -> Tensor:
 
 
 @torch.no_grad()
-def fixed_variants(image: Tensor, seed: int, name: str, flow: Callable[..., Callable]) -> dict[tuple[str, str], Tensor]:
+def fixed_variants(
+    image: Tensor,
+    seed: int,
+    name: str,
+    flow: Callable[..., Callable],
+    wanted: Collection[tuple[str, str]] | None = None,
+) -> dict[tuple[str, str], Tensor]:
     """Make the variants of an image on which agreement is measured: the same kinds and levels for every image.
 
     Args:
         image: HR image in [0, 1], (1, 3, H, W), sides multiples of 8.
         seed, name: key of draws and noise.
         flow: `flow(scale=..., variant=...)`, as `upscalers.embedded_flow`.
+        wanted: only these, each as (kind, what); None makes all.
 
     Returns:
         8-bit levels in [0, 1] by (kind, what). `DRAWS`: one draw at heat 1 for each of `TESTED`, of the flows at x4
         and x8 and of their first generation; "mixed flow": the same of the flow that the training never saw; "bicubic":
         LR images at x4, interpolated; "damage": `TEST_LEVELS` on the image itself; "stripes": `STRIPES` on it.
     """
-    found = {}
-    lrs = {(s, d): quantize(DOWNSCALERS[d](image, s)) for s in (4, 8) for d in TESTED}
-    for kind, scale, variant in (*DRAWS, *UNSEEN_DRAWS):
-        upscale = flow(scale=scale, variant=variant)
-        for downscaler in TESTED:
-            found[kind, downscaler] = quantize(upscale(lrs[scale, downscaler], [seeded(seed, name, 0)]))
+    lr = cache(lambda scale, downscaler: quantize(DOWNSCALERS[downscaler](image, scale)))
+
+    def draw(scale: int, variant: str, downscaler: str) -> Tensor:
+        return quantize(flow(scale=scale, variant=variant)(lr(scale, downscaler), [seeded(seed, name, 0)]))
+
+    made: dict[tuple[str, str], Callable[[], Tensor]] = {}
+    for (kind, scale, variant), downscaler in product((*DRAWS, *UNSEEN_DRAWS), TESTED):
+        made[kind, downscaler] = partial(draw, scale, variant, downscaler)
     for downscaler in TESTED:
-        found["bicubic", downscaler] = resize(lrs[4, downscaler], tuple(image.shape[-2:]), "bicubic")
+        made["bicubic", downscaler] = lambda of=downscaler: resize(lr(4, of), tuple(image.shape[-2:]), "bicubic")
     for kind, level in TEST_LEVELS:
-        found["damage", f"{kind} {level:g}"] = quantize(DEGRADATIONS[kind](image, level, seeded(seed, name, kind)))
-    return found | {("stripes", kind): striped(image, kind) for kind in STRIPES}
+        noise = partial(seeded, seed, name, kind)
+        made["damage", f"{kind} {level:g}"] = lambda k=kind, v=level, n=noise: quantize(DEGRADATIONS[k](image, v, n()))
+    made |= {("stripes", kind): partial(striped, image, kind) for kind in STRIPES}
+    return {key: make() for key, make in made.items() if wanted is None or key in wanted}
 
 
 def compare(
