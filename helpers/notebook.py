@@ -296,6 +296,7 @@ def execute(path: Path, output: str | None, parameters: Mapping[str, object], **
     papermill.iorw.papermill_io.get_handler("local").write = lambda text, path: files.replace(
         path, text
     )  # whole or not
+    output = output and str(Path(output).absolute())  # papermill saves it on the way too, from the notebook's folder
     return papermill.execute_notebook(
         str(path), output, dict(parameters), cwd=path.parent, kernel_name="python3", progress_bar=False,
         extra_arguments=["--log-level=ERROR"], **how,

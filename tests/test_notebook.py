@@ -373,3 +373,13 @@ def test_an_own_upscaler_and_distortion_as_parameters(tmp_path, capsys, monkeypa
     assert distortions.against(distance, hr)(sr).item() == pytest.approx((sr - hr).abs().mean().item())
     with pytest.raises(ValueError, match="distortion: expected auto, .*got 'nothing'"):
         notebook.check({"distortion": "nothing"}, {"distortion": "auto"})
+
+
+def test_an_executed_notebook_is_saved_in_one_place(tmp_path, monkeypatch):
+    """Papermill saves it on the way too, while it is in the notebook's folder."""
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("papermill.execute_notebook", lambda path, output, *_, **how: asked.append((path, output)))
+    for output in ("results/a.ipynb", None):
+        notebook.execute(Path("notebooks/a.ipynb"), output, {})
+    assert asked == [("notebooks/a.ipynb", str(tmp_path / "results" / "a.ipynb")), ("notebooks/a.ipynb", None)]
