@@ -107,6 +107,38 @@ def test_what_faces_and_answers_look_like_is_kept_as_rows(tmp_path, monkeypatch)
     assert again.equals(rows) and len(results.read(tmp_path / "rows")) == len(rows)
 
 
+def test_controls_are_read_by_what_was_fitted_to_other_faces(tmp_path, monkeypatch):
+    folders, generator = {}, seeded("pictures")
+    for name, races in (("read", 2), ("fitted", 5)):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        for k in range(20):
+            picture = torch.rand(1, 3, 64, 64, generator=generator)
+            write_rgb(picture, folders[name] / f"{10 + 2 * k}_{k % 2}_{k % races}_{k}.png")
+    read, other = (face_groups.labels(sorted(path.stem for path in each.iterdir())) for each in folders.values())
+    monkeypatch.setattr(kid, "features", lambda images: images[:, :, ::8, ::8].flatten(1).double())
+    chosen = face_groups.balance(read, 4)
+    experiment = runs.Experiment(str(folders["read"]), chosen, ["bicubic"], 8, "bicubic", heat=0.0, device="cpu")
+    f_us = [("bicubic", 0.0), (f"bicubic + {face_groups.LIKE_FACE}", 0.0), (face_groups.FLAT, 0.0)]
+    f_us += [(face_groups.SAMPLES, 1.0), (face_groups.STARTS, 1.0)]
+    rows = face_groups.seen_as(experiment, f_us, read, str(tmp_path / "rows"), others=(str(folders["fitted"]), other))
+    assert set(rows.upscaler) == {"none", *(name for name, _ in f_us)}
+    assert "20 other faces" in rows.metric.iloc[0]
+    every = face_groups.classes(rows, "race")
+    assert list(every) == sorted(face_groups.RACES) and every.sum(axis=1).to_numpy() == pytest.approx(1)
+    table = face_groups.share_table(rows, "race=White", {"all": chosen})
+    assert len(table) == 6 and set(table.n) == {4}
+    right = face_groups.read_right(rows, read, "race")
+    assert list(right.index) == sorted(chosen) and right.isin([0, 1]).all()
+
+
+def test_an_answer_takes_the_mean_and_the_spread_of_the_face():
+    images, faces_ = torch.rand(2, 3, 8, 8, generator=seeded("a")), 0.3 + 0.4 * torch.rand(2, 3, 8, 8)
+    like = face_groups.like_contrast(images, faces_)
+    torch.testing.assert_close(like.mean((2, 3)), faces_.mean((2, 3)), atol=0.01, rtol=0)
+    torch.testing.assert_close(like.std((2, 3)), faces_.std((2, 3)), atol=0.01, rtol=0)
+
+
 def test_the_readout_names_the_features_it_reads(monkeypatch):
     assert kid.FEATURES in face_groups.METHOD
     if distortions.available("lpips"):

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from helpers.images import to_uint8
+from helpers.stats.findings import Decided, Quantity
 from helpers.studies import search_plots
+from helpers.upscalers import pulse
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +59,41 @@ def test_bars_of_shares_are_stacked_in_the_order_of_the_classes():
     np.testing.assert_allclose(bars, [(0, 0.25, 0), (0, 1, 1), (0.25, 0.75, 0), (1, 0, 1)], atol=1e-9)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
     assert ax.lines[0].get_xdata()[0] == 0.5
+
+
+def test_bars_show_every_part_with_its_interval_and_an_open_sign_hollow():
+    _, ax = plt.subplots()
+    parts = {
+        "a": Decided(Quantity(0.2, 0.1, 0.3, 8), "supported"),
+        "b": Decided(Quantity(0.1, -0.1, 0.3, 8), "not shown"),
+    }
+    search_plots.bars(ax, parts)
+    assert [bar.get_width() for bar in ax.patches] == [0.2, 0.1]
+    assert [bar.get_facecolor()[:3] == (1, 1, 1) for bar in ax.patches] == [False, True]
+    assert [list(line.get_xdata()) for line in ax.lines[:2]] == [[0.1, 0.3], [-0.1, 0.3]]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
+
+
+def test_half_widths_are_drawn_over_the_images_at_hand_and_dashed_beyond():
+    _, ax = plt.subplots()
+    search_plots.widths(ax, {"none": (0.6, 9)})
+    solid, dashed = ax.lines
+    assert solid.get_linestyle() == "-" and solid.get_ydata()[-1] == pytest.approx(20)
+    assert dashed.get_linestyle() == "--" and dashed.get_ydata()[-1] == pytest.approx(2)
+
+
+def test_a_point_of_a_search_has_its_angles():
+    starts = torch.eye(4)[:2, None]  # two samples, one layer: 90 degrees apart
+    values = {"residual": torch.zeros(2), "terms": {"GEOCROSS": torch.ones(2)}}
+    state = pulse.State(0, 0.1, starts, [], starts, starts, values["residual"], values["terms"], torch.zeros(2), [])
+    found = search_plots.point(state, starts)
+    assert found["between"] == pytest.approx(90) and found["angle"] == pytest.approx([0, 0], abs=0.1)
+    _, axes = plt.subplots(1, 3)
+    search_plots.trace(axes, [found, found], 2e-3)
+    assert [ax.get_title() for ax in axes] == ["residual", "GEOCROSS", "angle on the sphere"]
+
+
+def test_a_first_draw_is_not_timed():
+    calls = []
+    table = search_plots.seconds({"f": lambda lr, generators: calls.append(lr)}, [1, 2, 3])
+    assert calls == [1, 1, 2, 3] and len(table) == 3 and (table.f >= 0).all()

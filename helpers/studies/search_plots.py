@@ -1,9 +1,13 @@
 """Plot what only the notebook on PULSE shows: sheets of images in named lines, searches along their steps, shares."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -11,6 +15,9 @@ from torch import Tensor
 from helpers.figures.pictures import to_pixels
 from helpers.figures.style import WIDTHS
 from helpers.images import check_images
+from helpers.runtime import seeded
+from helpers.stats.findings import Decided
+from helpers.upscalers import pulse
 
 
 def sheet(
@@ -91,11 +98,107 @@ def shares(ax: Axes, groups: Mapping[str, Mapping[str, float]], *, chance: float
         values = np.array([part[name] for part in groups.values()])
         ax.barh(range(len(groups)), values, left=left, color=f"C{k}", label=name, height=0.7, linewidth=0)
         for at, (start, value) in enumerate(zip(left, values, strict=True)):
-            if value < 0.1:  # no room for the number
+            if value < 0.08:  # no room for the number
                 continue
-            ax.text(start + value / 2, at, f"{100 * value:.0f}", ha="center", va="center", fontsize=6, color="white")
+            ax.text(start + value / 2, at, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color="white")
         left = left + values
     for k in range(1, len(classes)):
         ax.axvline(k * chance, color="0.2", lw=0.6, ls=":")
     ax.set_yticks(range(len(groups)), list(groups))
     ax.set(xlim=(0, 1), ylim=(len(groups) - 0.5, -0.5))
+
+
+def point(state: pulse.State, starts: Tensor) -> dict[str, list[float] | float]:
+    """What `trace` shows of one state of a search.
+
+    Args:
+        state: of `pulse.path`, of two samples or more.
+        starts: its latents at the start.
+    """
+    flat = F.normalize(state.latents.flatten(1), dim=1)
+    apart = torch.rad2deg((flat @ flat.T).clamp(-1, 1).acos())[~torch.eye(len(flat), dtype=bool)].mean()
+    cosine = F.cosine_similarity(state.latents, starts.to(state.latents), dim=2).clamp(-1, 1)
+    values = {
+        "residual": state.residual,
+        "geocross": state.terms["GEOCROSS"],
+        "angle": torch.rad2deg(cosine.acos()).mean(1),
+    }
+    return {what: value.tolist() for what, value in values.items()} | {"between": apart.item()}
+
+
+def seconds(f_us: Mapping[str, Callable], lrs: Sequence[Tensor]) -> pd.DataFrame:
+    """Time one draw from each LR image: LR images x upscalers, in seconds; a first draw of each is not counted.
+
+    Args:
+        f_us: name -> upscaler, as `upscalers.build` returns it.
+        lrs: LR images, (1, 3, h, w) each.
+    """
+    found = {name: [] for name in f_us}
+    for name, upscale in f_us.items():
+        for k, lr in enumerate([lrs[0], *lrs]):
+            start = time.perf_counter()
+            upscale(lr, [seeded("seconds", k)])
+            found[name].append(time.perf_counter() - start)
+    return pd.DataFrame(found).iloc[1:]
+
+
+def trace(axes: Sequence[Axes], traces: Sequence[Mapping], eps: float) -> None:
+    """A search along its steps: residual, GEOCROSS, and angles on the sphere.
+
+    Args:
+        axes: three panels.
+        traces: for each step residual, geocross and angle (to the start, degrees) of each sample, and between, the mean
+            angle of two samples.
+        eps: residual from which on the search is content.
+    """
+    for ax, what in zip(axes, ("residual", "geocross", "angle"), strict=True):
+        along_steps(ax, [line[what] for line in traces], label="to its own start")
+        ax.set_xlabel("step")
+        ax.minorticks_off()
+    axes[0].axhline(eps, color="C3", ls="--", lw=1)
+    axes[0].set(yscale="log", title="residual", ylabel="mean squared difference\nof the LR images")
+    axes[0].text(0.98, eps, "converged below", color="C3", fontsize=7, ha="right", va="bottom",
+                 transform=axes[0].get_yaxis_transform())  # fmt: skip
+    axes[1].set(yscale="log", title="GEOCROSS", ylabel="squared angle\nbetween the layers' styles")
+    axes[2].plot([line["between"] for line in traces], color="C1", lw=1.6, ls="-.", label="between two samples")
+    axes[2].set(title="angle on the sphere", ylabel="degrees", ylim=(0, 100))
+    axes[2].legend(frameon=False, loc="lower right")
+
+
+def bars(ax: Axes, parts: Mapping[str, Decided]) -> None:
+    """Horizontal bars with 95 % intervals, the value beside each; hollow where its sign is open.
+
+    Args:
+        ax: where to draw.
+        parts: of `findings.decided`, the first on top.
+    """
+    for place, (quantity, verdict) in enumerate(parts.values()):
+        look = {"color": f"C{place}"} if verdict != "not shown" else {"color": "white", "edgecolor": f"C{place}"}
+        ax.barh(place, quantity.value, height=0.6, **look)
+        ax.plot([quantity.low, quantity.high], [place, place], color="0.15", lw=1.2, marker="|", ms=6)
+        ax.text(1.02, place, f"{quantity.value:.3f}", transform=ax.get_yaxis_transform(), va="center", fontsize=7)
+    ax.axvline(0, color="0.35", lw=0.8)
+    ax.set_yticks(range(len(parts)), list(parts))
+    ax.set_ylim(len(parts) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+
+
+def widths(ax: Axes, values: Mapping[str, tuple[float, int]], *, most: int = 900) -> None:
+    """Half the 95 % interval of scores, in per cent of them, against the number of photographs.
+
+    Args:
+        ax: where to draw.
+        values: name -> share at one photograph (1.96 sd / mean), and how many photographs it was taken from; beyond
+            these the line is dashed.
+        most: the largest number.
+    """
+    for k, (name, (share, n)) in enumerate(values.items()):
+        for places, style in ((np.geomspace(2, n, 9), "-"), (np.geomspace(n, most, 5), "--")):
+            ax.plot(places, 100 * share / np.sqrt(places), style, color=f"C{k}", marker="osD^vP"[k % 6], ms=3,
+                    markevery=[-1], label=name if style == "-" else None)  # fmt: skip
+    ax.set(xscale="log", yscale="log", xlabel="photographs")
+    for axis, ticks in ((ax.xaxis, (2, 5, 10, 20, 50, 100, 200, 500, 900)), (ax.yaxis, (1, 2, 5, 10, 20, 50))):
+        low, high = axis.get_view_interval()
+        axis.set_ticks([tick for tick in ticks if low <= tick <= high])
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(plt.NullLocator())
