@@ -71,6 +71,8 @@ def against_level(
     ax.axhline(0, color="0.6", lw=0.7)
     if log:
         ax.set_xscale("log", base=2)
+        ax.set_xticks(x, [f"{each:g}" for each in x])
+        ax.minorticks_off()
 
 
 def of_ways(ax: Axes, tables: Mapping[str, pd.DataFrame], ways: Mapping[str, tuple[str, float]]) -> None:
