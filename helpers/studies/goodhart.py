@@ -167,41 +167,41 @@ def _alone(away: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tenso
     return lambda sr, hr: away(sr)
 
 
-def gain(rows: pd.DataFrame, tuned: str, distortion: str, upscaler: str) -> Quantity:
-    """How much of the gap between bicubic and Lanczos a tuned LR image gains over the bicubic one, by one judge.
+def gain(rows: pd.DataFrame, name: str, distortion: str, judges: Sequence[str]) -> Quantity:
+    """What an LR image gains over the bicubic one by some judges, as a share of the bicubic one's loss.
 
-    (S(bicubic) - S(tuned)) / |S(bicubic) - S(lanczos)|, a ratio of means with a jackknife interval over photographs.
+    (S(bicubic) - S(name)) / S(bicubic), a ratio of means with a jackknife interval over photographs; of several judges
+    the mean, the scores of each divided by its score of bicubic LR images first.
 
     Args:
-        rows: of tuned, bicubic and lanczos LR images, by several upscalers.
-        tuned: of `name_of`.
-        distortion, upscaler: of the judge.
+        rows: of bicubic and other LR images, by several upscalers.
+        name: a downscaler, or one of `name_of`.
+        distortion: D.
+        judges: upscalers.
     """
-    table = _scores(rows, distortion, upscaler)[[tuned, "bicubic", "lanczos"]].dropna()
+    table = _scores(rows, distortion, judges)
+    return findings.mean_ratio(table.bicubic - table[name], table.bicubic)
+
+
+def beyond(rows: pd.DataFrame, name: str, distortion: str, judges: Sequence[str], share: float = 0.5) -> Quantity:
+    """`gain` minus a share of the gap between bicubic and Lanczos LR images, whichever of the two is ahead."""
+    table = _scores(rows, distortion, judges)
     gap = table.bicubic - table.lanczos
-    return findings.mean_ratio(table.bicubic - table[tuned], gap if gap.mean() > 0 else -gap)
+    gap = gap if gap.mean() > 0 else -gap
+    return findings.mean_ratio(table.bicubic - table[name] - share * gap, table.bicubic)
 
 
-def gain_by_mean(rows: pd.DataFrame, tuned: str, distortion: str, judges: Sequence[str]) -> Quantity:
-    """`gain` by the mean over several upscalers, the scores of each divided by its score of bicubic LR images."""
+def transfer(rows: pd.DataFrame, name: str, distortion: str, own: str, other: str) -> Quantity:
+    """The gain by another upscaler as a share of the gain by the one that was tuned to."""
+    scaled = {judge: _scores(rows, distortion, [judge]) for judge in (own, other)}
+    gains = {judge: table.bicubic - table[name] for judge, table in scaled.items()}
+    return findings.mean_ratio(gains[other], gains[own])
+
+
+def _scores(rows: pd.DataFrame, distortion: str, judges: Sequence[str]) -> pd.DataFrame:
+    """Photographs x downscalers, the mean over judges, each of whose mean loss of bicubic LR images is 1."""
     parts = []
     for judge in judges:
-        table = _scores(rows, distortion, judge)[[tuned, "bicubic", "lanczos"]].dropna()
+        table = rankings.per_photograph(rows[(rows.distortion == distortion) & (rows.upscaler == judge)])
         parts.append(table / table.bicubic.mean())
-    table = sum(parts) / len(parts)
-    gap = table.bicubic - table.lanczos
-    return findings.mean_ratio(table.bicubic - table[tuned], gap if gap.mean() > 0 else -gap)
-
-
-def transfer(rows: pd.DataFrame, tuned: str, distortion: str, own: str, other: str) -> Quantity:
-    """The relative gain by another upscaler as a share of the relative gain by the one that was tuned to."""
-    scaled = {}
-    for judge in (own, other):
-        table = _scores(rows, distortion, judge)[[tuned, "bicubic"]].dropna()
-        scaled[judge] = (table.bicubic - table[tuned]) / table.bicubic.mean()
-    return findings.mean_ratio(scaled[other], scaled[own])
-
-
-def _scores(rows: pd.DataFrame, distortion: str, upscaler: str) -> pd.DataFrame:
-    part = rows[(rows.distortion == distortion) & (rows.upscaler == upscaler)]
-    return rankings.per_photograph(part)
+    return sum(parts) / len(parts)

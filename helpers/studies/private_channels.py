@@ -103,8 +103,10 @@ def gaps(of: Sides, distortion: str) -> pd.DataFrame:
 
 
 def flat(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with each `Quantity` as text, for a reader."""
-    return table.map(lambda cell: f"{cell}" if isinstance(cell, Quantity) else cell)
+    """The table of `gaps` for a reader: each `Quantity` as text, "-" where there is no decoder."""
+    text = table.map(lambda cell: f"{cell}" if isinstance(cell, Quantity) else cell)
+    text.loc[~table.own, ["private", "gap", "g"]] = "-"
+    return text.rename(columns={"to_bicubic": "public / public of bicubic"}).drop(columns="own")
 
 
 def ratio(above: pd.Series, below: pd.Series) -> Quantity:
