@@ -26,6 +26,7 @@ ZERO = (
     "workers",
     "n_images_large",
     "n_small",
+    "n_tuned",
     "mean_iterations",
     "second_iterations",
     "large",

@@ -51,7 +51,7 @@ def published(folder: str, scales: Sequence[int]) -> dict[str, pd.DataFrame]:
         others = [results.read(path) for path in others if path.is_file()]
         both = pd.concat([rows, *others], ignore_index=True).drop_duplicates(list(results.KEY))
         there = set(zip(rows.upscaler, rows.heat, strict=True))
-        same = [pair in there for pair in zip(both.upscaler, both.heat, strict=True)]
+        same = np.array([pair in there for pair in zip(both.upscaler, both.heat, strict=True)])
         found[f"photographs x{scale}"] = both[both.image.isin(set(rows.image)) & same]
     return found
 

@@ -47,6 +47,7 @@ def spectrum(ax: Axes, rings: pd.DataFrame) -> None:
         "rounding to 8 bits", (0.02, 1 / 12), xytext=(0, 2), textcoords="offset points", fontsize=6, color="0.5"
     )
     ax.set(yscale="log", xlabel="cycles per LR pixel", ylabel="power (grey levels squared)", xlim=(0, 0.5))
+    ax.minorticks_off()
 
 
 def against_level(
@@ -103,7 +104,7 @@ def learning(ax: Axes, curves: Mapping[str, Mapping[int, Quantity]], ends: Mappi
         ends: downscaler -> PSNR of its own decoder.
     """
     for name, curve in curves.items():
-        _band(ax, np.maximum(list(curve), 1), list(curve.values()), _line(name), label=name)
+        ax.plot(np.maximum(list(curve), 1), [each.value for each in curve.values()], **_line(name), label=name)
         if name in ends:
             ax.axhline(ends[name], color=look(name)["color"], lw=0.8, ls="--")
     ticks = list(next(iter(curves.values())))
@@ -112,8 +113,8 @@ def learning(ax: Axes, curves: Mapping[str, Mapping[int, Quantity]], ends: Mappi
     ax.minorticks_off()
 
 
-def _band(ax: Axes, x: Sequence[float], values: Sequence[Quantity], style: dict, **how) -> None:
-    ax.plot(x, [each.value for each in values], **style, **how)
+def _band(ax: Axes, x: Sequence[float], values: Sequence[Quantity], style: dict) -> None:
+    ax.plot(x, [each.value for each in values], **style)
     ax.fill_between(x, [each.low for each in values], [each.high for each in values], color=style["color"], alpha=0.15,
                     lw=0)  # fmt: skip
 
