@@ -169,13 +169,14 @@ def write_card(name: str, sets: Mapping[str, Sequence[tuple[str, Tensor]]], file
         the tables.
     """
     path = Path(file)
-    state, config, _ = checkpoints.read(path)
+    config = checkpoints.read(path)[1]
+    network = RECIPES[name].make(**config)
     with safe_open(path, "pt") as opened:
         facts = {key: int(value) for key, value in opened.metadata().items() if value.isdigit()}
     curve = pd.read_csv(path.with_suffix(".csv"))
     best = curve.loc[curve.loss.idxmin() if "loss" in curve else curve.psnr_y.idxmax()]
     found = {
-        "name": name, "config": config, "parameters": sum(tensor.numel() for tensor in state.values()),
+        "name": name, "config": config, "parameters": sum(each.numel() for each in network.parameters()),
         "bytes": path.stat().st_size, **facts, "recipe": dict(RECIPES[name].how), "chosen": int(best.iteration),
         "minutes": round(float(curve.seconds.iloc[-1]) / 60, 1),
         "images": {each: table(name, images, path).round(4).to_dict("index") for each, images in sets.items()},
