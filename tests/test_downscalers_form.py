@@ -13,6 +13,7 @@ from PIL import Image
 
 from helpers.colour import to_linear, to_srgb
 from helpers.downscalers import DOWNSCALERS, filters, form, kernels
+from helpers.downscalers.chart import chart
 from helpers.images import crop_to_multiple, from_uint8, quantize, to_uint8
 from tests.test_datasets_checks import photograph
 
@@ -365,4 +366,4 @@ def test_the_chart_is_a_picture_and_asked_for_once():
     form.card(lambda hr, s: asked.append(hr) or bicubic(hr, s), 4)
     [hr] = asked
     assert hr.shape == (1, 3, 240, 240) and hr.dtype == torch.float32 and torch.equal(hr, quantize(hr))
-    assert torch.equal(form.chart(4), hr)
+    assert torch.equal(chart(4), hr)

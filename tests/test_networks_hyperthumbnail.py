@@ -7,8 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from helpers.networks import hyperthumbnail, jpeg
-from helpers.networks.hyperthumbnail import EntropyBottleneck, released_names
+from helpers.networks import entropy, hyperthumbnail, jpeg
+from helpers.networks.entropy import EntropyBottleneck
+from helpers.networks.hyperthumbnail import released_names
 from helpers.runtime import seeded
 from tests import pretend
 from tests.pictures import waves
@@ -145,7 +146,7 @@ def test_a_likelihood_at_its_floor_still_pulls():
     (-pulled.likelihood(near).log()).sum().backward()
     assert near.grad.item() > 0 and pulled._matrix0.grad.abs().sum() > 0
     x = torch.tensor([1e-12], requires_grad=True)
-    hyperthumbnail._Floor.apply(x, torch.tensor([1e-9])).log().neg().sum().backward()
+    entropy.Floor.apply(x, torch.tensor([1e-9])).log().neg().sum().backward()
     assert x.grad.item() < 0  # it would be 0 through a maximum
 
 

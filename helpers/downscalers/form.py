@@ -17,16 +17,12 @@ from torch import Tensor
 
 from helpers.colour import to_linear, to_srgb
 from helpers.downscalers import levels
+from helpers.downscalers.chart import NOISE, STRIP, chart, patch_levels
 from helpers.downscalers.filters import resize
 from helpers.downscalers.kernels import REACH, ROUNDING, filtered, find
 from helpers.downscalers.pairs import drift
-from helpers.images import quantize
 from helpers.runtime import is_whole, shielded
 
-NOISE, STRIP = 48, 12  # LR pixels of the chart: a square of noise, beside and below it patches of one colour
-WEAK = 0.1  # contrast of a third of the noise: some downscalers leave out weak detail
-GREYS = (0.0, 0.25, 0.5, 0.75, 1.0)
-PATCHES = [*((grey,) * 3 for grey in GREYS), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.25,) * 3]
 EXPLAINED = 0.22  # rms in levels that rounding leaves of a filter of sRGB values: no other light leaves clearly less
 CURVED = 2  # levels that greys lie off a straight line, where it is none
 SIDE = 96  # LR pixels of a picture that are looked at, from its middle
@@ -157,27 +153,6 @@ def _check_scale(scale: object) -> None:
         raise ValueError(f"scale: expected an integer of at least 1, got {scale!r}")
 
 
-def chart(scale: int) -> Tensor:
-    """The test chart, (1, 3, 60 s, 60 s) in 8-bit levels: two grains of noise, in two contrasts; plain patches."""
-    random = torch.Generator().manual_seed(0)
-    fine = torch.rand(1, 3, NOISE * scale, NOISE * scale, generator=random) - 0.5
-    coarse = torch.rand(1, 3, NOISE // 3, NOISE // 3, generator=random) - 0.5
-    noise = 0.3 * fine + 0.4 * F.interpolate(coarse, scale_factor=3 * scale, mode="bilinear")
-    noise[..., NOISE * scale * 2 // 3 :] *= WEAK
-    hr = torch.zeros(1, 3, (NOISE + STRIP) * scale, (NOISE + STRIP) * scale)
-    hr[..., : NOISE * scale, : NOISE * scale] = 0.5 + noise
-    for (top, left), patch in zip(_places(), PATCHES, strict=True):
-        hr[..., top * scale : (top + STRIP) * scale, left * scale : (left + STRIP) * scale] = torch.tensor(patch).view(
-            3, 1, 1
-        )
-    return quantize(hr)
-
-
-def _places() -> list[tuple[int, int]]:
-    """Top left corners of the patches, LR pixels."""
-    return [(at, NOISE) for at in range(0, NOISE + 1, STRIP)] + [(NOISE, at) for at in range(0, NOISE, STRIP)]
-
-
 def _describe(pairs, scale: int, parts, on_chart: bool = False) -> Card:
     pairs = [(hr.double(), lr.double()) for hr, lr in pairs]
     found, around = levels.wrapped(pairs, scale) if all(_upright(*pair, scale) for pair in pairs) else (None, "")
@@ -189,7 +164,7 @@ def _describe(pairs, scale: int, parts, on_chart: bool = False) -> Card:
     if any(not _upright(hr, TURNS[turned](lr), scale) for hr, lr in pairs):
         raise ValueError("expected an LR image of the shape of HR, got one with height and width exchanged")
     pairs = [(hr, TURNS[turned](lr)) for hr, lr in pairs]
-    patches = _patches(*pairs[0], scale) if on_chart else None
+    patches = patch_levels(*pairs[0], scale) if on_chart else None
     if abs(follows) < 0.4:
         words = levels.read(pairs, scale, patches).words
         hardly = f"the LR image hardly follows the HR image: correlation {follows:.2f} with block means"
@@ -197,7 +172,7 @@ def _describe(pairs, scale: int, parts, on_chart: bool = False) -> Card:
     channels = _channels(pairs, scale)
     order = [0, 1, 2] if channels == "grey" else [channels.index(name) for name in "RGB"]
     pairs = [((_luma(hr).expand_as(hr) if channels == "grey" else hr), lr[:, order]) for hr, lr in pairs]
-    read = levels.read(pairs, scale, _patches(*pairs[0], scale) if on_chart else None)
+    read = levels.read(pairs, scale, patch_levels(*pairs[0], scale) if on_chart else None)
     open_ = [TURNS[turned](each)[:, order] for each in open_]
     open_ = [each | levels.cut_off(lr, read.ends) for each, (_, lr) in zip(open_, pairs, strict=True)]
     if torch.cat([each.flatten() for each in open_]).double().mean() > 0.9 or _few(pairs):
@@ -293,18 +268,6 @@ def _channels(pairs, scale: int) -> str:
     order = min(total, key=total.get)
     order = order if total[order] < 0.7 * total[0, 1, 2] - 1e-9 else (0, 1, 2)
     return "".join("RGB"[i] for i in order)
-
-
-def _patches(hr: Tensor, lr: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-    """Levels of the patches of the chart in the middle of each, (patches, 3), HR and LR."""
-    middle = slice(STRIP // 2 - 2, STRIP // 2 + 2)
-    return tuple(
-        torch.stack([
-            image[0, :, top * k : (top + STRIP) * k, left * k : (left + STRIP) * k][:, m, m].mean((1, 2))
-            for top, left in _places()
-        ])
-        for image, k, m in ((hr, scale, slice(None)), (lr, 1, middle))
-    )  # fmt: skip
 
 
 def _stretch(pairs) -> tuple[float, float]:

@@ -9,7 +9,6 @@ A *stream* holds the cosine coefficients of the blocks of a plane, row by row, i
 64) of luma, (N, 2 blocks, 64) of chroma, Cb first.
 """
 
-import math
 import re
 from collections.abc import Mapping
 
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from helpers.networks import jpeg
+from helpers.networks.entropy import EntropyBottleneck, uniform
 from helpers.networks.rrdb import DenseBlock, conv3
 
 MEAN = (0.4488, 0.4371, 0.4040)  # RGB of DIV2K
@@ -25,9 +25,6 @@ SLOPE = 0.1  # of the LeakyReLUs outside the dense blocks
 PADDED = 64  # HR sides are padded to multiples of it (HyperThumbnail_model.py:358-367)
 BASE = 1.49  # under every entry of a table, so that it rounds to 1 or more
 FREQUENCIES = jpeg.SIDE**2
-FILTERS = (1, 3, 3, 3, 3, 1)  # of the cumulative distribution
-SPREAD = 10.0  # its width at the start: "init_scale"
-TAIL = 1e-9  # probability outside the outer quantiles, and the floor of a likelihood
 
 
 class DoubleConv(nn.Module):
@@ -156,98 +153,10 @@ class TablePredictor(nn.Module):
         return (torch.stack(means, 1) + BASE) * factor
 
 
-class _Floor(torch.autograd.Function):
-    """The larger of x and the bound; a gradient that would raise x passes below the bound, too."""
-
-    @staticmethod
-    def forward(context, x: Tensor, bound: Tensor) -> Tensor:
-        context.save_for_backward(x, bound)
-        return torch.maximum(x, bound)
-
-    @staticmethod
-    def backward(context, gradient: Tensor) -> tuple[Tensor, None]:
-        x, bound = context.saved_tensors
-        return gradient * ((x >= bound) | (gradient < 0)), None
-
-
-class _Bound(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("bound", torch.tensor([TAIL]))
-
-
-class EntropyBottleneck(nn.Module):
-    """Learned distribution of each channel, from which bits follow (Balle et al., ICLR 2018, appendix 6.1).
-
-    Args:
-        channels: here the frequencies.
-    """
-
-    def __init__(self, channels: int = FREQUENCIES) -> None:
-        super().__init__()
-        width = SPREAD ** (1 / (len(FILTERS) - 1))
-        for i in range(len(FILTERS) - 1):
-            start = math.log(math.expm1(1 / width / FILTERS[i + 1]))
-            matrix = torch.full((channels, FILTERS[i + 1], FILTERS[i]), start)
-            self.register_parameter(f"_matrix{i}", nn.Parameter(matrix))
-            bias = torch.empty(channels, FILTERS[i + 1], 1).uniform_(-0.5, 0.5)
-            self.register_parameter(f"_bias{i}", nn.Parameter(bias))
-            if i < len(FILTERS) - 2:
-                factor = torch.zeros(channels, FILTERS[i + 1], 1)
-                self.register_parameter(f"_factor{i}", nn.Parameter(factor))
-        self.quantiles = nn.Parameter(torch.tensor([-SPREAD, 0, SPREAD]).repeat(channels, 1, 1))
-        tail = math.log(2 / TAIL - 1)
-        self.register_buffer("target", torch.tensor([-tail, 0, tail]))
-        self.likelihood_lower_bound = _Bound()
-        for name in (
-            "_offset",
-            "_quantized_cdf",
-            "_cdf_length",
-        ):  # of the official range coder; nothing reads them here
-            self.register_buffer(name, torch.empty(0, dtype=torch.int32))
-
-    def quantize(self, values: Tensor, generator: Generator | None = None) -> Tensor:
-        """Round to the channel's median plus an integer, or with a generator add noise from -0.5 to 0.5 instead.
-
-        Args:
-            values: (N, channels, ...).
-            generator: CPU generator of the noise.
-        """
-        if generator is not None:
-            return values + _uniform(values, generator)
-        median = self.quantiles[:, 0, 1].detach().view(-1, *[1] * (values.ndim - 2))
-        return (values - median).round() + median
-
-    def likelihood(self, values: Tensor) -> Tensor:
-        """Probability of each value, the mass from 0.5 below to 0.5 above it, at least 1e-9; (N, channels, ...)."""
-        rows = values.transpose(0, 1).flatten(1).unsqueeze(1)  # (channels, 1, n)
-        low, high = self._logits(rows - 0.5), self._logits(rows + 0.5)
-        sign = -(low + high).sign().detach()  # both arguments left of 0, where a sigmoid has all its digits
-        mass = ((sign * high).sigmoid() - (sign * low).sigmoid()).abs()
-        mass = _Floor.apply(mass, self.likelihood_lower_bound.bound)
-        return mass.view(values.shape[1], len(values), *values.shape[2:]).transpose(0, 1)
-
-    def auxiliary(self) -> Tensor:
-        """Distance of the three quantiles from where the distribution has them; its gradient reaches nothing else."""
-        return (self._logits(self.quantiles, frozen=True) - self.target).abs().sum()
-
-    def _logits(self, rows: Tensor, frozen: bool = False) -> Tensor:
-        """Logit of the cumulative distribution, (channels, 1, n) to the same shape."""
-
-        def part(name: str) -> Tensor:
-            return getattr(self, name).detach() if frozen else getattr(self, name)
-
-        for i in range(len(FILTERS) - 1):
-            rows = F.softplus(part(f"_matrix{i}")) @ rows + part(f"_bias{i}")
-            if i < len(FILTERS) - 2:
-                rows = rows + part(f"_factor{i}").tanh() * rows.tanh()
-        return rows
-
-
 class _Bottlenecks(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.bottlenecks = nn.ModuleList(EntropyBottleneck() for _ in range(2))
+        self.bottlenecks = nn.ModuleList(EntropyBottleneck(FREQUENCIES) for _ in range(2))
 
 
 class _Unused(nn.Module):
@@ -376,7 +285,7 @@ class HyperThumbnail(nn.Module):
     def tables(self, streams: tuple[Tensor, Tensor], generator: Generator | None = None) -> Tensor:
         """Predicted tables of luma and chroma, (N, 2, 64) in the order of the streams: integers, or noise added."""
         tables = self.table_predictor(streams, self.factor)
-        return tables.round() if generator is None else tables + _uniform(tables, generator)
+        return tables.round() if generator is None else tables + uniform(tables, generator)
 
     def integers(self, hr: Tensor) -> tuple[Tensor, Tensor]:
         """What a JPEG file holds of HR images: coefficients over tables, rounded to integers, and tables.
@@ -431,10 +340,6 @@ class HyperThumbnail(nn.Module):
 
 def _mean(images: Tensor) -> Tensor:
     return images.new_tensor(MEAN).view(3, 1, 1)
-
-
-def _uniform(like: Tensor, generator: Generator) -> Tensor:
-    return (torch.rand(like.shape, generator=generator) - 0.5).to(like)
 
 
 def _maps(stream: Tensor, rows: int, planes: int) -> Tensor:

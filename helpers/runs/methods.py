@@ -16,7 +16,8 @@ import torch
 from torch import Generator, Tensor
 
 from helpers import distortions, promises, upscalers
-from helpers.downscalers import DOWNSCALERS, form
+from helpers.downscalers import DOWNSCALERS
+from helpers.downscalers.chart import chart
 from helpers.images import quantize
 from helpers.rescalers.registry import RESCALERS
 from helpers.runs import adapters
@@ -221,9 +222,9 @@ def _proof(spec: str, kind: str, device: str = "cpu") -> str:
 def _answer(own: adapters.Own, side: int, device: str) -> object:
     """What a function returns for the noise of the test chart: an SR image, or distances of three changed images."""
     if own.kind == "upscaler":
-        found = own.function(form.chart(1)[..., :side, :side].to(pick_device(device)), [seeded("probe")])
+        found = own.function(chart(1)[..., :side, :side].to(pick_device(device)), [seeded("probe")])
     else:
-        hr = form.chart(6)[..., :side, :side]
+        hr = chart(6)[..., :side, :side]
         found = own.function(torch.cat([hr.roll(1, 3), 1 - hr, quantize(0.9 * hr + 0.05)]), hr.clone())
     if not isinstance(found, Tensor):
         return type(found).__name__

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from helpers import generators
 from helpers.images import check_images
-from helpers.upscalers.pulse_losses import SCHEDULES, bicubic_proxy, losses, parse_loss, straight_through
+from helpers.upscalers.pulse_losses import SCHEDULES, bicubic_proxy, losses, parse_loss, straight_through, through_file
 
 GENERATORS: dict[str, Callable] = {  # key of `UPSCALERS` -> device -> the generator that it searches
     "embedded_pulse": generators.embedded_generator,
@@ -196,7 +196,7 @@ def path(
         with torch.enable_grad():
             styles = F.leaky_relu(latents * network.std + network.mean, network.slope).expand(-1, layers, -1)
             sr = (network.synthesis(styles, noise) + 1) / 2
-            down = bicubic_proxy(sr, scale) if f_ds is None else _as_a_file(sr, f_ds, scale, lr.shape, step == 0)
+            down = bicubic_proxy(sr, scale) if f_ds is None else through_file(sr, f_ds, scale, lr.shape, step == 0)
             terms = losses(down, lr, styles, weight_of, eps)
             total = sum(weight * terms[term] for term, weight in weight_of.items())
             gradient = torch.autograd.grad(total.sum(), variables)
@@ -217,29 +217,6 @@ def path(
         for variable, slope in zip(variables, gradient, strict=True):
             variable.grad = slope
         spherical_step(walker, variables, radii)
-
-
-def _as_a_file(sr: Tensor, f_ds: Callable, scale: int, shape: torch.Size, first: bool) -> Tensor:
-    """Apply f_ds to the samples clipped to [0, 1]; the gradient passes the clip unchanged.
-
-    A sample that is not finite goes in black and comes out NaN, so an f_ds that refuses it does not lose the others.
-    Pixels where f_ds has no derivative (DPID on a flat cell) get none. In the `first` step f_ds without any gradient is
-    refused.
-    """
-    whole = sr.isfinite().flatten(1).all(1).view(-1, 1, 1, 1)
-    hr = torch.where(whole, sr.detach().clamp(0, 1) + (sr - sr.detach()), 0.0)  # plus zero
-    hr.register_hook(lambda slope: slope.nan_to_num(0, 0, 0))
-    down = f_ds(hr, scale)
-    got = ""
-    if down.shape != shape or not down.requires_grad:
-        got = f"{tuple(down.shape)} {'with' if down.requires_grad else 'without'} gradient"
-    elif first:
-        (slope,) = torch.autograd.grad(down.sum(), hr, retain_graph=True, allow_unused=True)
-        got = "" if slope is not None and slope.any() else "one that is zero everywhere, as of rounding"
-    if got:
-        expected = f"f_ds, {getattr(f_ds, '__name__', 'function')}: expected {tuple(shape)} with gradient"
-        raise ValueError(f"{expected}, got {got}; straight_through (f_ds=straight-through) lends it the proxy's")
-    return torch.where(whole, down, torch.nan)
 
 
 def _check_search(lr: Tensor, network: generators.StyleGenerator, **options) -> int:

@@ -62,6 +62,29 @@ def straight_through(f_ds: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor,
     return downscale
 
 
+def through_file(sr: Tensor, f_ds: Callable, scale: int, shape: torch.Size, first: bool) -> Tensor:
+    """Apply f_ds to the samples clipped to [0, 1]; the gradient passes the clip unchanged.
+
+    A sample that is not finite goes in black and comes out NaN, so an f_ds that refuses it does not lose the others.
+    Pixels where f_ds has no derivative (DPID on a flat cell) get none. In the `first` step f_ds without any gradient is
+    refused.
+    """
+    whole = sr.isfinite().flatten(1).all(1).view(-1, 1, 1, 1)
+    hr = torch.where(whole, sr.detach().clamp(0, 1) + (sr - sr.detach()), 0.0)  # plus zero
+    hr.register_hook(lambda slope: slope.nan_to_num(0, 0, 0))
+    down = f_ds(hr, scale)
+    got = ""
+    if down.shape != shape or not down.requires_grad:
+        got = f"{tuple(down.shape)} {'with' if down.requires_grad else 'without'} gradient"
+    elif first:
+        (slope,) = torch.autograd.grad(down.sum(), hr, retain_graph=True, allow_unused=True)
+        got = "" if slope is not None and slope.any() else "one that is zero everywhere, as of rounding"
+    if got:
+        expected = f"f_ds, {getattr(f_ds, '__name__', 'function')}: expected {tuple(shape)} with gradient"
+        raise ValueError(f"{expected}, got {got}; straight_through (f_ds=straight-through) lends it the proxy's")
+    return torch.where(whole, down, torch.nan)
+
+
 def geocross(styles: Tensor) -> Tensor:
     """Measure how far apart the styles of one image's layers lie along the sphere (loss.py:31-44).
 
