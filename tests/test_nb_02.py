@@ -12,7 +12,7 @@ from tests import notebook
 NAME = "02_downscalers"
 TINY = {
     "n_images": 2, "size": 192, "downscalers": ["nearest", "bicubic", "dpid"], "amplitudes": [0.1, 0.4], "large": 256,
-    "window": [32, 32, 64], "shifted": [2, 4],
+    "window": [32, 32, 64], "shifted": [2, 4], "rescalers": [],
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from tests.notebook import missing, printed, run, told, up_to, up_to_rows_of_own
 NAME = "06_real_downscalers"
 TINY = {
     "n_images": 2, "n_samples": 2, "size": 96, "scales": [4], "downscalers": ["nearest", "bicubic"],
-    "distortion": "1-ssim", "also": ["mse"], "evidence": "", "device": "cpu", "workers": 0,
+    "distortion": "1-ssim", "also": ["mse"], "evidence": "", "device": "cpu", "workers": 0, "rescalers": [],
 }  # fmt: skip
 METRICS = 3
 
