@@ -20,12 +20,7 @@ from tests.notebook import NOTEBOOKS, cells, up_to
 ALL = sorted(str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.rglob("[!.]*.ipynb"))
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "results"
-TO_BE_REWRITTEN = {  # notebooks whose texts still hold results; a rewritten one leaves this list, and none joins it
-    "05_pulse",
-}  # fmt: skip
-OF_CARDS = {
-    "training/rescalers"
-}  # its findings are of cards, which tests/test_training_recipes.py holds to their files
+OF_CARDS = {"training/rescalers"}  # its findings are of cards, which tests/test_training_recipes.py holds to their files
 # What has digits in a text and is no result: code, formulas, links, sources, versions, settings, the level of intervals
 NO_RESULT = [
     r"`[^`]*`", r"\$\$.*?\$\$", r"\$[^$]*\$", r"\]\([^)]*\)", r"https?://\S+", r"arXiv[ :]\d+\.\d+",
@@ -235,15 +230,11 @@ def test_what_looks_like_a_result_is_found_and_what_does_not_is_left():
     assert {text: len(results_in(text)) for text in texts} == texts
 
 
-@pytest.mark.parametrize("name", sorted(set(ALL) - TO_BE_REWRITTEN))
+@pytest.mark.parametrize("name", ALL)
 def test_texts_of_a_rewritten_notebook_hold_no_results(name):
     for cell in cells(name, "markdown"):
         text = "".join(cell["source"])
         assert not results_in(text), f"{name}: a result in a text; compute it in a cell, with notebook.finding: {text}"
-
-
-def test_only_notebooks_that_are_there_are_to_be_rewritten():
-    assert set(ALL) >= TO_BE_REWRITTEN
 
 
 def findings_of(name: str) -> list[dict]:
@@ -274,7 +265,7 @@ def test_findings_are_of_published_rows_with_their_d_data_set_and_n(name, publis
     where it has none, of all.
     """
     told = [each for each in findings_of(name) if each.get("rows")]
-    assert told or name in TO_BE_REWRITTEN or (name in OF_CARDS and findings_of(name))
+    assert told or (name in OF_CARDS and findings_of(name))
     names, most = ("dataset", "distortion", "metric", "upscaler", "heat", "scale", "weights"), {}
     for finding in told:
         for seen in finding["rows"]:
