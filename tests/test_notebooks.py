@@ -20,7 +20,9 @@ from tests.notebook import NOTEBOOKS, cells, up_to
 ALL = sorted(str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.rglob("[!.]*.ipynb"))
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "results"
-OF_CARDS = {"training/rescalers"}  # its findings are of cards, which tests/test_training_recipes.py holds to their files
+OF_CARDS = {
+    "training/rescalers"
+}  # its findings are of cards, which tests/test_training_recipes.py holds to their files
 # What has digits in a text and is no result: code, formulas, links, sources, versions, settings, the level of intervals
 NO_RESULT = [
     r"`[^`]*`", r"\$\$.*?\$\$", r"\$[^$]*\$", r"\]\([^)]*\)", r"https?://\S+", r"arXiv[ :]\d+\.\d+",
