@@ -1,4 +1,5 @@
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,18 @@ def pytest_terminal_summary(terminalreporter):
     skipped = sum("IDA_RD_SHARED" in str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
     where = f"IDA_RD_SHARED={SHARED}" if SHARED else "IDA_RD_SHARED is not set"
     terminalreporter.write_line(f"{where}: {skipped} tests that need the reference data were skipped")
+
+
+@pytest.fixture(autouse=True)
+def no_autocast_of_another_test():
+    """Start each test without autocast, and say so where an earlier test of the process has left one open."""
+    left = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+    torch.autocast_increment_nesting()
+    depth = torch.autocast_decrement_nesting()
+    if left or depth:
+        warnings.warn(f"an earlier test left {depth} autocasts open, on {', '.join(left) or 'no device'}", stacklevel=1)
+        for kind in left:
+            torch.set_autocast_enabled(kind, False)
+        for _ in range(depth):
+            torch.autocast_decrement_nesting()
+        torch.clear_autocast_cache()
