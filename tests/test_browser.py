@@ -85,6 +85,7 @@ def test_a_page_fits_a_telephone(browser, address, page):
 def test_equations_are_drawn(browser, address):
     tab, _ = opened(browser, address, "index.html")
     tab.wait_for_selector("mjx-container svg")
+    assert tab.locator("mjx-container svg").first.bounding_box()["width"] > 0
     tab.context.close()
 
 
