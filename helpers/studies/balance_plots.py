@@ -78,6 +78,24 @@ def errors(ax: Axes, simulated: pd.DataFrame) -> None:
     ax.set_xlabel("error of S in thousandths, 95 % of the repeats\nat the right: coverage of the 95 % interval")
 
 
+def standard_errors(ax: Axes, sizes: np.ndarray, curves: Mapping[str, np.ndarray], points: Sequence[tuple]) -> None:
+    """Standard error of a score of groups against the number of images, both on log axes.
+
+    Args:
+        ax: where to draw.
+        sizes: numbers of images.
+        curves: label -> standard errors at these sizes in units of s; infinite where a group has no image: left out.
+        points: number of images, standard error, marker, label: selections that exist.
+    """
+    for (label, error), style in zip(curves.items(), ("-", "--"), strict=True):
+        ax.loglog(sizes, np.where(np.isfinite(error), error, np.nan), style, label=label)
+    for number, (n, error, marker, label) in enumerate(points):
+        ax.plot(n, error, marker, color=f"C{2 * number}", label=label)
+    ax.minorticks_off()
+    ax.set_ylabel("standard error of S (units of s)\nlower is better")
+    ax.legend(fontsize=7, loc="lower left", frameon=False, handlelength=1.4)
+
+
 def levels(ax: Axes, tables: Mapping[str, pd.DataFrame], condition: str) -> None:
     """Scores of one condition by group with 95 % intervals, label by label.
 

@@ -206,8 +206,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, fixed: bool = False) -> dict | 
 
     Returns:
         value, low, high and n of Kendall's tau; pairs, how many there are; swaps, how many have another order in `b`;
-        swapped, which: "bicubic/bilinear (open), l0/nearest", the one that loses less in `a` first, "open" where the
-        t tests of one of the two leave its sign open; stated, how many are known to have the order of `a`; and the
+        swapped, which: "bilinear before bicubic (open), nearest before l0", the one that loses less in `b` first,
+        "open" where the t tests of one of the two leave its sign open; stated, how many are known to have the order of `a`; and the
         verdict on all having it (`findings.pair_by_pair`).
     """
     both = set(a.downscaler) & set(b.downscaler)
@@ -217,7 +217,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, fixed: bool = False) -> dict | 
     decided, names = findings.pair_by_pair(found, fixed=fixed), []
     for line in found.pairs.assign(decided=decided)[found.pairs.swaps].itertuples():
         first, second = (line.f, line.g) if line.difference_a < 0 else (line.g, line.f)
-        names.append(f"{first}/{second}" + " (open)" * (line.decided == findings.NOT_SHOWN))
+        names.append(f"{second} before {first}" + " (open)" * (line.decided == findings.NOT_SHOWN))
     tau_of = {"value": found.tau, "low": found.low, "high": found.high, "n": min(found.n_a, found.n_b)}
     return tau_of | {"pairs": len(found.pairs), "swaps": len(names), "swapped": ", ".join(names) or "none"} | {
         "stated": int((decided == findings.SUPPORTED).sum()), "verdict": findings.together(list(decided))}  # fmt: skip
