@@ -4,29 +4,22 @@ import contextlib
 import difflib
 import inspect
 import os
-import shlex
-import shutil
-import signal
-import string
-import subprocess
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from helpers.datasets import sources
 from helpers.datasets.checks import pair_problems
 from helpers.downscalers import DOWNSCALERS, form
-from helpers.images import LOSSLESS, quantize, read_picture, write_rgb
+from helpers.images import read_picture
 from helpers.listing import composed, list_folder, same_stems, stem_of
 from helpers.promises import Checked, check_arguments, check_downscaler
 from helpers.rescalers.registry import RESCALERS, downscaler
-from helpers.runs import user_files
+from helpers.runs import programs, user_files
 from helpers.runs.user_files import forget
 from helpers.runtime import Stopped, on_cpu
 
@@ -71,7 +64,7 @@ def resolve(
         return downscaler(spec)
     kind, colon, rest = spec.partition(":")
     if kind == "command":
-        return _command(rest.strip(), timeout, allow_lossy)
+        return programs.downscaler(rest.strip(), timeout, allow_lossy)
     if kind == "folder":
         return _folder(Path(rest.strip()).expanduser(), names, allow_lossy)
     if colon:
@@ -159,70 +152,6 @@ def _staying(who: str) -> Iterator[None]:
         raise RuntimeError(f"{who} raised {type(error).__name__}: {error}") from error
 
 
-# A command: one image, one fresh folder, one process
-
-
-def _command(template: str, timeout: float, allow_lossy: bool) -> Callable[[Tensor, int], Tensor]:
-    if not 0 < timeout < float("inf"):
-        raise ValueError(f"timeout: expected seconds above 0, got {timeout!r}")
-    posix = os.name == "posix"  # elsewhere the backslash is no escape, and quotes are left on the words
-    words = shlex.split(template, posix=posix)
-    words = words if posix else [word.strip('"') for word in words]
-    fields = {field for word in words for _, field, _, _ in string.Formatter().parse(word) if field is not None}
-    if not {"input", "output"} <= fields <= {"input", "output", "scale"}:
-        raise ValueError(
-            f"command: expected {{input}}, {{output}}, maybe {{scale}}, other braces doubled, got {template}"
-        )
-    if shutil.which(words[0]) is None:
-        raise ValueError(f"command: expected a program that can be run, found no {words[0]!r}")
-
-    def downscale(hr: Tensor, scale: int) -> Tensor:
-        return torch.cat([_run(words, image, scale, timeout, allow_lossy) for image in hr]).to(hr)
-
-    return downscale
-
-
-def _run(words: list[str], image: Tensor, scale: int, timeout: float, allow_lossy: bool) -> Tensor:
-    size = (image.shape[1] // scale, image.shape[2] // scale)
-    with tempfile.TemporaryDirectory(prefix="downscaler-") as folder:  # nothing stale can be read
-        values = {"input": f"{folder}/input.png", "output": f"{folder}/output.png", "scale": scale}
-        write_rgb(image[None], values["input"])
-        argv = [word.format(**values) for word in words]
-        logs = [Path(folder, name) for name in ("stderr", "stdout")]
-        # Files, not pipes: a grandchild that keeps a pipe open would make us wait beyond the time-out.
-        with logs[0].open("wb") as stderr, logs[1].open("wb") as stdout:
-            process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
-            )
-            try:
-                process.wait(timeout)
-                problem = f"exit code {process.returncode}" if process.returncode else ""
-            except subprocess.TimeoutExpired:
-                problem = f"no end after {timeout:g} s"
-            finally:
-                if process.poll() is None:
-                    kill(process)
-        if not problem and not Path(values["output"]).is_file():
-            problem = "no file {output}"
-        if problem:
-            tail = next((text for log in logs if (text := log.read_text(errors="replace").strip())), "nothing")
-            raise ValueError(
-                f"command {shlex.join(argv)}: expected exit code 0 and an LR image, got {problem}; "
-                f"its last words: {tail[-1000:]}"
-            )
-        return _read_lr(Path(values["output"]), size, allow_lossy, srgb=True)
-
-
-def kill(process: subprocess.Popen) -> None:
-    """End a process that has a session of its own, with all that it started there."""
-    if os.name == "posix":
-        with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
-            os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.wait()
-
-
 # A folder of LR images
 
 
@@ -256,7 +185,7 @@ def check_folder(
     for name in names:
         if name in stems:
             try:
-                _read_lr(stems[name], (lr_sizes or {}).get(name), allow_lossy)
+                programs.read_levels(stems[name], (lr_sizes or {}).get(name), allow_lossy)
             except ValueError as error:
                 problems.append(str(error))
     if problems:
@@ -286,7 +215,7 @@ def _folder(folder: Path, names: Iterable[str] | None, allow_lossy: bool) -> Cal
         if len(found := files.get(composed(name), [])) != 1:
             listed = ", ".join(file.name for file in found) or "none"
             raise ValueError(f"folder {folder}: expected one file for {name!r}, got {listed}")
-        return _read_lr(found[0], (hr.shape[2] // scale, hr.shape[3] // scale), allow_lossy).to(hr)
+        return programs.read_levels(found[0], (hr.shape[2] // scale, hr.shape[3] // scale), allow_lossy).to(hr)
 
     downscale.needs_name, downscale.files, downscale.allow_lossy = True, files, allow_lossy
     return downscale
@@ -354,20 +283,3 @@ def card_of(
     pairs = [(hr, downscale(hr, scale, name=name)) for name, hr in hrs.items()]
     pairs = [(hr, lr) for hr, lr in pairs if min(lr.shape[2:]) >= form.LEAST and hr.std() > form.FLAT]
     return form.card_of_pairs(pairs, scale) if pairs else None
-
-
-def _read_lr(path: Path, size: tuple[int, int] | None, allow_lossy: bool, srgb: bool = False) -> Tensor:
-    """An LR image of 8-bit levels, (1, 3, h, w), exactly as the file has it; maybe only one that is meant as sRGB."""
-    picture = read_picture(path)
-    if picture.format not in ("", *LOSSLESS) and not allow_lossy:
-        expected = f"a lossless file ({', '.join(LOSSLESS)}); written as PNG, its loss becomes part of the score"
-        got = picture.format
-    elif picture.image is None or not torch.equal(picture.image, quantize(picture.image)):
-        expected, got = "an opaque image of 8-bit RGB or grey that can be decoded", picture.problem or "floats"
-    elif srgb and picture.profile:
-        expected, got = "an LR image in sRGB, as the HR image it was made of", f"colour profile {picture.profile!r}"
-    elif size is not None and picture.image.shape[2:] != torch.Size(size):
-        expected, got = "an LR image of {}x{}".format(*size), "{}x{}".format(*picture.image.shape[2:])
-    else:
-        return picture.image
-    raise ValueError(f"{path.name}: expected {expected}, got {got}")

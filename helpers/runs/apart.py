@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from helpers import files, results
-from helpers.runs import adapters
+from helpers.runs import adapters, programs
 from helpers.runs.experiment import Experiment, is_function, row_name
 
 FIRST = 600  # seconds for the first call that a downscaler gets in a process of its own
@@ -153,7 +153,7 @@ def _ask(spec: str, *arguments) -> object:
     watch.child = watch.child or _start()
     child, late, before = watch.child, threading.Event(), watch.seconds.setdefault(spec, [])
     limit = watch.deadline or (max(60, 10 * statistics.median(before)) if before else FIRST)
-    timer = threading.Timer(limit, lambda: (late.set(), adapters.kill(child)))
+    timer = threading.Timer(limit, lambda: (late.set(), programs.kill(child)))
     timer.start()
     start = time.monotonic()
     try:
@@ -189,7 +189,7 @@ def _start() -> subprocess.Popen:
 def _end(watch: SimpleNamespace) -> None:
     child, watch.child = watch.child, None
     if child:
-        adapters.kill(child)
+        programs.kill(child)
         for pipe in (child.stdin, child.stdout):
             with contextlib.suppress(BrokenPipeError):  # what it no longer reads
                 pipe.close()

@@ -15,6 +15,7 @@ from helpers.rescalers.registry import RESCALERS
 from helpers.runs import kinds
 from helpers.runs.user_files import SUFFIXES, spelled
 
+COMMAND, SEED = "command:", "{seed}"  # before the arguments of a program; what makes one draw
 SPANDREL = "spandrel:"  # before the path of a checkpoint that `upscalers.by_spandrel` reads
 STILL = "(stochastic=false)"  # after the name of a reader's own f_us that draws nothing
 
@@ -153,6 +154,8 @@ class Experiment:
             raise ValueError(f"precision: expected float32 for {name!r}, got {self.precision!r}")
         if name.startswith(SPANDREL):
             return f"{SPANDREL} {Path(name.removeprefix(SPANDREL).strip()).expanduser().resolve()}", "float32"
+        if name.startswith(COMMAND):
+            return f"{COMMAND} {name.removeprefix(COMMAND).strip()}", "float32"
         spec = name.removesuffix(STILL)
         return spelled(spec) + name[len(spec) :], "float32"
 
@@ -202,7 +205,10 @@ class Experiment:
     def upscaler_name(self) -> str:
         """What rows call f_us."""
         name = upscaler_name(self.f_us)
-        return name if isinstance(self.upscaler, str) else f"{self.upscaler[0]}@{name.rpartition('@')[2]}"
+        if isinstance(self.upscaler, str):
+            return name
+        own = hashlib.sha256(name.encode()).hexdigest()[:8] if name.startswith(COMMAND) else name.rpartition("@")[2]
+        return f"{self.upscaler[0]}@{own}"
 
     @property
     def distances(self) -> dict[str, str]:
@@ -247,6 +253,8 @@ def own_upscaler(name: str) -> tuple[str, bool] | None:
     """Specification of a reader's own f_us, and whether it is stochastic; None where it is one of `UPSCALERS`."""
     if name.startswith(SPANDREL):
         return name, False
+    if name.startswith(COMMAND):
+        return name, SEED in name
     spec = name.removesuffix(STILL)
     return (spec, spec == name) if is_function(spec) else None
 
@@ -256,6 +264,8 @@ def upscaler_name(name: str) -> str:
     if name.startswith(SPANDREL):
         path = name.removeprefix(SPANDREL).strip()
         return f"{Path(path).stem}@{_hash(path)}"
+    if name.startswith(COMMAND):
+        return name
     own = own_upscaler(name)
     return row_name(own[0]) if own else name
 

@@ -91,7 +91,10 @@ KINDS = {  # field -> what it takes, in words, and its reader
         partial(_some, _named),
     ),
     "scale": ("an integer >= 1", partial(_whole, 1)),
-    "upscaler": ("a name such as 'embedded_flow', as text, or a pair (name, 'file.py:function')", _own),
+    "upscaler": (
+        "a name such as 'embedded_flow', 'file.py:function' or 'command: ...', as text, or a pair (name, one of these)",
+        _own,
+    ),
     "heat": ("a number, or a text such as '1.0+0.1'", _heat),
     "n_samples": ("an integer >= 1", partial(_whole, 1)),
     "seed": ("an integer from 0 to 2**63 - 1", check_seed),

@@ -1,4 +1,4 @@
-"""f_us and D of a run: ours by name, or a reader's own function in a file, loaded and checked as downscalers are.
+"""f_us and D of a run: ours by name, or a reader's own function or program, loaded and checked as downscalers are.
 
 `upscale(lr, generators) -> sr` gets one LR image, (1, 3, h, w) in [0, 1] on the CPU, and Q generators, and returns Q
 samples, (Q, 3, s h, s w): sample q depends on `lr` and `generators[q]` alone. `distance(sr, hr) -> (Q,)` gets Q SR
@@ -18,10 +18,11 @@ from torch import Generator, Tensor
 from helpers import distortions, promises, upscalers
 from helpers.downscalers import DOWNSCALERS
 from helpers.downscalers.chart import chart
-from helpers.images import quantize
+from helpers.images import quantize, to_uint8
 from helpers.rescalers.registry import RESCALERS
-from helpers.runs import adapters
+from helpers.runs import adapters, programs
 from helpers.runs.experiment import (
+    COMMAND,
     SPANDREL,
     STILL,
     Experiment,
@@ -47,6 +48,8 @@ def upscaler(name: str, *, scale: int, heat: float | str, device: str = "cpu") -
     own = own_upscaler(name)
     if own is None:
         return upscalers.build(name, scale=scale, heat=heat, device=device)
+    if name.startswith(COMMAND):
+        return programs.upscaler(name, scale=scale)
     if name.startswith(SPANDREL):
         return by_spandrel.upscaler(name.removeprefix(SPANDREL).strip(), scale=scale, device=device)
     _load(own[0], "upscaler")
@@ -96,6 +99,8 @@ def weights_hash(name: str, scale: int, device: str = "cpu") -> str:
     """
     if (own := own_upscaler(name)) is None:
         return upscalers.weights_hash(name, scale)
+    if name.startswith(COMMAND):
+        return _proof_of_program(name, scale)
     return upscaler_name(name).rpartition("@")[2] if name.startswith(SPANDREL) else _proof(own[0], "upscaler", device)
 
 
@@ -149,7 +154,7 @@ def check(experiment: Experiment, load: Callable[[], Tensor]) -> None:
 def remarks(experiment: Experiment, load: Callable[[], Tensor]) -> list[str]:
     """`promises.remark_on_upscaler` of a reader's own f_us; arguments as `check`."""
     own = own_upscaler(experiment.f_us)
-    if own is None or experiment.f_us.startswith(SPANDREL):
+    if own is None or experiment.f_us.startswith((SPANDREL, COMMAND)):
         return []
     how = {"scale": experiment.scale, "heat": experiment.heat, "device": experiment.device}
     lr = quantize(DOWNSCALERS["bicubic"](load(), experiment.scale))
@@ -178,7 +183,7 @@ def adopt(spec: str, kind: str) -> str:
         distortions.MINIMUM_SIDE[name], distortions.LOWER_IS_BETTER[name] = 1, True
     else:
         own, stochastic = own_upscaler(spec)
-        if not spec.startswith(SPANDREL):
+        if not spec.startswith((SPANDREL, COMMAND)):
             spec = spelled(own) + spec[len(own) :]
             _load(spelled(own), kind)
         name = upscaler_name(spec)
@@ -190,8 +195,8 @@ def adopt(spec: str, kind: str) -> str:
 
 def begin() -> None:
     """Load the reader's own functions anew when they are asked for."""
-    _load.cache_clear()
-    _proof.cache_clear()
+    for each in (_load, _proof, _proof_of_program):
+        each.cache_clear()
 
 
 @cache
@@ -216,6 +221,18 @@ def _proof(spec: str, kind: str, device: str = "cpu") -> str:
             except Exception as error:  # it takes no such image, which is an answer too
                 answer = type(error).__name__
     found = repr((adapters.code_of(own), answer)).encode()
+    return hashlib.blake2b(found, digest_size=6).hexdigest()
+
+
+@cache
+def _proof_of_program(spec: str, scale: int) -> str:
+    """12 hex digits of the files that a program's arguments name, and of its draw of a test image.
+
+    What those files read in their turn is known by that draw alone.
+    """
+    lr = chart(1)[..., : PROBES["upscaler"][1], : PROBES["upscaler"][1]]
+    sr = programs.upscaler(spec, scale=scale)(lr, [seeded("probe")])
+    found = repr((programs.hash_of(spec), to_uint8(sr).numpy().tobytes())).encode()
     return hashlib.blake2b(found, digest_size=6).hexdigest()
 
 

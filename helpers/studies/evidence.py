@@ -207,8 +207,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, fixed: bool = False) -> dict | 
     Returns:
         value, low, high and n of Kendall's tau; pairs, how many there are; swaps, how many have another order in `b`;
         swapped, which: "bilinear before bicubic (open), nearest before l0", the one that loses less in `b` first,
-        "open" where the t tests of one of the two leave its sign open; stated, how many are known to have the order of `a`; and the
-        verdict on all having it (`findings.pair_by_pair`).
+        "open" where the t tests of one of the two leave its sign open; stated, how many are known to have the order of
+        `a`; and the verdict on all having it (`findings.pair_by_pair`).
     """
     both = set(a.downscaler) & set(b.downscaler)
     if len(both) < 2:
