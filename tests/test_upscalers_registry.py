@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from helpers import files, generators, weights
@@ -58,6 +59,8 @@ def test_a_cascade_passes_a_lost_draw_on_as_nan(monkeypatch):
         ("embedded_flow_x8+embedded_flow_x4", 32, "1.0+0.1", [("embedded_flow", 8, 1.0), ("embedded_flow", 4, 0.1)]),
         ("srflow_celeba_8x+srflow_df2k_4x", 32, 0.9, [("srflow_celeba_8x", 8, 0.9), ("srflow_df2k_4x", 4, 0.9)]),
         ("bicubic_x2+embedded_flow_mixed_x4", 8, "0+1", [("bicubic", 2, 0.0), ("embedded_flow_mixed", 4, 1.0)]),
+        ("embedded_flow_x4_to_x3", 3, 1.0, [("embedded_flow", 4, 1.0)]),
+        ("embedded_flow_x2+embedded_flow_x4_to_x6", 6, 1.0, [("embedded_flow", 2, 1.0), ("embedded_flow", 4, 1.0)]),
     ],
 )
 def test_what_a_name_means(name, scale, heat, stages):
@@ -75,11 +78,28 @@ def test_what_a_name_means(name, scale, heat, stages):
         ("srflow_df2k_4x", 8, 1.0, "expected scale 4, got 8"),
         ("embedded_flow_mixed_x8", 8, 1.0, "embedded_flow_mixed: expected scale 4, got 8"),
         ("bicubic", 4, 1.0, "bicubic: expected heat 0.0, there are no latents, got 1.0"),
+        ("embedded_flow", 3, 1.0, "expected scale 2 or 4 or 8, got 3; embedded_flow_x4_to_x3 upscales by 4 and then"),
+        ("embedded_flow", 16, 1.0, "expected scale 2 or 4 or 8, got 16$"),
+        ("embedded_flow_x4_to_x3", 4, 1.0, "expected scale 3, got 4"),
+        ("embedded_flow_x4_to_x4", 4, 1.0, "expected a resize to a scale from 2 to 3, got 4"),
+        ("embedded_flow_x2_to_x1", 1, 1.0, "expected a resize to a scale from 2 to 1, got 1"),
+        ("embedded_flow_x4_to_x3+embedded_flow_x2", 6, 1.0, "expected a resize after the last stage"),
+        ("embedded_pulse_x8_to_x6", 6, 1.0, "which is no search"),
     ],
 )
 def test_names_that_mean_nothing_stop(name, scale, heat, message):
     with pytest.raises(ValueError, match=message):
         registry.stages(name, scale, heat)
+
+
+def test_a_resized_upscaler_makes_hr_size_and_keeps_its_draws():
+    name = "embedded_flow_x4_to_x3"
+    lr, generators = lr_image(8, 12), [seeded(q) for q in range(2)]
+    sr = registry.build(name, scale=3, heat=1.0)(lr, generators)
+    assert sr.shape == (2, 3, 24, 36) and not torch.equal(sr[0], sr[1]) and registry.normalise(name) == name
+    large = registry.build("embedded_flow", scale=4, heat=1.0)(lr, [seeded(q) for q in range(2)])
+    assert (F.adaptive_avg_pool2d(sr, (8, 12)) - F.adaptive_avg_pool2d(large, (8, 12))).abs().mean() < 0.01
+    assert registry.weights_hash(name, 3) == registry.weights_hash("embedded_flow", 4)
 
 
 def test_weights_of_a_cascade_are_those_of_its_stages():

@@ -45,7 +45,8 @@ def load(upscaler: str, scale: int, device: str | torch.device = "cpu") -> nn.Mo
     Raises:
         ValueError: an upscaler without latents, another scale, or weights that are not there.
     """
-    (key, factor, *_), *more = upscalers.stages(upscaler, scale)
+    (key, factor, _, _, to), *more = upscalers.stages(upscaler, scale)
+    more = more or to
     device = pick_device(str(device))
     if key.startswith("embedded_flow") and not more:
         return upscalers.load_compact_flow(factor, device, key.removeprefix("embedded_flow").lstrip("_"))

@@ -2,7 +2,7 @@
 
 A name is a key of `UPSCALERS`, perhaps with options, "embedded_pulse(f_ds=true,steps=100)"; or a cascade of keys, each
 with its scale where the key does not fix it, "embedded_flow_x8+embedded_flow_x4": every stage upscales the draws of
-the one before.
+the one before. For a scale that none has, "embedded_flow_x4_to_x3" upscales by 4 and then resizes.
 """
 
 import math
@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from helpers import files, generators, weights
@@ -127,14 +128,15 @@ class Stage(NamedTuple):
     scale: int | None  # None: the name does not say it
     heat: float | None = None
     options: Mapping[str, object] = {}  # those given, sorted by name
+    to: int | None = None  # of the last: the scale of all stages together that their draws are resized to
 
 
 def parse(name: str) -> tuple[Stage, ...]:
     """Read the name of an upscaler; its stages have the scales and options written there, and no heat yet.
 
     Raises:
-        ValueError: no text, an unknown stage or option, an impossible value, a stage of a cascade without a scale, or a
-            search as a stage.
+        ValueError: no text, an unknown stage or option, an impossible value, a stage of a cascade without a scale, a
+            search as a stage or resized, or a stage before the last one that is resized.
     """
     if not isinstance(name, str):
         raise ValueError(f"upscaler: expected a name such as 'embedded_flow', got {name!r}")
@@ -148,15 +150,17 @@ def _parse(name: str) -> tuple[Stage, ...]:
     for part in parts:
         if not (match := re.fullmatch(r"([^()]*)(?:\(([^()]*)\))?", part)):
             raise ValueError(f"upscaler: expected options as in embedded_pulse(steps=100), got {name!r}")
-        key, text, factor = match[1], match[2], None
-        if key not in UPSCALERS and (numbered := re.fullmatch(r"(\w+)_x(\d+)", key)):
-            key, factor = numbered[1], int(numbered[2])
+        key, text, factor, to = match[1], match[2], None, None
+        if key not in UPSCALERS and (numbered := re.fullmatch(r"(\w+?)_x(\d+)(?:_to_x(\d+))?", key)):
+            key, factor, to = numbered[1], int(numbered[2]), numbered[3] and int(numbered[3])
         if key not in UPSCALERS or (len(parts) > 1 and not factor and len(UPSCALERS[key].scales) != 1):
             known = f"{', '.join(UPSCALERS)}, or several of them as in embedded_flow_x8+embedded_flow_x4"
             raise ValueError(f"upscaler: expected one of {known}, got {name!r}")
         if len(parts) > 1 and UPSCALERS[key].search:
             raise ValueError(f"upscaler: expected {key} alone, not as a stage of a cascade, got {name!r}")
-        found.append(Stage(key, factor, options=_parse_options(key, text)))
+        if to is not None and (UPSCALERS[key].search or len(found) < len(parts) - 1):
+            raise ValueError(f"upscaler: expected a resize after the last stage, which is no search, got {name!r}")
+        found.append(Stage(key, factor, options=_parse_options(key, text), to=to))
     return tuple(found)
 
 
@@ -213,8 +217,11 @@ def stages(name: str, scale: int, heat: float | str | None = None) -> list[Stage
         raise ValueError(f"heat: expected a number, or {len(found)} joined by '+' for {name}, got {heat!r}")
     only = [UPSCALERS[each.key].scales for each in found]
     factors = [each.scale or (own[0] if len(own) == 1 else scale) for each, own in zip(found, only, strict=True)]
-    if math.prod(factors) != scale:
-        raise ValueError(f"{name}: expected scale {math.prod(factors)}, got {scale}")
+    whole, to = math.prod(factors), found[-1].to
+    if to is not None and not 1 < to < whole:
+        raise ValueError(f"{name}: expected a resize to a scale from 2 to {whole - 1}, got {to}")
+    if (to or whole) != scale:
+        raise ValueError(f"{name}: expected scale {to or whole}, got {scale}")
     fitted = [_fit(s.key, UPSCALERS[s.key], factor, h) for s, factor, h in zip(found, factors, heats, strict=True)]
     return [s._replace(scale=factor, heat=h) for s, factor, h in zip(found, factors, fitted, strict=True)]
 
@@ -243,7 +250,10 @@ def _fit(name: str, record: Upscaler, scale: int, heat: float | str | None) -> f
     """The heat, None replaced by the upscaler's own; ValueError: it has not this scale or heat."""
     _check_scale(name, scale)
     if record.scales and scale not in record.scales:
-        raise ValueError(f"{name}: expected scale {' or '.join(map(str, record.scales))}, got {scale}")
+        larger = [each for each in record.scales if each > scale > 1 and not record.search]
+        way = f"{name}_x{min(larger)}_to_x{scale}" if larger and name in UPSCALERS else ""
+        way = f"; {way} upscales by {min(larger)} and then resizes" if way else ""
+        raise ValueError(f"{name}: expected scale {' or '.join(map(str, record.scales))}, got {scale}{way}")
     own = record.usual if record.heat is None else record.heat
     heats = [own] if heat is None else _heats(heat)
     if len(heats) != 1:
@@ -269,7 +279,8 @@ def normalise(name: str, options: Mapping[str, object] | None = None) -> str:
 
 
 def _spell(found: Sequence[Stage]) -> str:
-    return "+".join(s.key + (f"_x{s.scale}" if s.scale else "") + _spell_options(s.options) for s in found)
+    sizes = [(f"_x{s.scale}" if s.scale else "") + (f"_to_x{s.to}" if s.to else "") for s in found]
+    return "+".join(s.key + size + _spell_options(s.options) for s, size in zip(found, sizes, strict=True))
 
 
 def at_precision(name: str, precision: str = "") -> tuple[str, str]:
@@ -311,7 +322,8 @@ def build(name: str, *, scale: int, heat: float | str | None = None, device: str
     """Make any upscaler by its name.
 
     Between two stages the draws are rounded to 8 bits, as the official notebook does at x32. A draw that is not
-    finite goes on as black and comes out as NaN. Draw q takes all its latents from generator q.
+    finite goes on as black and comes out as NaN. Draw q takes all its latents from generator q. The resize at the end
+    is bicubic with antialiasing, of draws that are not rounded before.
 
     Args:
         name, scale, heat: see `stages`.
@@ -323,11 +335,15 @@ def build(name: str, *, scale: int, heat: float | str | None = None, device: str
     Raises:
         ValueError: see `stages`; no such device; or the weights are not there.
     """
-    built = [
-        UPSCALERS[each.key](scale=each.scale, heat=each.heat, device=device, **each.options)
-        for each in stages(name, scale, heat)
-    ]
-    return built[0] if len(built) == 1 else partial(_cascade, built)
+    found = stages(name, scale, heat)
+    built = [UPSCALERS[s.key](scale=s.scale, heat=s.heat, device=device, **s.options) for s in found]
+    upscale = built[0] if len(built) == 1 else partial(_cascade, built)
+    return partial(_resized, upscale, scale) if found[-1].to else upscale
+
+
+def _resized(upscale: Callable, scale: int, lr: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:
+    sr, size = upscale(lr, generators), (scale * lr.shape[2], scale * lr.shape[3])
+    return F.interpolate(sr, size, mode="bicubic", antialias=True)
 
 
 def _cascade(built: list[Callable], lr: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:
