@@ -53,6 +53,39 @@ def through_file(lr: Tensor, format: str, **options) -> Tensor:
     return from_uint8(torch.stack(decoded).permute(0, 3, 1, 2)).to(lr)
 
 
+CODECS = {  # damage that is a file format -> how Pillow writes it
+    "jpeg": ("JPEG", {"subsampling": "4:2:0", "optimize": True}),
+    "jpeg_444": ("JPEG", {"subsampling": "4:4:4", "optimize": True}),
+    "webp": ("WEBP", {}),
+}
+LOSSLESS = {"png": ("PNG", {"optimize": True}), "webp_lossless": ("WEBP", {"lossless": True, "method": 6})}
+
+
+def file_bits(image: Tensor, codec: str = "png", level: float | None = None) -> int:
+    """Bits of the file that holds an image: 8 times its bytes, metadata left out, by this machine's Pillow.
+
+    Args:
+        image: (1, 3, h, w) in [0, 1], rounded to 8-bit levels first; of a lossy codec what goes in, not what comes out.
+        codec: a key of `CODECS` or `LOSSLESS`.
+        level: quality of a lossy codec.
+
+    Raises:
+        ValueError: more than one image, or an unknown codec.
+        OSError, KeyError: this Pillow was built without it.
+    """
+    check_images(image, name="image")
+    if len(image) != 1:
+        raise ValueError(f"image: expected one, got {len(image)}")
+    if codec not in (known := CODECS | LOSSLESS):
+        raise ValueError(f"codec: expected one of {', '.join(known)}, got {codec!r}")
+    format, options = known[codec]
+    options = options if codec in LOSSLESS else {**options, "quality": int(level)}
+    Image.fromarray(to_uint8(image)[0].permute(1, 2, 0).cpu().numpy()).save(
+        file := io.BytesIO(), format=format, **options
+    )
+    return 8 * len(file.getvalue())
+
+
 def jpeg(lr: Tensor, level: int, generator=None) -> Tensor:
     """JPEG compression by Pillow, chroma at half resolution (4:2:0), and back.
 

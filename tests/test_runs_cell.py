@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import degradations, distortions, generators, results
+from helpers import degradations, distortions, generators, results, transmission
 from helpers.downscalers import DOWNSCALERS, filters
 from helpers.images import quantize
 from helpers.measure import score_image
@@ -38,6 +38,8 @@ def test_rows_are_what_score_image_says(fakes, images, tmp_path):
     )
     assert ours.value.tolist() == pytest.approx(values.tolist(), abs=1e-4)  # Pillow's box rounds
     assert set(ours.height) == {16} and set(ours.metric) == {distortions.describe("mse")}
+    bits = rows.groupby(["image", "downscaler"]).lr_bits.first()
+    assert bits["00", "box"] == transmission.file_bits(pairs.pair(experiment(images), "00", "box")[1])
     assert (rows.seconds > 0).all() and set(rows.version) == {cell.__version__} and set(rows.device) == {"cpu"}
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from PIL import features
+from PIL import Image, features
 
 from helpers import transmission
-from helpers.images import quantize
+from helpers.images import quantize, to_uint8
 from helpers.runtime import seeded
 
 NOISE = quantize(torch.rand(2, 3, 24, 32, generator=seeded(0)))
@@ -58,3 +58,21 @@ def test_a_missing_codec_is_said(monkeypatch):
     monkeypatch.setattr(features, "check", lambda name: False)
     with pytest.raises(ValueError, match="webp: expected a Pillow with WebP"):
         transmission.webp(NOISE, 90)
+
+
+def test_bits_are_those_of_the_file_that_pillow_writes(tmp_path):
+    lr = quantize(torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(0)))
+    picture = Image.fromarray(to_uint8(lr)[0].permute(1, 2, 0).numpy())
+    for codec, level, name, options in (
+        ("png", None, "a.png", {"optimize": True}),
+        ("webp_lossless", None, "a.webp", {"lossless": True, "method": 6}),
+        ("jpeg", 75.0, "a.jpg", {"quality": 75, "subsampling": "4:2:0", "optimize": True}),
+        ("webp", 50, "b.webp", {"quality": 50}),
+    ):
+        picture.save(tmp_path / name, **options)
+        assert transmission.file_bits(lr, codec, level) == 8 * (tmp_path / name).stat().st_size
+    assert transmission.file_bits(lr, "jpeg", 10) < transmission.file_bits(lr, "jpeg", 90)
+    with pytest.raises(ValueError, match="codec: expected one of jpeg, .*, got 'tiff'"):
+        transmission.file_bits(lr, "tiff")
+    with pytest.raises(ValueError, match="image: expected one, got 2"):
+        transmission.file_bits(lr.expand(2, -1, -1, -1))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from helpers import datasets, degradations, upscalers
+from helpers import datasets, degradations, transmission, upscalers
 from helpers.downscalers import DOWNSCALERS
 from helpers.images import quantize, to_uint8
 from helpers.promises import Checked, check_downscaler
@@ -122,10 +122,11 @@ def hash_of(image: Tensor) -> str:
     return hashlib.blake2b(repr(levels.shape).encode() + levels.tobytes(), digest_size=6).hexdigest()
 
 
-def checked_lr(experiment, image, hr, downscaler, degradation, level, twice=False) -> Checked:
+def checked_lr(experiment, image, hr, downscaler, degradation, level, twice=False, bits=False) -> Checked:
     """The LR image before it is rounded; clipped and deterministic are those of the downscaler alone.
 
-    It is made on the CPU: the same pixels, and the same hash, whatever the device of the upscaler.
+    With `bits` it knows how large its file is: of the codec that it went through, else a PNG. It is made on the CPU: the
+    same pixels, and the same hash, whatever the device of the upscaler.
     """
     spec, device, hr = experiment.specs.get(downscaler, downscaler), hr.device, hr.cpu()
     if degradation and experiment.where == "before":
@@ -137,8 +138,13 @@ def checked_lr(experiment, image, hr, downscaler, degradation, level, twice=Fals
             function, downscaler, hr, experiment.scale, image=image,
             twice=twice and spec not in adapters.OURS, overshoots=spec in DOWNSCALERS,
         )  # fmt: skip
-    if degradation and experiment.where == "after":
+    damaged = degradation if experiment.where == "after" else ""
+    if bits and damaged in transmission.CODECS:
+        checked = checked._replace(bits=transmission.file_bits(quantize(checked.lr), damaged, level))
+    if damaged:
         checked = checked._replace(lr=_degrade(experiment, image, quantize(checked.lr), degradation, level))
+    if bits and checked.bits is None:
+        checked = checked._replace(bits=transmission.file_bits(quantize(checked.lr)))
     return checked._replace(lr=checked.lr.to(device))
 
 

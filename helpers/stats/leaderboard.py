@@ -28,7 +28,7 @@ COLUMNS = {  # of the table: what each holds
     "photographs": "number of photographs",
     "draws": "number of finite draws",
     "lost": "draws that are not finite",
-    "bits_per_pixel": "mean bits of the LR image, as a PNG, for each LR pixel; null where the rows do not say",
+    "bits_per_pixel": "mean bits per LR pixel of its file: PNG, or the codec it went through; null: not in the rows",
     "lower_is_better": "direction of the distortion",
 }
 
