@@ -7,17 +7,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from helpers import distortions
+from helpers.distortions import perceptual
 from helpers.runtime import seeded
 
 FEATURES = "AlexNet (torchvision), fifth convolution after ReLU, mean over positions, images enlarged to 128x128"
+EMBEDDED = "fifth tap of the embedded LPIPS network, mean over positions, images enlarged to 128x128"  # needs no file
 
 
 @torch.no_grad()
-def features(images: Tensor) -> Tensor:
-    """Compute one vector per image, see `FEATURES`.
+def features(images: Tensor, *, embedded: bool = False) -> Tensor:
+    """Compute one vector per image, see `FEATURES`, or `EMBEDDED`.
 
     Args:
         images: (N, 3, R, R) in [0, 1].
+        embedded: take the network that comes with the package.
 
     Returns:
         (N, 256), float64 on the CPU.
@@ -25,9 +28,16 @@ def features(images: Tensor) -> Tensor:
     Raises:
         ValueError: the weights of AlexNet are not here, see `distortions.available`.
     """
+    enlarge = partial(F.interpolate, size=128, mode="bilinear", align_corners=False)
+    if embedded:
+        network = perceptual.network("lpips_embedded", images.device)
+        return (
+            torch.cat([network.activations(enlarge(part))[-1].mean((2, 3)) for part in images.split(100)])
+            .cpu()
+            .double()
+        )
     network = distortions.alexnet().to(images.device)
     mean, std = (images.new_tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    enlarge = partial(F.interpolate, size=128, mode="bilinear", align_corners=False)
     parts = [network(enlarge((part - mean) / std)).mean((2, 3)) for part in images.split(100)]
     return torch.cat(parts).cpu().double()
 
@@ -45,10 +55,21 @@ def distances(of: Tensor, to: Tensor) -> dict[str, float]:
     """
     import piq  # slow: it brings torchvision along
 
+    return {"kid": distance(of, to), "fid": piq.FID().compute_metric(*_alike(of, to)).item()}
+
+
+def distance(of: Tensor, to: Tensor) -> float:
+    """The KID of `distances` alone, of at least two images each."""
+    import piq
+
+    return piq.KID().compute_metric(*_alike(of, to)).item()
+
+
+def _alike(of: Tensor, to: Tensor) -> list[Tensor]:
+    """Features in units of their spread in `to`, equally many of both."""
     count = min(len(of), len(to))
     scaled = [part / to.std(0).clamp(min=1e-6) for part in (of, to)]
-    taken = [part[torch.randperm(len(part), generator=seeded("distances"))[:count]] for part in scaled]
-    return {"kid": piq.KID().compute_metric(*taken).item(), "fid": piq.FID().compute_metric(*taken).item()}
+    return [part[torch.randperm(len(part), generator=seeded("distances"))[:count]] for part in scaled]
 
 
 def spread(images: Tensor) -> float:

@@ -125,8 +125,8 @@ def hash_of(image: Tensor) -> str:
 def checked_lr(experiment, image, hr, downscaler, degradation, level, twice=False, bits=False) -> Checked:
     """The LR image before it is rounded; clipped and deterministic are those of the downscaler alone.
 
-    With `bits` it knows how large its file is: of the codec that it went through, else a PNG. It is made on the CPU: the
-    same pixels, and the same hash, whatever the device of the upscaler.
+    With `bits` it knows how large its file is: of the codec that it went through, else a PNG. It is made on the CPU:
+    the same pixels, and the same hash, whatever the device of the upscaler.
     """
     spec, device, hr = experiment.specs.get(downscaler, downscaler), hr.device, hr.cpu()
     if degradation and experiment.where == "before":

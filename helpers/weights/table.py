@@ -81,7 +81,7 @@ WEIGHTS = {
         244_408_911,
         TORCHVISION,
         "trunk of LPIPS (its convolutions alone, alexnet_features_fp32.npz, will do as well)",
-        ("03", "04", "05", "06", "07", "08", "11"),
+        ("03", "04", "05", "06", "07", "08", "11", "12"),
     ),
     "alexnet_features": Entry(
         "alexnet_features_fp32.npz",
@@ -128,7 +128,7 @@ WEIGHTS = {
     **{
         name: Entry(f"{name}.pth", (), "", None, SRFLOW, SRFLOW_NOTE, needed)
         for name, needed in (
-            ("SRFlow_DF2K_4X", ("03", "04", "06", "07", "08", "11")),
+            ("SRFlow_DF2K_4X", ("03", "04", "06", "07", "08", "11", "12")),
             ("SRFlow_DF2K_8X", ("08",)),
             ("SRFlow_CelebA_8X", ("03", "05", "06", "08")),
         )
@@ -277,7 +277,7 @@ WEIGHTS = {
             "Apache-2.0 (pkuxmq/Invertible-Image-Rescaling)",
             f"IRN, rescaler trained on DIV2K for x{scale}, as in the authors' folder {IRN_FOLDER}; no hash was "
             f"published. {NOT_SEEN}",
-            ("11",) if scale == 2 else (),
+            {2: ("11",), 4: ("12",)}.get(scale, ()),
             most=1 << 26,
         )
         for scale in (2, 3, 4, 8)
