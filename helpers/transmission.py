@@ -57,6 +57,7 @@ CODECS = {  # damage that is a file format -> how Pillow writes it
     "jpeg": ("JPEG", {"subsampling": "4:2:0", "optimize": True}),
     "jpeg_444": ("JPEG", {"subsampling": "4:4:4", "optimize": True}),
     "webp": ("WEBP", {}),
+    "avif": ("AVIF", {}),
 }
 LOSSLESS = {"png": ("PNG", {"optimize": True}), "webp_lossless": ("WEBP", {"lossless": True, "method": 6})}
 
@@ -120,6 +121,18 @@ def webp(lr: Tensor, level: int, generator=None) -> Tensor:
     if not features.check("webp"):
         raise ValueError("webp: expected a Pillow with WebP, this one was built without; install a wheel from PyPI")
     return through_file(lr, "WEBP", quality=level)
+
+
+def avif(lr: Tensor, level: int, generator=None) -> Tensor:
+    """Lossy AVIF by Pillow, and back. See `jpeg` for the rest.
+
+    Raises:
+        ValueError: as `jpeg`; this Pillow was built without AVIF.
+    """
+    level = check_level(lr, level, 1, 100, "AVIF quality", whole=True)
+    if not features.check("avif"):
+        raise ValueError("avif: expected a Pillow with AVIF, this one was built without; install Pillow 11.3 or newer")
+    return through_file(lr, "AVIF", quality=level)
 
 
 def lost_bits(lr: Tensor, level: int, generator=None) -> Tensor:
@@ -223,6 +236,7 @@ WAYS: dict[str, Callable[..., Tensor]] = {
     "jpeg": jpeg,
     "jpeg_444": jpeg_444,
     "webp": webp,
+    "avif": avif,
     "lost_bits": lost_bits,
     "dithered": dithered,
     "resized": resized,

@@ -44,7 +44,7 @@ from tests.test_upscalers_esrgan import put as put_esrgan
 from tests.test_upscalers_rescalers import HYPER
 
 LEVELS = {"blur": 1.0, "blur_full": 1.0, "noise": 0.1, "contrast": 0.5, "otsu": 5, "jpeg": 50, "mixed": 3, "bsrgan": 2}
-LEVELS |= {"jpeg_444": 50, "webp": 50, "lost_bits": 2, "dithered": 5, "resized": 0.9, "wide_gamut": 1}
+LEVELS |= {"jpeg_444": 50, "webp": 50, "avif": 50, "lost_bits": 2, "dithered": 5, "resized": 0.9, "wide_gamut": 1}
 
 
 @pytest.fixture(params=pretend.DEVICES, name="there")

@@ -48,6 +48,7 @@ LEVELS = {  # what the level of a degradation is
     "jpeg": "quality",
     "jpeg_444": "quality",
     "webp": "quality",
+    "avif": "quality",
     "lost_bits": "bits",
     "dithered": "bits that stay",
     "resized": "factor",
