@@ -26,6 +26,38 @@ def test_no_unit_of_a_feature_decides():
     assert scaled["kid"] == pytest.approx(same["kid"], rel=1e-6) and plain["kid"] > 0
 
 
+def test_kid_photograph_by_photograph():
+    """With one patch a photograph it is KID without its bias; intervals come from the photographs."""
+    of, to = normal(300, 0.2), normal(300, key="b")
+    scaled = [part / to.std(0) for part in (of, to)]
+    kernels = [(a @ b.T / 20 + 1) ** 3 for a, b in ((scaled[0],) * 2, (scaled[1],) * 2, scaled)]
+    off = 300 * 299
+    by_hand = sum(
+        ((k.sum() - k.diagonal().sum()) / off).item() * sign for k, sign in zip(kernels, (1, 1, -2), strict=True)
+    )
+    value, parts = kid.of_pairs(kid.apart(of.split(1), to.split(1)))
+    assert value == pytest.approx(by_hand, rel=1e-9) and parts.mean() == pytest.approx(value, abs=1e-9)
+    assert value == pytest.approx(kid.distances(of, to)["kid"], rel=0.2)
+    same, spread = kid.of_pairs(kid.apart(normal(60).split(3), normal(60, key="b").split(3)))
+    assert abs(same) < 3 * spread.std() / 20**0.5
+
+
+def test_patches_of_one_photograph_are_not_compared():
+    """Each photograph is one patch many times: inside a photograph all are equal, which says nothing of the sets."""
+    of, to = normal(30, 0.5), normal(30, key="b")
+    once = kid.apart(of.split(1), to.split(1))
+    often = kid.apart([part.expand(4, -1) for part in of.split(1)], [part.expand(4, -1) for part in to.split(1)])
+    unit = torch.cat([to] * 4).std(0) / to.std(0)
+    assert kid.of_pairs(often)[0] == pytest.approx(kid.of_pairs(once)[0], rel=6 * (1 - unit.min().item()) + 0.05)
+
+
+def test_too_few_photographs_for_kid():
+    with pytest.raises(ValueError, match="two photographs or more in both sets, got 1 and 1"):
+        kid.apart([normal(5)], [normal(5)])
+    with pytest.raises(ValueError, match="three photographs or more, got 2"):
+        kid.of_pairs(torch.zeros(2, 2))
+
+
 def test_spread_by_hand():
     images = torch.stack([torch.full((3, 4, 4), value) for value in (0.0, 0.3, 0.9)])
     assert kid.spread(images) == pytest.approx((0.3 + 0.9 + 0.6) / 3)

@@ -1,7 +1,9 @@
 """Distances between sets of images by features of AlexNet (KID, FID), variety of a set, copies of training faces."""
 
+from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -70,6 +72,55 @@ def _alike(of: Tensor, to: Tensor) -> list[Tensor]:
     count = min(len(of), len(to))
     scaled = [part / to.std(0).clamp(min=1e-6) for part in (of, to)]
     return [part[torch.randperm(len(part), generator=seeded("distances"))[:count]] for part in scaled]
+
+
+def apart(of: Sequence[Tensor], to: Sequence[Tensor]) -> Tensor:
+    """KID of two sets of images, photograph by photograph, with the scaling and the kernel of `distances`.
+
+    Args:
+        of, to: features of the patches of each photograph, (n, 256) each, of at least two photographs in both sets.
+
+    Returns:
+        (K, K), whose mean off the diagonal is the unbiased estimate: patches of one photograph, which are alike, are
+        never compared with one another. See `of_pairs`.
+
+    Raises:
+        ValueError: fewer than two photographs, or other numbers in the two sets.
+    """
+    if len(of) != len(to) or len(of) < 2:
+        raise ValueError(f"expected features of two photographs or more in both sets, got {len(of)} and {len(to)}")
+    unit = torch.cat(list(to)).std(0).clamp(min=1e-6)
+
+    def kernel(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+        a, b = (torch.cat([part / unit for part in parts]) for parts in (first, second))
+        values = (a @ b.T / a.shape[1] + 1) ** 3
+        rows = torch.stack([part.mean(0) for part in values.split([len(part) for part in first])])
+        return torch.stack([part.mean(1) for part in rows.split([len(part) for part in second], 1)], 1)
+
+    mixed = kernel(of, to)
+    return kernel(of, of) + kernel(to, to) - mixed - mixed.T
+
+
+def of_pairs(matrix: Tensor) -> tuple[float, np.ndarray]:
+    """KID of `apart`, and a number for each photograph: their mean is KID, their spread its own (jackknife).
+
+    Sums and differences of such numbers, photograph by photograph, are those of KIDs: `stats.findings.mean` gives the
+    interval.
+
+    Returns:
+        KID, and pseudo-values, (K,).
+
+    Raises:
+        ValueError: fewer than three photographs.
+    """
+    count = len(matrix)
+    if count < 3:
+        raise ValueError(f"expected three photographs or more, got {count}")
+    off = matrix - torch.diag(matrix.diagonal())
+    total, own = off.sum(), off.sum(0) + off.sum(1)
+    value = total / (count * (count - 1))
+    without = (total - own) / ((count - 1) * (count - 2))
+    return value.item(), (count * value - (count - 1) * without).numpy()
 
 
 def spread(images: Tensor) -> float:

@@ -1,6 +1,7 @@
-"""Learned distributions of what is rounded and stored: the factorised prior of Balle et al. (ICLR 2018).
+"""Distributions of what is rounded and stored: the factorised prior of Balle et al. (ICLR 2018), and the normal one.
 
-Parameter names are those of CompressAI 1.2.4; its range coder's tables are carried along and read by nothing here.
+Parameter names are those of CompressAI 1.2.4; its range coder's tables are carried along and read by nothing here. A
+range coder takes the distributions as integers (`counts`), which are the same on every machine once they are stored.
 """
 
 import math
@@ -12,6 +13,9 @@ from torch import Generator, Tensor, nn
 FILTERS = (1, 3, 3, 3, 3, 1)  # of the cumulative distribution
 SPREAD = 10.0  # its width at the start: "init_scale"
 TAIL = 1e-9  # probability outside the outer quantiles, and the floor of a likelihood
+LOWEST, HIGHEST, LEVELS = 0.11, 64.0, 64  # of the scale table: CompressAI's, which ends at 256
+STEP = math.log(HIGHEST / LOWEST) / (LEVELS - 1)
+COUNTS = 1 << 22  # a distribution as integers that add up to it
 
 
 def uniform(like: Tensor, generator: Generator) -> Tensor:
@@ -87,8 +91,22 @@ class EntropyBottleneck(nn.Module):
         low, high = self._logits(rows - 0.5), self._logits(rows + 0.5)
         sign = -(low + high).sign().detach()  # both arguments left of 0, where a sigmoid has all its digits
         mass = ((sign * high).sigmoid() - (sign * low).sigmoid()).abs()
-        mass = Floor.apply(mass, self.likelihood_lower_bound.bound)
+        mass = Floor.apply(mass, mass.new_tensor(TAIL))  # the buffer is 0 once it has been float16
         return mass.view(values.shape[1], len(values), *values.shape[2:]).transpose(0, 1)
+
+    @torch.no_grad()
+    def counts(self, reach: int = 256) -> list[tuple[int, Tensor]]:
+        """The coder's distribution of each channel's integers, medians being 0: the lowest one, and `counts_of` them.
+
+        The outermost two stand for all beyond them, too: a ten-millionth of the mass, unless `reach` cuts it.
+        """
+        values = torch.arange(-reach, reach + 1, dtype=self._bias0.dtype, device=self._bias0.device)
+        found, mass = [], self.likelihood(values.expand(1, len(self._bias0), -1))[0].double()
+        for row in mass:
+            inside = ((row.cumsum(0) > 1e-7) & (row.flip(0).cumsum(0).flip(0) > 1e-7)).nonzero()
+            low, high = max(0, int(inside[0]) - 1), min(2 * reach, int(inside[-1]) + 1)
+            found.append((low - reach, counts_of(row[low : high + 1])))
+        return found
 
     def auxiliary(self) -> Tensor:
         """Distance of the three quantiles from where the distribution has them; its gradient reaches nothing else."""
@@ -105,3 +123,47 @@ class EntropyBottleneck(nn.Module):
             if i < len(FILTERS) - 2:
                 rows = rows + part(f"_factor{i}").tanh() * rows.tanh()
         return rows
+
+
+def scale_of(place: Tensor) -> Tensor:
+    """Standard deviation at a place in the scale table, 0 for 0.11 to 63 for 64; between them geometric."""
+    return LOWEST * (STEP * place).exp()
+
+
+def gaussian_likelihood(values: Tensor, scale: Tensor) -> Tensor:
+    """Probability of values of a normal distribution around 0 and uniform noise from -0.5 to 0.5, at least 1e-9.
+
+    The mass from 0.5 below a value to 0.5 above it (Balle et al., ICLR 2018, Eq. 7), computed in the tail where the
+    difference keeps its digits.
+
+    Args:
+        values: distances from the mean.
+        scale: standard deviations, of their shape.
+    """
+    distance = values.abs()
+    upper, lower = (torch.special.erfc((end - distance) / scale * -(0.5**0.5)) for end in (0.5, -0.5))
+    return Floor.apply((upper - lower) / 2, torch.tensor(TAIL, device=values.device))
+
+
+def counts_of(mass: Tensor) -> Tensor:
+    """Round probabilities to integers of at least 1 that add up to `COUNTS`; the most probable takes the difference.
+
+    Args:
+        mass: probabilities of the symbols of one distribution, (K,), K below `COUNTS`; a tail may be missing.
+    """
+    counts = (mass.double() * COUNTS).round().clamp(min=1).long()
+    counts[mass.argmax()] += COUNTS - counts.sum()
+    return counts
+
+
+def gaussian_counts() -> list[Tensor]:
+    """The coder's distribution of the integers from -T to T at each place of the scale table; T grows with the scale.
+
+    The outermost two stand for all beyond them, too.
+    """
+    found = []
+    for scale in scale_of(torch.arange(LEVELS, dtype=torch.float64)):
+        reach = math.ceil(6 * scale) + 1
+        values = torch.arange(-reach, reach + 1, dtype=torch.float64)
+        found.append(counts_of(gaussian_likelihood(values, scale.expand_as(values))))
+    return found
