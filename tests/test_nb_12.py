@@ -7,7 +7,7 @@ from tests.notebook import run, told, up_to
 
 NAME = "12_rates_and_realism"
 TINY = {
-    "n_images": 2, "size": 128, "downscalers": ["bicubic", "lanczos", "nearest"], "qualities": [95, 80, 50, 20],
+    "n_images": 3, "size": 128, "downscalers": ["bicubic", "lanczos", "nearest"], "qualities": [95, 80, 50, 20],
     "whole": ["jpeg"], "of_whole": [60, 30, 10, 4], "heats": [0.0, 0.5, 1.0], "n_samples": 2, "shares": [0.5],
     "distortion": "1-ssim", "also": ["mse"], "device": "cpu", "workers": 0,
 }  # fmt: skip
@@ -27,7 +27,7 @@ def test_rows_know_their_bits_and_whole_pictures_have_scale_1(leaves):
     for image in of_flow.image.unique():
         assert one[image, 20.0] < one[image, 50.0] < one[image, 95.0]
     whole = rows[(rows.scale == 1) & (rows.degradation == "") & (rows.distortion == "mse")]
-    assert len(whole) == 2 and whole.value.eq(0).all()
+    assert len(whole) == 3 and whole.value.eq(0).all()
 
 
 def test_each_question_has_its_findings_and_figures_are_there(leaves):

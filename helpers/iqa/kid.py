@@ -57,21 +57,10 @@ def distances(of: Tensor, to: Tensor) -> dict[str, float]:
     """
     import piq  # slow: it brings torchvision along
 
-    return {"kid": distance(of, to), "fid": piq.FID().compute_metric(*_alike(of, to)).item()}
-
-
-def distance(of: Tensor, to: Tensor) -> float:
-    """The KID of `distances` alone, of at least two images each."""
-    import piq
-
-    return piq.KID().compute_metric(*_alike(of, to)).item()
-
-
-def _alike(of: Tensor, to: Tensor) -> list[Tensor]:
-    """Features in units of their spread in `to`, equally many of both."""
     count = min(len(of), len(to))
     scaled = [part / to.std(0).clamp(min=1e-6) for part in (of, to)]
-    return [part[torch.randperm(len(part), generator=seeded("distances"))[:count]] for part in scaled]
+    taken = [part[torch.randperm(len(part), generator=seeded("distances"))[:count]] for part in scaled]
+    return {"kid": piq.KID().compute_metric(*taken).item(), "fid": piq.FID().compute_metric(*taken).item()}
 
 
 def apart(of: Sequence[Tensor], to: Sequence[Tensor]) -> Tensor:

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import torch
-from scipy import stats
 from torch import Tensor
 
 from helpers import distortions
 from helpers.images import quantize
 from helpers.iqa import kid
+from helpers.stats import findings
 
 SIDE = 64  # of the patches whose features are compared, pixels
 
@@ -26,8 +25,10 @@ def kid_table(
 ) -> pd.DataFrame:
     """KID of several kinds of answers to the photographs, over patches, with jackknife intervals over photographs.
 
+    Patches of one photograph, which are alike, are never compared with one another (`kid.apart`).
+
     Args:
-        photographs: name -> HR image, (1, 3, H, W) in [0, 1].
+        photographs: name -> HR image, (1, 3, H, W) in [0, 1]; three at least.
         answers: kind -> the same names -> SR images, (1, 3, H, W).
         embedded: see `kid.features`.
 
@@ -35,20 +36,13 @@ def kid_table(
         A line each kind: kind, value, low, high (95 %), n (photographs). 0 is what photographs of the same kind would
         have; below it by chance.
     """
-    of_hr = {name: kid.features(patches(hr), embedded=embedded) for name, hr in photographs.items()}
+    real = [kid.features(patches(hr), embedded=embedded) for hr in photographs.values()]
     lines = []
     for kind, images in answers.items():
-        of_sr = {name: kid.features(patches(quantize(sr)), embedded=embedded) for name, sr in images.items()}
-        whole = _kid(of_sr, of_hr, list(of_hr))
-        without = np.array([_kid(of_sr, of_hr, [each for each in of_hr if each != name]) for name in of_hr])
-        n = len(without)
-        half = stats.t.ppf(0.975, n - 1) * np.sqrt((n - 1) / n * np.square(without - without.mean()).sum())
-        lines.append({"kind": kind, "value": whole, "low": whole - half, "high": whole + half, "n": n})
+        found = [kid.features(patches(quantize(images[name])), embedded=embedded) for name in photographs]
+        own = kid.of_pairs(kid.apart(found, real))[1]
+        lines.append({"kind": kind, **findings.mean(pd.Series(own))._asdict()})
     return pd.DataFrame(lines)
-
-
-def _kid(of: Mapping[str, Tensor], to: Mapping[str, Tensor], names: list[str]) -> float:
-    return kid.distance(*(torch.cat([each[name] for name in names]) for each in (of, to)))
 
 
 def distances(
