@@ -39,7 +39,23 @@ def bicubic_shifted(hr: Tensor, scale: int) -> Tensor:
 STAND_INS = {"unknown": unknown, "bicubic_shifted": bicubic_shifted}
 
 
-def write(folders: Mapping[str, Path], dataset: str, names: Sequence[str], scale: int, *, size: int = 256) -> None:
+def through_a_file(lr: Tensor, hr: Tensor, name: str, folder: str | Path) -> Tensor:
+    """Write an LR image to a PNG file, and read it as the LR image that a folder of the reader's has for `hr`.
+
+    Args:
+        lr: in [0, 1], whole 8-bit levels, (1, 3, h, w).
+        hr: in [0, 1], (1, 3, s h, s w).
+        name: of the image.
+        folder: where the file goes; made if it is not there.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_rgb(lr, Path(folder, f"{name}.png"))
+    return adapters.resolve(f"folder: {folder}")(hr, hr.shape[-1] // lr.shape[-1], name=name)
+
+
+def write(
+    folders: Mapping[str, str | Path], dataset: str, names: Sequence[str], scale: int, *, size: int = 256
+) -> None:
     """Write the LR images of stand-ins as PNG files; those that are there are written again.
 
     Args:
@@ -48,11 +64,11 @@ def write(folders: Mapping[str, Path], dataset: str, names: Sequence[str], scale
         scale: s.
     """
     for folder in folders.values():
-        folder.mkdir(parents=True, exist_ok=True)
+        Path(folder).mkdir(parents=True, exist_ok=True)
     for name in names:
         hr = datasets.load(dataset, name, size=size, multiple_of=scale)
         for stand_in, folder in folders.items():
-            write_rgb(STAND_INS[stand_in](hr, scale), folder / f"{name}.png")
+            write_rgb(STAND_INS[stand_in](hr, scale), Path(folder, f"{name}.png"))
 
 
 def to_camera(experiment: runs.Experiment, camera: str, distortion: str) -> pd.DataFrame:
