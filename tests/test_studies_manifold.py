@@ -67,3 +67,25 @@ def test_pairs_within_the_tolerance_are_counted_and_those_told_apart(within, nea
     away = {frozenset("xy"): 0.1, frozenset("xz"): 1.0, frozenset("yz"): 5.0}
     pairs, apart = manifold.told_apart(table, away, within)
     assert (len(pairs), len(apart)) == (near, told)
+
+
+def test_a_budget_is_of_every_d_that_is_whole_and_says_its_parts():
+    noise, tight = rows("noise", {"bicubic": [0.1, 0.2, 0.1]}), rows("tight", {"bicubic": [0.3, 0.31, 0.3]})
+    search = rows("search", {"bicubic": [0.4, 0.45, 0.41], "nearest": [0.6, 0.6, 0.6], "bilinear": [0.5, 0.4, 0.5]})
+    both = pd.concat([noise, noise[:2].assign(distortion="mse")])
+    by_d = [{d: part.assign(distortion=d) for d in ("lpips", "mse")} for part in (tight, search)]
+    found = manifold.budgets(both, *by_d, "nearest", "bilinear", ["i0", "i1", "i2"])
+    assert list(found) == ["lpips"]
+    pd.testing.assert_frame_equal(found["lpips"], manifold.budget(noise, tight, search, "nearest", "bilinear"))
+    facts = manifold.each_part_is_there(found["lpips"], "nearest", "bilinear")
+    assert len(facts["verdict"]) == 4 and facts["n"] == 3 and facts["said"].startswith("frozen noise 0.13")
+    own = manifold.half_is_its_own(found["lpips"])
+    assert own["own"].value == pytest.approx((0.4 + 0.35) / 1.26) and own["verdict"] == "not shown"
+
+
+def test_lr_images_of_two_downscalers_are_so_far_apart():
+    asked = runs.Experiment("generated", NAMES, ["bicubic", "box"], 8, "bicubic", heat=0.0, device="cpu", size=64)
+    away = manifold.lr_distances(asked)
+    assert list(away) == [frozenset({"bicubic", "box"})]
+    lrs = [torch.cat([runs.pair(asked, name, f)[1] for name in NAMES]) for f in ("bicubic", "box")]
+    assert away[frozenset({"bicubic", "box"})] == pytest.approx((lrs[0] - lrs[1]).square().mean().item())

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from helpers import runs
+from helpers.stats import findings
 from helpers.studies import search_findings as asks
 
 
@@ -60,3 +61,63 @@ def test_the_half_width_falls_with_the_root_of_n_and_needs_three():
     assert at[900].value == pytest.approx(1.96 * 0.3 / 30, rel=0.1) and at[900].low < 1.96 * 0.3 / 30 < at[900].high
     with pytest.raises(ValueError, match="three photographs or more, got 2"):
         asks.half_width(values[:2], 900)
+
+
+def ranking(order, upscaler="embedded_pulse(steps=4)", images=8) -> pd.DataFrame:
+    """One draw an image, each downscaler a tenth worse than the one before in `order`."""
+    noise = np.random.default_rng(0).random((images, len(order)))
+    lines = [
+        {"image": f"i{k}", "group": "", "downscaler": name, "upscaler": upscaler, "sample": 0, "distortion": "mse",
+         "value": 1 + place / 10 + 0.01 * noise[k, place], "residual": 2e-3 * (1 - 0.2 * noise[k, place])}
+        for k in range(images) for place, name in enumerate(order)
+    ]  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+PAPER = ["bilinear", "bicubic", "dpid", "l0", "perceptual", "nearest"]
+
+
+def test_a_search_rests_within_three_decibels_of_what_contents_it():
+    facts = asks.rests_where_content(ranking(["bicubic", "box"]), 2e-3)
+    assert facts["verdict"] == findings.SUPPORTED and facts["floor"] == pytest.approx(26.99, abs=0.01)
+    assert asks.rests_where_content(ranking(["bicubic", "box"]), 2e-2)["verdict"] == findings.CONTRADICTED
+
+
+def test_the_papers_order_is_asked_of_each_upscaler():
+    facts = asks.nearest_is_worst(ranking(PAPER), PAPER[::-1])
+    assert (facts["verdict"], facts["count"], facts["pair"]) == (findings.SUPPORTED, 6, "nearest - perceptual")
+    assert f"{facts['gap']:+.3f}".startswith("+0.099 [+0.096") and facts["source"] == "P 4.5, S 5"
+    assert asks.nearest_is_worst(ranking(PAPER), PAPER) is None
+    assert asks.in_the_papers_order(ranking(PAPER))["verdict"] == findings.SUPPORTED
+    swapped = asks.in_the_papers_order(ranking(["bicubic", "bilinear", *PAPER[2:]]))
+    assert swapped["verdict"] == findings.CONTRADICTED and swapped["swapped"] == "bilinear/bicubic"
+    assert asks.in_the_papers_order(ranking(["bicubic", "box"])) is None
+    assert asks.much_alike(ranking(PAPER), ranking(PAPER, "flow"))["verdict"] == findings.SUPPORTED
+    kept = asks.order_kept(ranking(PAPER), ranking(PAPER[::-1]))
+    assert kept["verdict"] == findings.CONTRADICTED and kept["tau"].value == -1
+
+
+def test_spaces_and_what_stands_in_the_loss_are_compared_on_the_same_images():
+    mine = {"default": ranking(["bicubic", "box"]), "W": ranking(["bicubic"], "embedded_pulse(tile_latent=true)")}
+    table = asks.by_space(mine, ["i0", "i1"])
+    assert list(table.space) == 2 * ["default"] + 2 * ["W"] and set(table.downscaler) == {"bicubic"}
+    proxy, own = ranking(["bicubic", "box"]), ranking(["bicubic", "box"]).assign(value=lambda t: 0.5 * t.value)
+    facts = asks.loses_less(proxy, own)
+    assert facts["verdict"] == 2 * [findings.SUPPORTED] and facts["there"] == "bicubic, box"
+    assert facts["said"].startswith("bicubic 0.50")
+
+
+def test_damage_raises_a_score_and_the_stronger_level_more():
+    harm = [rows([("noise", 0.2)], values=(0.21, 0.4, 0.6)), rows([("noise", 0.5)], values=(0.5, 0.72, 0.9))]
+    both = asks.damaged(rows(values=(0.1, 0.29, 0.5)), *harm)
+    one = both[both.distortion == "mse"]
+    facts = asks.raised(one, ["noise 0.2", "noise 0.5"])
+    assert facts["verdict"] == 2 * [findings.SUPPORTED] and (facts["count"], facts["but"]) == (2, "")
+    facts = asks.stronger_loses_more(one, asks.harder(["noise 0.2", "noise 0.5"]))
+    assert facts["verdict"] == [findings.SUPPORTED] and facts["said"].startswith("noise 0.5 \N{MINUS SIGN} noise 0.2")
+    units = {"PULSE": asks.per_damage(one.assign(damage=one.damage.replace("noise 0.2", "noise 0.05 (DG2)"))),
+             "few": asks.per_damage(one[one.image != "generated_000"])}  # fmt: skip
+    half = asks.half_widths(units, ["noise 0.05 (DG2)", "noise 0.5"], 900)
+    assert list(half) == ["PULSE"] and list(half["PULSE"]) == ["none", "noise 0.05 (DG2)"]
+    facts = asks.known_well_enough(half["PULSE"], 10.0)
+    assert facts["verdict"] == 2 * [findings.SUPPORTED] and facts["said"].startswith("none ")

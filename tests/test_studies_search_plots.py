@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -97,3 +98,32 @@ def test_a_first_draw_is_not_timed():
     calls = []
     table = search_plots.seconds({"f": lambda lr, generators: calls.append(lr)}, [1, 2, 3])
     assert calls == [1, 1, 2, 3] and len(table) == 3 and (table.f >= 0).all()
+
+
+def test_figures_have_a_panel_for_each_d_and_a_mark_for_each_upscaler():
+    noise = np.random.default_rng(0).random(8)
+    table = pd.DataFrame([
+        {"image": f"i{k}", "group": "", "downscaler": name, "sample": 0, "distortion": "mse", "value": v + noise[k] / 9}
+        for k in range(8) for name, v in (("bicubic", 1.0), ("box", 2.0))
+    ])  # fmt: skip
+    parts = {"PULSE": {"mse": table, "lpips": table}, "flow": {"mse": table, "lpips": table}}
+    how = {"order": ["box"], "xlabel": "x", "aspect": 0.4, "columns": 2}
+    fig = search_plots.multiples(parts, ["lpips", "mse"], "bicubic", "downscaler", **how)
+    assert [ax.get_title() for ax in fig.axes] == ["D = LPIPS", "D = MSE"]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["PULSE", "flow"]
+    fig = search_plots.in_the_loss({"proxy": table, "true": table}, ["bicubic", "box"], "loss")
+    assert [text.get_text() for text in fig.axes[0].get_yticklabels()] == ["bicubic", "box"]
+    budget = pd.DataFrame({"frozen noise": 1 + noise, "other answers": 2 + noise})
+    fig = search_plots.budgets({"lpips": budget, "mse": budget})
+    assert [ax.get_xlabel() for ax in fig.axes] == ["part of the loss, LPIPS", "part of the loss, MSE"]
+    half = {"none": Quantity(0.02, 0.01, 0.03, 8)}
+    subsamples = {"PULSE": pd.DataFrame({"n": [2, 8], "share_signs": [0.5, 1.0]})}
+    fig = search_plots.how_many_images(half, subsamples, ["scores", "ranking"])
+    line = fig.axes[0].lines[0]
+    assert line.get_ydata()[-1] == pytest.approx(100 * 0.02 * 30 / 8**0.5)  # of eight images, not of 900
+    assert not search_plots.how_many_images({}, subsamples, ["scores", "ranking"]).axes[0].lines
+    shares = pd.DataFrame([{"picture": "the face", "group": "labelled White", "value": 0.5, "low": 0.4, "high": 0.6}])
+    fig = search_plots.read_as(shares, pd.DataFrame({"White": [0.6], "Black": [0.4]}, index=["the face"]))
+    assert [text.get_text() for text in fig.axes[0].get_yticklabels()] == ["the face"] and len(fig.legends) == 2
+    traces = 3 * [{"residual": [1e-3, 2e-3], "geocross": [1.0, 2.0], "angle": [0.0, 1.0], "between": 90.0}]
+    assert len(search_plots.along_the_search(traces, 2e-3).axes) == 3

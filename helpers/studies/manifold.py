@@ -17,7 +17,7 @@ from helpers.datasets import generated
 from helpers.images import quantize
 from helpers.runs import cell, checks
 from helpers.runtime import seeded
-from helpers.stats import conditions, rankings
+from helpers.stats import conditions, findings, rankings
 from helpers.stats.decomposition import decibels
 from helpers.upscalers import pulse
 
@@ -149,3 +149,58 @@ def told_apart(rows: pd.DataFrame, away: Mapping[frozenset, float], within: floa
     near = pairs[[away[frozenset((f, g))] < within for f, g in zip(pairs.f, pairs.g, strict=True)]]
     names = (near.f + "/" + near.g).tolist()
     return names, [name for name, p in zip(names, near.p_holm, strict=True) if p < 0.05]
+
+
+def lr_distances(experiment: runs.Experiment) -> dict[frozenset, float]:
+    """Mean squared difference between the LR images of each pair of downscalers of an experiment, over its images."""
+    lrs = {
+        name: torch.cat([runs.pair(experiment, image, name)[1] for image in experiment.images])
+        for name in experiment.specs
+    }
+    return {frozenset((f, g)): (lrs[f] - lrs[g]).square().mean().item() for f in lrs for g in lrs if f != g}
+
+
+def budgets(
+    noise: pd.DataFrame,
+    tight: Mapping[str, pd.DataFrame],
+    search: Mapping[str, pd.DataFrame],
+    worst: str,
+    best: str,
+    images: Sequence[str],
+) -> dict[str, pd.DataFrame]:
+    """`budget` by each D of which all rows are there.
+
+    Args:
+        noise: rows of `other_noise`, all D.
+        tight, search: D -> rows.
+        worst, best: as in `budget`.
+        images: those that `noise` must have.
+    """
+    whole = {d: part for d, part in noise.groupby("distortion") if len(part) == len(images)}
+    both = [d for d in tight if d in search and d in whole]
+    found = {d: budget(whole[d], tight[d], search[d], worst, best) for d in both}
+    return {d: table for d, table in found.items() if table is not None}
+
+
+def each_part_is_there(table: pd.DataFrame, worst: str, best: str) -> dict:
+    """Is each part of a budget above 0? Values of a sentence, as keywords of `notebook.finding`.
+
+    Args:
+        table: of `budget`.
+        worst, best: as there.
+    """
+    found = findings.decided(table)
+    said = ", ".join(f"{part} {each.quantity}" for part, each in found.items())
+    facts = {"n": len(table), "said": said, "worst": worst, "best": best}
+    return {"verdict": [each.verdict for each in found.values()]} | facts
+
+
+def half_is_its_own(table: pd.DataFrame) -> dict:
+    """Is more than half of a search's score frozen noise and shortfall? Values of a sentence, as above.
+
+    Args:
+        table: of `budget`.
+    """
+    total = table[list(PARTS[:3])].sum(axis=1)
+    own = findings.mean_ratio(table["frozen noise"] + table["search shortfall"], total)
+    return {"verdict": findings.verdict(own, above=0.5), "own": own, "n": own.n}

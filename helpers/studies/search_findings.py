@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import runs
-from helpers.stats import findings, inference, rankings
+from helpers.stats import claims, decomposition, findings, inference, rankings
 from helpers.stats.findings import Decided, Quantity
 from helpers.studies import evidence
 
@@ -148,3 +148,143 @@ def per_damage(rows: pd.DataFrame) -> pd.DataFrame:
 def tau_of(found: Mapping) -> Quantity:
     """Kendall's tau of what `evidence.compare` returns."""
     return Quantity(*(found[name] for name in ("value", "low", "high", "n")))
+
+
+# What follows returns the values of one sentence each, as keywords of `notebook.finding`, the verdict among them.
+
+
+def rests_where_content(rows: pd.DataFrame, eps: float) -> dict:
+    """Does a search rest within 3 dB of the residual with which it is content?
+
+    Args:
+        rows: of the search on bicubic LR images, and other downscalers; residual and image.
+        eps: that residual, a mean squared difference of LR images.
+    """
+    residual = rows[rows.downscaler == "bicubic"].groupby("image").residual.mean()
+    agree, floor = findings.mean(decomposition.decibels(residual)), decomposition.decibels(eps)
+    verdict = findings.verdict(agree, above=floor, below=floor + 3)
+    return {"verdict": verdict, "floor": floor, "agree": agree, "n": agree.n}
+
+
+def nearest_is_worst(rows: pd.DataFrame, order: Sequence[str]) -> dict | None:
+    """Does nearest lose most of the paper's downscalers? None where there is nothing to compare it with.
+
+    Args:
+        rows: of one D and one upscaler.
+        order: the paper's downscalers that the rows have, the worst first.
+    """
+    if order[0] != "nearest" or len(order) < 2:
+        return None
+    claim = claims.Claim("worst", "P 4.5, S 5", tuple((order[0], name) for name in order[1:]))
+    line = claims.verdicts(rows, [claim]).iloc[0]
+    gap = Quantity(line.gap, line.low, line.high, line.n)
+    facts = {"count": len(order), "n": line.n, "pair": line.pair, "gap": gap}
+    return {"verdict": line.verdict, "source": claim.source} | facts
+
+
+def in_the_papers_order(rows: pd.DataFrame) -> dict | None:
+    """Do the downscalers have the paper's order? None where there are fewer than two of them.
+
+    Args:
+        rows: of one D and one upscaler.
+    """
+    if not (found := evidence.to_the_paper(rows)):
+        return None
+    facts = {name: found[name] for name in ("verdict", "n", "stated", "pairs", "swapped")}
+    return facts | {"tau": tau_of(found), "source": "P 4.5, S 5"}
+
+
+def much_alike(a: pd.DataFrame, b: pd.DataFrame) -> dict:
+    """Do two upscalers order the downscalers much alike?
+
+    Args:
+        a, b: rows of one D.
+    """
+    found = evidence.compare(a, b)
+    tau = tau_of(found)
+    verdict = findings.verdict(tau, above=findings.ALIKE)
+    return {"verdict": verdict, "alike": findings.ALIKE, "tau": tau, "n": tau.n, "swapped": found["swapped"]}
+
+
+def by_space(parts: Mapping[str, pd.DataFrame], images: Sequence[str]) -> pd.DataFrame:
+    """The first draws of several searches on bicubic LR images in one table, with the column space.
+
+    Args:
+        parts: name of a space -> rows of one D.
+        images: those to take.
+    """
+    table = pd.concat([part.assign(space=name) for name, part in parts.items()])
+    table = table[(table.downscaler == "bicubic") & (table["sample"] == 0) & table.image.isin(images)]
+    return table.drop(columns="upscaler")
+
+
+def raised(rows: pd.DataFrame, levels: Sequence[str]) -> dict:
+    """Does each damage raise the score?
+
+    Args:
+        rows: of `damaged`, of one D.
+        levels: names of the damage.
+    """
+    found = gaps(rows, [(each, NONE) for each in levels], "damage")
+    facts = {"count": len(found), "but": findings.exceptions(found)}
+    return {"verdict": [each.verdict for each in found.values()]} | facts
+
+
+def stronger_loses_more(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> dict:
+    """Does the stronger of two levels lose more, in every pair?
+
+    Args:
+        rows: of `damaged`, of one D.
+        pairs: of `harder`.
+    """
+    return _told(gaps(rows, pairs, "damage"))
+
+
+def loses_less(proxy: pd.DataFrame, own: pd.DataFrame) -> dict:
+    """Does each downscaler lose less where it stands in the loss itself than with the proxy there?
+
+    Args:
+        proxy, own: first draws of one D.
+    """
+    there, columns = list(own.downscaler.unique()), {}
+    for f in there:
+        one, two = (part[part.downscaler == f].set_index("image").value for part in (proxy, own))
+        columns[f] = one - two
+    return {"there": ", ".join(there)} | _told(findings.decided(pd.DataFrame(columns)))
+
+
+def order_kept(a: pd.DataFrame, b: pd.DataFrame) -> dict:
+    """Do two sets of rows of one D have the same order of the downscalers that both have?"""
+    found = evidence.compare(a, b)
+    return {"verdict": found["verdict"], "tau": tau_of(found), "swapped": found["swapped"]}
+
+
+def half_widths(units: Mapping[str, pd.DataFrame], levels: Sequence[str], n: int) -> dict[str, dict[str, Quantity]]:
+    """How exactly n photographs would know the scores without damage and with the paper's: upscaler -> damage -> share.
+
+    Args:
+        units: upscaler -> `per_damage`; one with fewer than three photographs is left out.
+        levels: names of the damage.
+        n: photographs.
+    """
+    wanted = [NONE, *(each for each in levels if "DG" in each)]
+    return {
+        name: {each: half_width(table[each], n) for each in wanted} for name, table in units.items() if len(table) > 2
+    }
+
+
+def known_well_enough(half: Mapping[str, Quantity], least: float) -> dict:
+    """Is each score known to this share of itself?
+
+    Args:
+        half: of `half_widths`, of one upscaler.
+        least: the share.
+    """
+    said = ", ".join(f"{what} {q:.1%}" for what, q in half.items())
+    return {"verdict": [findings.verdict(q, below=least) for q in half.values()], "said": said}
+
+
+def _told(found: Mapping[str, Decided]) -> dict:
+    """Several differences, all said to be above 0: their verdicts and their numbers."""
+    said = ", ".join(f"{name} {each.quantity}" for name, each in found.items())
+    return {"verdict": [each.verdict for each in found.values()], "said": said}

@@ -13,10 +13,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from helpers.figures.pictures import to_pixels
-from helpers.figures.style import WIDTHS
+from helpers.figures.style import WIDTHS, size
 from helpers.images import check_images
 from helpers.runtime import seeded
-from helpers.stats.findings import Decided
+from helpers.stats import findings, rankings
+from helpers.stats.findings import Decided, Quantity
+from helpers.studies import evidence_plots, search_findings
 from helpers.upscalers import pulse
 
 
@@ -202,3 +204,111 @@ def widths(ax: Axes, values: Mapping[str, tuple[float, int]], *, most: int = 900
         axis.set_ticks([tick for tick in ticks if low <= tick <= high])
         axis.set_major_formatter("{x:g}")
         axis.set_minor_locator(plt.NullLocator())
+
+
+def along_the_search(traces: Sequence[Mapping], eps: float) -> Figure:
+    """The three panels of `trace`."""
+    fig, axes = plt.subplots(1, 3, figsize=size(2, 0.33))
+    trace(axes, traces, eps)
+    return fig
+
+
+def multiples(
+    parts: Mapping[str, Mapping[str, pd.DataFrame]],
+    kinds: Sequence[str],
+    to: str,
+    by: str,
+    *,
+    order: Sequence[str],
+    xlabel: str,
+    aspect: float,
+    columns: int,
+) -> Figure:
+    """Losses as multiples of that of one condition, a panel for each D and a mark for each upscaler.
+
+    Args:
+        parts: upscaler -> D -> rows.
+        kinds: the D.
+        to: the condition that is 1.
+        by: the column that has the conditions.
+        order: conditions from top to bottom.
+        xlabel: what the multiples are of.
+        aspect: height of the figure as a share of its width.
+        columns: places for panels.
+    """
+    fig, axes = plt.subplots(1, columns, figsize=size(2, aspect), sharey=True, squeeze=False)
+    for ax, d in zip(axes[0], kinds, strict=False):
+        table = search_findings.ratios({name: each[d] for name, each in parts.items()}, to, by)
+        evidence_plots.dots(ax, table, "condition", "what", order=order, at=1, ratio=True)
+        ax.set(title=f"D = {evidence_plots.name_of(d)}", xlabel=xlabel)
+    evidence_plots.legend(axes[0, 0], list(parts))
+    return fig
+
+
+def budgets(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """The parts of a search's score, a panel for each D.
+
+    Args:
+        tables: D -> `manifold.budget`.
+    """
+    fig, axes = plt.subplots(1, len(tables), figsize=size(2, 0.3), sharey=True, squeeze=False)
+    for ax, (d, table) in zip(axes[0], tables.items(), strict=True):
+        bars(ax, findings.decided(table))
+        ax.set_xlabel(f"part of the loss, {evidence_plots.name_of(d)}")
+    return fig
+
+
+def in_the_loss(parts: Mapping[str, pd.DataFrame], downscalers: Sequence[str], xlabel: str) -> Figure:
+    """Scores of the downscalers, a mark for each thing that stands in the loss.
+
+    Args:
+        parts: what stands there -> rows of one D.
+        downscalers: from top to bottom.
+        xlabel: what the scores are.
+    """
+    table = pd.concat([rankings.scores(part).assign(what=name) for name, part in parts.items()])
+    fig, ax = plt.subplots(figsize=size(1, 0.85))
+    evidence_plots.dots(ax, table.assign(value=table["mean"]), "downscaler", "what", order=downscalers)
+    ax.set_xlabel(xlabel)
+    evidence_plots.legend(ax, list(parts))
+    return fig
+
+
+def how_many_images(
+    half: Mapping[str, Quantity], tables: Mapping[str, pd.DataFrame], titles: Sequence[str], n: int = 900
+) -> Figure:
+    """Left how exactly scores are known, right how often a ranking keeps its signs, by the number of images.
+
+    Args:
+        half: damage -> half width at `n` images, of `search_findings.half_widths`; {} leaves the left panel empty.
+        tables: upscaler -> table of `budget.images_for_ranking`.
+        titles: of the two panels.
+        n: images.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=size(2, 0.42))
+    if half:
+        widths(left, {name: (q.value * np.sqrt(n), q.n) for name, q in half.items()})
+        left.legend(frameon=False)
+    left.set(title=titles[0], ylabel="half width of S, % of it")
+    evidence_plots.subsamples(right, tables, "share_signs")
+    right.set(title=titles[1], ylabel="subsamples with all signs, %")
+    right.legend(frameon=False, loc="lower right")
+    return fig
+
+
+def read_as(table: pd.DataFrame, everyone: pd.DataFrame) -> Figure:
+    """Left how often each picture is read as White, by group of faces; right as each class, of all faces.
+
+    Args:
+        table: of `face_groups.share_table`.
+        everyone: pictures x classes, of `face_groups.classes`; their order is that of the lines.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=size(2, 0.5), sharey=True)
+    evidence_plots.dots(left, table, "picture", "group", order=list(everyone.index))
+    evidence_plots.legend(left, list(table.group.unique()), loc="outside lower left")
+    left.set(xlabel="share read as White (95 %)", xlim=(-0.1, 1.15))
+    shares(right, everyone.T.to_dict(), chance=1 / everyone.shape[1])
+    right.set_xlabel("all faces: share read as each class")
+    how = {"loc": "outside lower right", "ncols": 5, "frameon": False, "columnspacing": 0.8, "handlelength": 1}
+    fig.legend(*right.get_legend_handles_labels(), **how)
+    return fig
