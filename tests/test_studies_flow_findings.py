@@ -118,3 +118,58 @@ def test_scores_and_diversity_along_the_heat():
     two = pd.concat([one.assign(sample=q, distortion=d, value=v) for q in (0, 1) for d, v in values.items()])
     found = ff.diversity(pd.concat([two, two[two["sample"] == 0].assign(heat=0.5)]))
     assert list(found.index) == [(1.0, "f")] and found.value.iloc[0] == pytest.approx(0.02**0.5)
+
+
+NAMES = {"lpips": "LPIPS", "mse": "MSE"}
+
+
+def test_the_coarse_order_is_decided_by_the_first_d_at_one_heat_and_the_rest_is_told():
+    means = {(0.0, "bicubic", "u"): 2, (0.0, "l0", "u"): 1, (1.0, "bicubic", "u"): 1, (1.0, "l0", "u"): 2}
+    parts = {"lpips": rows(means), "mse": rows(means).assign(distortion="mse", value=lambda t: 3 - t.value)}
+    facts = ff.coarse_order(parts, ["l0"], ["bicubic"], 1.0, NAMES)
+    assert (facts["verdict"], facts["others"]) == (findings.SUPPORTED, "contradicted at 0")
+    assert (facts["beside"], facts["sharp"], facts["plain"]) == ("MSE contradicted", "l0", "bicubic")
+    one = {"lpips": parts["lpips"].query("heat == 1")}
+    assert ff.coarse_order(one, ["l0"], ["bicubic"], 1.0, NAMES)["others"] == "none was run"
+
+
+def test_what_decides_between_two_downscalers():
+    less, more, either = (findings.Quantity(1, *ends, N) for ends in ((0.8, 0.9), (1.1, 1.2), (0.9, 1.1)))
+    assert ff.d_decides([less, more, either]) == findings.SUPPORTED
+    assert ff.d_decides([less, either]) == findings.NOT_SHOWN and ff.d_decides([less, less]) == findings.CONTRADICTED
+    table = pd.DataFrame({"heat": [0.0, 0.5, 1.0], "sign": [1, np.nan, -1]})
+    assert ff.heat_decides(table) == {"verdict": findings.SUPPORTED, "less": "1", "more": "0"}
+    assert ff.heat_decides(table[:2]) == {"verdict": findings.NOT_SHOWN, "less": "no heat", "more": "0"}
+    assert ff.heat_decides(table[:1])["verdict"] == findings.CONTRADICTED
+
+
+def test_each_downscaler_is_taken_at_its_own_best_heat():
+    curves = {"f": (1, 2), "bicubic": (2, 1)}
+    table = rows({(heat, name, "u"): curves[name][k] for name in curves for k, heat in enumerate((0.0, 1.0))})
+    best = ff.best_heats(table)
+    assert ff.listed(best) == "f 0 (0); bicubic 1 (1)"
+    own = ff.at_best_heat(table, best.best, 1.0)
+    assert set(own.heat) == {1.0} and len(own) == 2 * N
+    assert own.groupby("downscaler").value.mean().to_dict() == pytest.approx({"f": 1, "bicubic": 1}, abs=0.01)
+
+
+def test_gaps_that_shrink_by_the_first_d_are_told_for_the_others():
+    means = {(1.0, f, u): value for (u, f), value in
+             {("a", "f"): 3, ("a", "bicubic"): 1, ("b", "f"): 2.5, ("b", "bicubic"): 1.5}.items()}  # fmt: skip
+    wider = {key: 2 * value if key[1] == "f" and key[2] == "b" else value for key, value in means.items()}
+    parts = {"lpips": rows(means), "mse": rows(wider)}
+    facts = ff.gaps_shrink(parts, ["f"], ["a", "b"], NAMES)
+    assert facts["verdict"] == [findings.SUPPORTED] and facts["kept"].startswith("f 50% [")
+    assert facts["beside"].startswith("MSE: f 175% [")
+    assert ff.gaps_shrink(dict(list(parts.items())[::-1]), ["f"], ["a", "b"], NAMES)["verdict"] == ["contradicted"]
+
+
+def test_a_strain_counts_at_heat_0():
+    lines = [
+        {"condition": condition, "heat": heat, "largest": largest * (1 + 0.01 * k * largest), "photograph": f"p{k}"}
+        for heat, worse in ((0.0, 3.0), (1.0, 9.0)) for condition, largest in (("bicubic", 1.0), ("noise", worse))
+        for k in range(4)
+    ]  # fmt: skip
+    facts = ff.strained_by(pd.DataFrame(lines), "noise", 1.0)
+    assert facts["verdict"] == findings.SUPPORTED and facts["n"] == 4
+    assert (facts["still"].value, facts["hot"].value) == pytest.approx((3, 9), rel=0.15)

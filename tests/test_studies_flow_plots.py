@@ -83,3 +83,23 @@ def test_floor_lines_have_shares_in_percent_and_a_rule_above_the_damage():
 
 def test_the_first_of_a_legend_is_filled():
     assert [mark.get_markerfacecolor() for mark in ff.filled_and_hollow(["a", "b"])] == ["0.3", "white"]
+
+
+def test_strains_have_a_mark_for_each_flow_and_each_content():
+    lines = [
+        {"flow": flow, "condition": condition, "heat": heat, "largest": 1.0 + k / 9, "photograph": f"p{k}",
+         "content": content, "outside": 0.0, "finite": True}
+        for flow, content in (("a", "natural"), ("b", "faces")) for condition in ("bicubic", "bicubic noise 0.2")
+        for heat in (0.0, 1.0) for k in range(3)
+    ]  # fmt: skip
+    extremes = pd.DataFrame(lines)
+    steps = pd.DataFrame({"step": [0, 1, 2], "largest": [1.0, 2.0, 3.0], "level": [1, 1, 0]})
+    trace = pd.concat([steps.assign(heat=heat) for heat in (0.0, 1.0)])
+    fig = ff.blow_up(extremes, {"bicubic": trace, "bicubic, noise 0.2": trace}, 1.0)
+    assert [text.get_text() for text in fig.axes[0].get_yticklabels()] == ["bicubic", "bicubic noise 0.2"]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a", "b"]
+    assert "over 3 photographs" in fig.axes[0].get_xlabel() and fig.axes[1].get_yscale() == "log"
+    fig = ff.strain_by_content(extremes[extremes.heat == 1], 8)
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["natural", "faces"]
+    assert "at x8, heat 1" in fig.axes[0].get_xlabel()
+    plt.close("all")

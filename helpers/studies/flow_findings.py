@@ -1,13 +1,13 @@
 """Compute what the notebook on the flow states: signs and best heats along the heat, gaps under two flows, strains."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from helpers.stats import conditions, decomposition, findings, inference, rankings
+from helpers.stats import claims, conditions, decomposition, findings, inference, rankings
 from helpers.stats.decomposition import decibels, floor_per_image
 from helpers.stats.findings import Quantity
 
@@ -228,3 +228,108 @@ def diversity(rows: pd.DataFrame) -> pd.DataFrame:
             units = conditions.by_photograph(decomposition.split_per_image(part)["spread"].dropna() ** 0.5, part)
             cells |= {(heat, name): (x.mean(), *inference.interval(x)[:2]) for name, x in units.items()}
     return pd.DataFrame(cells, index=["value", "low", "high"]).T
+
+
+# What follows returns the values of one sentence each, as keywords of `notebook.finding`, the verdict among them.
+
+
+def coarse_order(
+    parts: Mapping[str, pd.DataFrame], sharp: Sequence[str], plain: Sequence[str], heat: float, names: Mapping[str, str]
+) -> dict:
+    """Does each sharp downscaler lose more than each plain one at one heat? Told of the other heats and D, too.
+
+    Args:
+        parts: D -> rows of one upscaler at several heats; the first D decides.
+        sharp, plain: downscalers.
+        heat: the one that decides.
+        names: D -> its name for a reader.
+    """
+    claim = claims.Claim("coarse order", "P 4.5, S 7", tuple((f, g) for f in sharp for g in plain))
+
+    def judged(d: str, tau: float) -> str:
+        return claims.verdicts(parts[d][parts[d].heat == tau], [claim]).verdict.iloc[0]
+
+    first, *more = parts
+    heats = [tau for tau in sorted(parts[first].heat.unique()) if tau != heat]
+    others = ", ".join(f"{judged(first, tau)} at {tau:g}" for tau in heats) or "none was run"
+    beside = ", ".join(f"{names[d]} {judged(d, heat)}" for d in more)
+    named = {"heat": heat, "sharp": ", ".join(sharp), "plain": ", ".join(plain)}
+    return {"verdict": judged(first, heat), "source": claim.source, "others": others, "beside": beside} | named
+
+
+def d_decides(ratios: Sequence[Quantity]) -> str:
+    """The verdict of "one D puts the one downscaler first, another D the other".
+
+    Args:
+        ratios: the loss of the one as a multiple of that of the other, by each D.
+    """
+    sides = {findings.verdict(ratio, below=1) for ratio in ratios}
+    if {findings.SUPPORTED, findings.CONTRADICTED} <= sides:
+        return findings.SUPPORTED
+    return findings.NOT_SHOWN if findings.NOT_SHOWN in sides else findings.CONTRADICTED
+
+
+def heat_decides(table: pd.DataFrame) -> dict:
+    """Does the heat decide which of two downscalers loses less, and at which heats is it the one, and the other?
+
+    Args:
+        table: of `pair_along`.
+    """
+    less, more = (", ".join(f"{tau:g}" for tau in table.heat[table.sign == sign]) or "no heat" for sign in (-1, 1))
+    settled = findings.CONTRADICTED if table.sign.notna().all() else findings.NOT_SHOWN
+    verdict = findings.SUPPORTED if {-1, 1} <= set(table.sign) else settled
+    return {"verdict": verdict, "less": less, "more": more}
+
+
+def listed(best: pd.DataFrame) -> str:
+    """The best heat of each downscaler and those that may be it: "bicubic 1 (0.9, 1); nearest 0.6 (0.6)".
+
+    Args:
+        best: of `best_heats`.
+    """
+    return "; ".join(
+        f"{name} {line.best:g} ({', '.join(f'{tau:g}' for tau in line.open)})" for name, line in best.iterrows()
+    )
+
+
+def at_best_heat(rows: pd.DataFrame, best: pd.Series, heat: float) -> pd.DataFrame:
+    """The rows of each downscaler at its own best heat, all called those of one heat so that they can be compared.
+
+    Args:
+        rows: of one D and one upscaler at several heats.
+        best: downscaler -> heat.
+        heat: what to call it.
+    """
+    parts = [rows[(rows.downscaler == name) & (rows.heat == tau)] for name, tau in best.items()]
+    return pd.concat(parts).assign(heat=heat)
+
+
+def gaps_shrink(
+    parts: Mapping[str, pd.DataFrame], downscalers: Sequence[str], flows: Sequence[str], names: Mapping[str, str]
+) -> dict:
+    """Do the gaps to bicubic shrink under the second flow, each of them by the first D? The other D are told.
+
+    Args:
+        parts: D -> rows of both flows at one heat.
+        downscalers: whose gaps.
+        flows: two upscalers.
+        names: D -> its name for a reader.
+    """
+    kept = {d: {name: gap_kept(part, name, flows) for name in downscalers} for d, part in parts.items()}
+    said = {d: ", ".join(f"{name} {each:.0%}" for name, each in those.items()) for d, those in kept.items()}
+    first, *more = parts
+    verdicts = [findings.verdict(each, below=1) for each in kept[first].values()]
+    return {"verdict": verdicts, "kept": said[first], "beside": "; ".join(f"{names[d]}: {said[d]}" for d in more)}
+
+
+def strained_by(extremes: pd.DataFrame, condition: str, heat: float, than: str = "bicubic") -> dict:
+    """Are the largest values more than twice as large under one condition, already at heat 0?
+
+    Args:
+        extremes: of `probes.strain`, of one flow at heat 0 and at `heat`.
+        condition: the LR image.
+        heat: what is told beside heat 0.
+        than: the LR image it is compared with.
+    """
+    still, hot = (times_larger(extremes[extremes.heat == tau], condition, than) for tau in (0.0, heat))
+    return {"verdict": findings.verdict(still, above=2), "still": still, "hot": hot, "n": still.n}

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from helpers.figures.rankings import set_names
-from helpers.figures.style import look
+from helpers.figures.style import look, size
+from helpers.studies import evidence_plots, flow_findings
 from helpers.studies.evidence_plots import name_of
 
 COLOURS = ("C0", "C1", "C2", "C3", "C4")  # of what is no downscaler: distances, flows, image sets
@@ -162,3 +165,39 @@ def filled_and_hollow(names: Sequence[str]) -> list[Line2D]:
     """Marks for a legend beside `figures.plot_side_by_side`: the first filled, the others hollow."""
     how = {"color": "0.3", "marker": "o", "ls": "none"}
     return [Line2D([], [], **how, markerfacecolor="white" if k else "0.3") for k in range(len(names))]
+
+
+def blow_up(extremes: pd.DataFrame, traces: Mapping[str, pd.DataFrame], heat: float) -> Figure:
+    """Left the largest value of a draw by LR image and flow, right where it grows on the way to one image.
+
+    Args:
+        extremes: of `probes.strain`, at heat 0 and at `heat`.
+        traces: of `probes.traces`, by what the LR image is: a plain one and a damaged one.
+        heat: the one that the left panel shows.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=size(2, 0.42), width_ratios=[1.1, 1])
+    largest = flow_findings.strain(extremes, ["flow", "condition", "heat"])
+    evidence_plots.dots(left, largest[largest.heat == heat], "condition", "flow")
+    left.set(xscale="log")
+    left.xaxis.set_major_formatter("{x:g}")
+    left.xaxis.set_minor_locator(NullLocator())
+    count = extremes.photograph.nunique()
+    left.set_xlabel(f"largest absolute value at heat {heat:g}\n(geometric mean over {count} photographs)")
+    evidence_plots.legend(left, list(extremes.flow.unique()), loc="outside lower left")
+    trace(right, traces, dict(zip(traces, ("C0", "C3"), strict=True)), {0.0: "--", heat: "-"})
+    return fig
+
+
+def strain_by_content(extremes: pd.DataFrame, scale: int) -> Figure:
+    """The largest value of a draw by LR image and content.
+
+    Args:
+        extremes: of `probes.strain` at heat 1, with the column content.
+        scale: s.
+    """
+    fig, ax = plt.subplots(figsize=size(1, 0.62))
+    largest = flow_findings.strain(extremes, ["content", "condition"])
+    evidence_plots.dots(ax, largest, "condition", "content", ratio=True)
+    ax.set_xlabel(f"largest absolute value at x{scale}, heat 1\n(geometric mean over images, 95 %)")
+    evidence_plots.legend(ax, list(extremes.content.unique()))
+    return fig
