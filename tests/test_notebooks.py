@@ -20,6 +20,11 @@ from tests.notebook import NOTEBOOKS, cells, up_to
 ALL = sorted(str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.rglob("[!.]*.ipynb"))
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "results"
+LINES = 15  # of a code cell, its blank ones among them; the cell of parameters has a line for each
+LONGER = {  # notebooks that still have longer cells
+    "01_dataset_balancing", "02_downscalers", "03_synthetic_degradations", "11_rescalers", "training/compact_flow",
+    "training/compact_lpips", "training/rescalers", "training/style_generator",
+}  # fmt: skip
 OF_CARDS = {
     "training/rescalers"
 }  # its findings are of cards, which tests/test_training_recipes.py holds to their files
@@ -69,6 +74,20 @@ def test_one_cell_of_parameters_each_with_a_comment_and_the_check_after_it(name)
     assert check.startswith("from helpers import notebook\n\nnotebook.check(globals()")
     later = {each for cell in rest[1:] for each in assigned(ast.parse(cell))}
     assert not later & set(defaults)  # so that a reader may run the check again
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in LONGER])
+def test_a_cell_fits_on_a_screen(name):
+    """Plots, tables and the values of sentences are functions of `studies`; what they are of stays in the cell."""
+    _, *others = sources(name)
+    longer = {len(lines): lines[0] for lines in map(str.splitlines, others) if len(lines) > LINES}
+    assert not longer, f"{name}: a cell has at most {LINES} lines; these have more: {longer}"
+
+
+def test_a_notebook_whose_cells_are_short_is_no_exception():
+    assert not LONGER - set(ALL)
+    for name in LONGER:
+        assert max(len(source.splitlines()) for source in sources(name)[1:]) > LINES, f"take {name} out of LONGER"
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if any("notebook.images(" in cell for cell in sources(name))])
