@@ -52,7 +52,7 @@ def test_the_first_d_decides_about_the_papers_order_and_the_nearest_line_is_on_t
     assert list(table.line) == ["faces x4, the flow", "faces x8, the flow", "faces x8, the flow"]
     assert list(table["D"]) == ["lpips", "lpips", "mse"]
     facts = ablations.against_paper(table, "faces x8", ["lpips", "mse"])
-    assert facts["verdict"] == findings.CONTRADICTED and facts["swapped"] == "bilinear/bicubic"
+    assert facts["verdict"] == findings.CONTRADICTED and facts["swapped"] == "bicubic before bilinear"
     assert facts["beside"].startswith("mse 15, tau 1.00 [") and facts["beside"].endswith("against it none")
 
 
