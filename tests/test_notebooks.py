@@ -58,6 +58,12 @@ def test_committed_executed_and_prose_first(name):
     assert not [text for text in texts if re.search("[\t\r\a\b\v\f]", text)]  # "$\tau$" without its backslash
 
 
+def setting_up(name: str) -> int:
+    """The number of the code cell that makes the folders: the one of the imports, or the one after it."""
+    made = "figures_dir = notebook.outputs(results_dir, figures_dir"
+    return next((number for number, cell in enumerate(sources(name)) if made in cell), 2)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_one_cell_of_parameters_each_with_a_comment_and_the_check_after_it(name):
     code = [cell for cell in cells(name) if "".join(cell["source"]).strip()]
@@ -71,7 +77,7 @@ def test_one_cell_of_parameters_each_with_a_comment_and_the_check_after_it(name)
     assert list(known) == list(defaults)  # papermill overlooks a parameter whose comment it cannot read
     assert all(known[each]["help"] for each in known)
     assert check.startswith("from helpers import notebook\n\nnotebook.check(globals()")
-    later = {each for cell in rest[1:] for each in assigned(ast.parse(cell))}
+    later = {each for cell in rest[setting_up(name) - 1 :] for each in assigned(ast.parse(cell))}
     assert not later & set(defaults)  # so that a reader may run the check again
 
 
@@ -193,7 +199,7 @@ def test_a_rerun_with_the_defaults_leaves_the_repositorys_files_alone(name):
     """Figures go beside the rows, and every place that is written to lies in `results/`, which git ignores."""
     defaults = notebook.literals(sources(name)[0])
     assert defaults["figures_dir"] == ""
-    assert "figures_dir = notebook.outputs(results_dir, figures_dir" in sources(name)[2]
+    assert setting_up(name) in (2, 3)
     for each in ("results_dir", "checkpoint"):
         if each in defaults:
             path = ((NOTEBOOKS / name).parent / defaults[each]).resolve()
