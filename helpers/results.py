@@ -2,63 +2,57 @@
 
 A folder holds published files (`*.csv.gz`, sorted, never appended to), `local.csv` with the rows computed here since
 (one of an older layout is written anew before a row is added), `aside.csv` with the images left out and why,
-`local.lock`, empty when nobody writes, and perhaps `at_work.*`, see `helpers.runs.apart`.
+`local.lock`, empty when nobody writes, and perhaps `at_work.*`, see `helpers.runs.apart`. Where `local.csv` has grown
+beyond `LOG` bytes its rows move to files that are read column by column, see `helpers.finished`.
 """
 
 import contextlib
-import csv
 import gzip
 import itertools
 import math
 import os
-import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from helpers import files, tables
+from helpers import columns, files, finished, tables
+from helpers.columns import Coded, Column, Table
+from helpers.failures import aside, set_aside
+from helpers.row import (
+    ASIDE,
+    CELL,
+    COLUMNS,
+    FLOATS,
+    HEADER,
+    HIGHER_IS_BETTER,
+    INTEGERS,
+    KEY,
+    LOWER_IS_BETTER,
+    OLDER,
+    ONE_OF,
+    PROOF,
+    SEARCH,
+    TRUSTED,
+    fields,
+    heat,
+    lower_is_better,
+    order_of,
+    parse,
+    parsed,
+    photograph,
+    spelled,
+    text_of,
+)  # fmt: skip
 
-# fmt: off
-KEY = ("dataset", "image", "downscaler", "scale", "degradation", "level", "where", "upscaler", "heat", "seed",
-       "sample", "distortion")
-SEARCH = ("residual", "converged")  # of each sample of an upscaler that searches; else empty
-PROOF = ("group", "hr", "lr")  # the photograph, and hashes of the 8-bit pixels scored; "" if unknown, before 0.5.0
-COLUMNS = (*KEY, "value", *SEARCH, *PROOF, "height", "width", "clipped", "seconds", "lr_bits", "weights", "metric",
-           "device", "version", "checksum")
-# fmt: on
-CELL = tuple(name for name in KEY if name not in ("sample", "distortion"))  # what fails or succeeds as one
-ASIDE = (*CELL, "distortion", "tried", "hr", "lr", "weights", "version", "reason")
-INTEGERS = {"scale", "seed", "sample", "height", "width"}
-FLOATS = {"level", "value", *SEARCH, "clipped", "seconds", "lr_bits"}  # NaN is an empty field, but for `value`: "nan"
-ONE_OF = {"weights": ["upscaler", "scale"], "metric": ["distortion"], "version": [], "device": []}  # one within these
-TRUSTED = " trusted"  # after the hash of an LR image that a run took as it was, see `runs.run`
-HIGHER_IS_BETTER = ("psnr", "ssim", "ssim_piq_downsampled", "ms_ssim")  # and their "_of_mean"
-LOWER_IS_BETTER = ("lpips", "lpips_embedded", "dists", "mse", "lr_mse", "consistency_mse")  # and "1-ssim" etc.
-
-_HEADER = ",".join(COLUMNS)
-_OLDER = ",".join(name for name in COLUMNS if name not in PROOF)  # still read, never written
-_ASIDE = ",".join((*ASIDE, "checksum"))
-_OLDER_ASIDE = "dataset,image,scale,upscaler,reason"  # without checksums or what failed: its images are tried again
-
-
-def lower_is_better(distortion: str) -> bool | None:
-    """Direction of a distortion's values, from its name alone: True where less means closer to the HR image.
-
-    Args:
-        distortion: the name in the row: "lpips", "1-ssim", "psnr_of_mean".
-
-    Returns:
-        True or False; None for a name that is not the project's: its direction is the caller's to state.
-    """
-    name = distortion.removesuffix("_of_mean")
-    if re.fullmatch(r"\w+@[0-9a-f]{8}", name):  # a reader's own D, which `runs.methods` has checked
-        return True
-    if name in LOWER_IS_BETTER or (name.startswith("1-") and name[2:] in HIGHER_IS_BETTER[1:]):  # no "1-psnr"
-        return True
-    return False if name in HIGHER_IS_BETTER else None
+__all__ = [
+    "ASIDE", "CELL", "COLUMNS", "FLOATS", "HIGHER_IS_BETTER", "INTEGERS", "KEY", "LOWER_IS_BETTER", "ONE_OF", "PROOF",
+    "SEARCH", "TRUSTED", "Snapshot", "append", "aside", "check_mixed", "finish", "heat", "lower_is_better", "missing",
+    "missing_at", "publish", "read", "set_aside", "snapshot", "writer",
+]  # fmt: skip
+LOG = 64 * 2**20  # bytes of `local.csv` from which on its rows move to `finished`
 
 
 def append(rows: Iterable[dict], rows_dir: str | Path) -> None:
@@ -91,12 +85,15 @@ def writer(rows_dir: str | Path) -> Iterator[Callable[[Iterable[dict]], None]]:
         OSError: as `append`.
     """
     folder = files.check_output(rows_dir)
-    path = folder / "local.csv"
+    path, header = folder / "local.csv", f"{HEADER}\n".encode()
     with files.only_writer(folder) as hold, contextlib.ExitStack() as stack:
-        (layout, there), header = _lines(path), f"{_HEADER}\n".encode()  # refuses rows with other columns
+        (layout, there) = _lines(path)  # refuses rows with other columns
         if path.exists() and not path.read_bytes().startswith(header):  # an older layout, or Windows' line ends
-            there = [tables.line(line[:-1], _HEADER) for line in _parsed(layout, there)]
+            there = [tables.line(line[:-1], HEADER) for line in parsed(layout, there)]
             files.replace(path, header + tables.as_bytes("".join(there)))
+        del there
+        if path.exists() and path.stat().st_size > LOG:
+            _finish(folder)
         file = stack.enter_context(open(path, "ab", buffering=0))
         size = file.truncate(path.read_bytes().rfind(b"\n") + 1)
 
@@ -109,9 +106,14 @@ def writer(rows_dir: str | Path) -> Iterator[Callable[[Iterable[dict]], None]]:
             hold()
 
         def write(rows: Iterable[dict]) -> None:
-            nonlocal size
-            data = tables.as_bytes("".join(tables.line(_fields(row), _HEADER) for row in rows))
+            nonlocal size, file
+            data = tables.as_bytes("".join(tables.line(fields(row), HEADER) for row in rows))
             check()
+            if size > LOG:
+                file.close()  # Windows replaces no file that is open
+                _finish(folder)
+                file = stack.enter_context(open(path, "ab", buffering=0))
+                size = os.fstat(file.fileno()).st_size
             data = data if size else header + data
             files.append(file, data)
             size += len(data)  # not what is there: it may be cut meanwhile
@@ -120,16 +122,94 @@ def writer(rows_dir: str | Path) -> Iterator[Callable[[Iterable[dict]], None]]:
         check()
 
 
-def read(rows_dir: str | Path, *, keys: Iterable[Sequence] | None = None, mixed: Sequence[str] = ()) -> pd.DataFrame:
+def finish(rows_dir: str | Path) -> int:
+    """Move the rows of `local.csv` to files that are read column by column; they are read as before.
+
+    A run does so by itself where `local.csv` is beyond `LOG` bytes. Whenever this is stopped or killed, all rows are
+    there. Versions that do not know such files refuse the folder.
+
+    Args:
+        rows_dir: folder of rows.
+
+    Returns:
+        Number of rows moved.
+
+    Raises:
+        ValueError: as `writer`, or `helpers.finished.listed`.
+        OSError: the disk is full; the folder is as it was.
+    """
+    with writer(rows_dir):
+        pass  # an older layout is written anew
+    folder = files.check_output(rows_dir)
+    with files.only_writer(folder):
+        return _finish(folder)
+
+
+def _finish(folder: Path) -> int:
+    """`finish`, by the holder of the lock."""
+    path = folder / "local.csv"
+    table = _table(path)
+    if not (number := columns.length(table)):
+        return 0
+    (place,) = _places(table)
+    order = np.argsort(place, kind="stable")
+    del place
+    spelt = {name: spelled(name, column) for name, column in table.items()}
+
+    def parts() -> Iterator[tuple[Table, str, str]]:
+        for start in range(0, number, finished.ROWS):
+            part = columns.take(spelt, order[start : start + finished.ROWS])
+            part = {name: columns.dense(column) for name, column in part.items()}
+            yield part, min(part["image"].values), max(part["image"].values)
+
+    finished.write(folder, parts(), {path: f"{HEADER}\n".encode()})
+    return number
+
+
+class Snapshot(NamedTuple):
+    """The rows of a folder at one time: those of its CSV files, and the list of those that are read when asked for."""
+
+    path: Path
+    tables: list[tuple[Path, Table]]  # of published and local files
+    finished: list[finished.Part]
+
+
+def snapshot(rows_dir: str | Path) -> Snapshot:
+    """Read what is read as a whole, once for several calls of `read`.
+
+    Args:
+        rows_dir: folder of rows, or one published file.
+    """
+    path = Path(rows_dir)
+    if path.is_file():
+        return Snapshot(path, [(path, _table(path))], [])
+    local = path / "local.csv"
+    found = [(local, _table(local))]  # before the list: what moves meanwhile is read twice, which does no harm
+    gz = [each for each in sorted(path.glob("*.csv.gz")) if each.name != finished.LIST]
+    return Snapshot(path, [*((each, _table(each)) for each in gz), *found], finished.listed(path))
+
+
+Keys = Iterable[Sequence] | Mapping[str, Column]
+
+
+def read(
+    rows_dir: str | Path | Snapshot,
+    *,
+    keys: Keys | None = None,
+    mixed: Sequence[str] = (),
+    names: Sequence[str] = COLUMNS,
+) -> pd.DataFrame:
     """All rows of a folder, published and local, or those of `keys`.
 
     A torn last line is dropped; any other damaged line is reported by its number and counts as missing. Of rows with
     the same key the newest counts: a local one before a published one, one with hashes before one without.
 
     Args:
-        rows_dir: folder of rows, or one published file.
-        keys: only rows with these keys (values in the order of `KEY`).
+        rows_dir: folder of rows, one published file, or what `snapshot` has read of one.
+        keys: only rows with these keys: values in the order of `KEY`, or a column of each name in `KEY`. Of rows that
+            are finished no others are read.
         mixed: names among `ONE_OF` that may differ between rows that would be averaged.
+        names: columns to return; fewer take less memory.
 
     Returns:
         One line per draw, sorted by key, with the columns `COLUMNS`: integers, floats (NaN if empty), text;
@@ -139,17 +219,31 @@ def read(rows_dir: str | Path, *, keys: Iterable[Sequence] | None = None, mixed:
         ValueError: a file has other columns; two rows of one key, with the same hashes, weights and metric, differ in
             value; or weights, metric, version or device are mixed.
     """
-    rows, paths = _load(Path(rows_dir))
-    wanted = None if keys is None else list(zip(*keys, strict=True)) or [()] * len(KEY)
+    if unknown := [name for name in names if name not in COLUMNS]:
+        raise ValueError(f"names: expected columns among {', '.join(COLUMNS)}, got {', '.join(unknown)}")
+    there = rows_dir if isinstance(rows_dir, Snapshot) else snapshot(rows_dir)
+    wanted = None if keys is None else _by_column(keys)
+    rows, source, paths = _load(there, wanted, {*names, *KEY, *PROOF, *ONE_OF, "value"})
     place, *asked = _places(rows, *([wanted] if keys is not None else []))
     if keys is not None:
-        there = np.isin(place, asked[0])
-        rows, place, paths = rows[there], place[there], paths[there]
-    rows = rows.take(_newest(rows, place, paths)).reset_index(drop=True)
-    if all(isinstance(value, float) for value in rows.heat.unique()):
-        rows["heat"] = rows.heat.astype("float64")
-    check_mixed(rows, mixed)
-    return rows
+        kept = np.isin(place, asked[0])
+        rows, place, source = columns.take(rows, kept), place[kept], source[kept]
+    if (order := _newest(rows, place, source, paths)) is not None:
+        rows = columns.take(rows, order)
+    del place, source, order
+    _check_mixed(rows, mixed)
+    checksums = rows.pop("checksum", None)
+    found = columns.frame(rows, [name for name in names if name != "checksum"])
+    if checksums is not None and "checksum" in names:
+        texts = pd.Series([f"{each:08x}" for each in checksums.tolist()], dtype=object)
+        found.insert(list(names).index("checksum"), "checksum", texts)
+    return found
+
+
+def _by_column(keys: Keys) -> list[Sequence]:
+    if isinstance(keys, Mapping):
+        return [keys[name] for name in KEY]
+    return list(map(list, zip(*keys, strict=True))) or [[]] * len(KEY)
 
 
 def check_mixed(rows: pd.DataFrame, mixed: Sequence[str] = ()) -> None:
@@ -162,19 +256,29 @@ def check_mixed(rows: pd.DataFrame, mixed: Sequence[str] = ()) -> None:
     Raises:
         ValueError: names the column and how many rows have which value.
     """
+    _check_mixed({name: columns.coded(rows[name]) for name in {*ONE_OF, *itertools.chain(*ONE_OF.values())}}, mixed)
+
+
+def _check_mixed(rows: Table, mixed: Sequence[str]) -> None:
     if unknown := set(mixed) - set(ONE_OF):
         raise ValueError(f"mixed: expected names of {', '.join(ONE_OF)}, got {', '.join(sorted(unknown))}")
     for column, within in ONE_OF.items():
-        groups = rows.groupby(within) if within else [((), rows)]
-        for name, group in groups if column not in mixed and len(rows) else ():
-            counts = group[column].value_counts()
-            if len(counts) > 1:
-                counts = ", ".join(f"{value!r} ({n} rows)" for value, n in counts.items())
-                raise ValueError(
-                    f"rows of {' '.join(map(str, name)) or 'this folder'}: column {column!r} holds {counts}, "
-                    f"not to be averaged together; use another folder (results_dir of a notebook), or "
-                    f"helpers.runs.run(..., mixed=({column!r},))"
-                )
+        used = np.bincount(rows[column].codes, minlength=1)
+        if column in mixed or np.count_nonzero(used) < 2:
+            continue
+        together = [columns.coded(rows[name]) for name in (*within, column)]
+        number = columns.numbered(together)
+        combined, first, counts = np.unique(number, return_index=True, return_counts=True)
+        group = combined // len(together[-1].values)
+        for each in np.unique(group[:-1][np.diff(group) == 0]):
+            its = sorted(np.flatnonzero(group == each), key=lambda k: (-counts[k], first[k]))
+            said = ", ".join(f"{together[-1].values[rows[column].codes[first[k]]]!r} ({counts[k]} rows)" for k in its)
+            name = [each.values[each.codes[first[its[0]]]] for each in together[:-1]]
+            raise ValueError(
+                f"rows of {' '.join(map(str, name)) or 'this folder'}: column {column!r} holds {said}, "
+                f"not to be averaged together; use another folder (results_dir of a notebook), or "
+                f"helpers.runs.run(..., mixed=({column!r},))"
+            )
 
 
 def missing(keys: Iterable[Sequence], rows: pd.DataFrame) -> list[tuple]:
@@ -185,8 +289,13 @@ def missing(keys: Iterable[Sequence], rows: pd.DataFrame) -> list[tuple]:
         rows: as `read` returns them.
     """
     keys = list(map(tuple, keys))
-    place, asked = _places(rows, list(zip(*keys, strict=True)) or [()] * len(KEY))
-    return list(itertools.compress(keys, ~np.isin(asked, place)))
+    return [keys[k] for k in missing_at(keys, rows)]
+
+
+def missing_at(keys: Keys, rows: pd.DataFrame) -> np.ndarray:
+    """The places of keys without a row, as `missing`; keys as `read` takes them."""
+    place, asked = _places(rows, _by_column(keys))
+    return np.flatnonzero(~np.isin(asked, place))
 
 
 def publish(rows_dir: str | Path, path: str | Path, *, keys: Iterable[Sequence] | None = None) -> int:
@@ -211,110 +320,14 @@ def publish(rows_dir: str | Path, path: str | Path, *, keys: Iterable[Sequence] 
     if not path.name.endswith(".csv.gz"):
         raise ValueError(f"expected a path ending in .csv.gz, got {str(path)!r}")
     rows = read(rows_dir, keys=keys, mixed=tuple(ONE_OF)).drop(columns="checksum").assign(seconds=math.nan)
-    lines = [tables.line(_fields(row), _HEADER) for row in rows.to_dict("records")]
-    files.replace(path, gzip.compress(tables.as_bytes("".join([f"{_HEADER}\n", *lines])), mtime=0))
+    lines = [tables.line(fields(row), HEADER) for row in rows.to_dict("records")]
+    files.replace(path, gzip.compress(tables.as_bytes("".join([f"{HEADER}\n", *lines])), mtime=0))
     return len(lines)
 
 
-def set_aside(rows_dir: str | Path, cells: Iterable[dict]) -> None:
-    """Note in `aside.csv` which cells are left out and why; a newer line of a cell counts in place of an older one.
-
-    Args:
-        rows_dir: folder of rows.
-        cells: dicts with the columns `ASIDE`: a cell under one distortion, all distortions that were tried at once,
-            hashes of the HR and LR pixels that failed ("" where there were none, "?" where nobody knows), weights,
-            version and the reason; an empty reason takes the cell back.
-    """
-    path = Path(rows_dir) / "aside.csv"
-    news = [tables.line(_texts(ASIDE, [cell[name] for name in ASIDE]), _ASIDE) for cell in cells]
-    news = tables.as_bytes("".join(news))
-    if news and (not path.exists() or not path.stat().st_size or _is_older_aside(path)):
-        files.replace(path, tables.as_bytes(f"{_ASIDE}\n") + news)
-    elif news:  # behind the older lines: an image costs the same, however many were set aside before
-        with open(path, "r+b", buffering=0) as file:
-            file.seek(-1, os.SEEK_END)
-            if file.read() != b"\n":  # torn
-                file.truncate(path.read_bytes().rfind(b"\n") + 1)
-            file.seek(0, os.SEEK_END)
-            files.append(file, news)
-
-
-def aside(rows_dir: str | Path) -> pd.DataFrame:
-    """The cells left out, with the columns `ASIDE`; empty if there are none.
-
-    A damaged line is reported; its cell counts as not set aside, so it is tried again. So is all that a version before
-    0.5.0 set aside.
-    """
-    path = Path(rows_dir) / "aside.csv"
-    if _is_older_aside(path):
-        warnings.warn(f"{path}: an older version wrote it; what it set aside is tried again", stacklevel=2)
-        return pd.DataFrame(columns=list(ASIDE))
-    lines = _parsed(*tables.intact_lines(path, (_ASIDE,), "what they set aside is tried again"))
-    newest = {tuple(line[: len(CELL) + 1]): line for line in lines}
-    noted = [newest[key] for key in sorted(newest) if newest[key][len(ASIDE) - 1]]
-    values = [[_parse(*pair) for pair in zip(ASIDE, line, strict=False)] for line in noted]
-    return pd.DataFrame(values, columns=list(ASIDE))
-
-
-# ---- one line
-
-
-def _text(column: str, value: object) -> str:
-    """`value` as the file spells it: equal values, equal text; floats come back bit for bit."""
-    if column in INTEGERS:
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise ValueError(f"{column}: expected an integer, got {value!r}")
-        return str(int(value))
-    if column in FLOATS:
-        number = math.nan if value is None or value == "" else float(value)
-        return "" if math.isnan(number) and column != "value" else repr(number)
-    if column == "heat":
-        value = heat(value)
-    return str(value).replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\0", "\\0")
-
-
-def heat(value: float | str) -> float | str:
-    """One spelling of a heat: a float where it is one number, else "1.0+0.1", the heats of a cascade."""
-    with contextlib.suppress(ValueError):
-        return float(value)
-    with contextlib.suppress(ValueError):
-        return "+".join(repr(float(each)) for each in str(value).split("+"))
-    return value
-
-
-def _parse(column: str, text: str) -> object:
-    """The inverse of `_text`."""
-    if column in INTEGERS:
-        return int(text)
-    if column in FLOATS:
-        return float(text or "nan")
-    if column == "heat" and isinstance(heat(text), float):
-        return float(text)
-    parts = text.split("\\\\")
-    return "\\".join(part.replace("\\n", "\n").replace("\\r", "\r").replace("\\0", "\0") for part in parts)
-
-
-def _texts(columns: Sequence[str], values: Sequence) -> tuple[str, ...]:
-    return tuple(_text(*pair) for pair in zip(columns, values, strict=True))
-
-
-def _fields(row: dict) -> tuple[str, ...]:
-    expected = COLUMNS[:-1]
-    if row.keys() != set(expected):
-        absent, unknown = set(expected) - set(row), set(row) - set(expected)
-        raise ValueError(f"row: missing columns {sorted(absent)}, unknown columns {sorted(unknown)}")
-    return _texts(expected, [row[name] for name in expected])
-
-
-def _order(column: str, text: str) -> tuple:
-    """Sorts numbers as numbers, after empty fields and before texts."""
-    value = _parse(column, text) if text else -math.inf
-    return isinstance(value, str), value
-
-
-def _places(rows: pd.DataFrame, *keys: Sequence[Sequence]) -> list[np.ndarray]:
+def _places(rows: pd.DataFrame | Table, *keys: Sequence[Sequence]) -> list[np.ndarray]:
     """The place of each row, and of keys given column by column, in the order of all of them."""
-    return tables.places([[rows[name] for name in KEY], *keys], KEY, _text, _order)
+    return tables.places([[rows[name] for name in KEY], *keys], KEY, text_of, order_of)
 
 
 # ---- files
@@ -322,54 +335,69 @@ def _places(rows: pd.DataFrame, *keys: Sequence[Sequence]) -> list[np.ndarray]:
 
 def _lines(path: Path) -> tuple[str, list[bytes]]:
     """The layout and the undamaged lines of a file of rows; ValueError: it has other columns."""
-    return tables.intact_lines(path, (_HEADER, _OLDER), "their rows count as missing")
+    return tables.intact_lines(path, (HEADER, OLDER), "their rows count as missing")
 
 
-def _parsed(header: str, lines: Iterable[bytes]) -> list[list[str]]:
-    """The fields of lines, of the older layout with the later columns empty."""
-    found = list(csv.reader(line.decode("utf-8", "surrogateescape") for line in lines))
-    if header == _OLDER:
-        place = COLUMNS.index(PROOF[0])
-        at, more = KEY.index("image"), [""] * (len(PROOF) - 1)
-        found = [[*line[:place], _photograph(line[0], line[at]), *more, *line[place:]] for line in found]
-    return found
-
-
-def _photograph(dataset: str, image: str) -> str:
-    """The photograph of a crop of the library, which its name tells; of other images older rows do not know it: ""."""
-    crop = re.fullmatch(r"(.+)_y\d+_x\d+", image)
-    return crop[1] if crop and re.fullmatch(r"library\d+", dataset) else ""
-
-
-def _table(path: Path) -> pd.DataFrame:
-    """The rows of one file, as `read` returns them, but in the order of the file."""
+def _table(path: Path) -> Table:
+    """The rows of one file, in the order of the file, checksums as numbers."""
     header, lines = _lines(path)
-    rows = tables.read_lines([line[:-9] for line in lines], header.split(",")[:-1], INTEGERS, FLOATS, _parse)
-    if header == _OLDER:
-        pairs = list(zip(rows.dataset, rows.image, strict=True))
-        known = {pair: _photograph(*pair) for pair in set(pairs)}
-        for name in PROOF:
-            values = [known[pair] for pair in pairs] if name == "group" else ""
-            rows[name] = pd.Series(values, rows.index, dtype=object)
-    rows["checksum"] = pd.Series([line[-8:].decode() for line in lines], dtype=object)
-    return rows
+    rows = tables.read_lines([line[:-9] for line in lines], header.split(",")[:-1], INTEGERS, FLOATS, parse)
+    if header == OLDER:
+        named = [[each.values[code] for code in each.codes] for each in (rows["dataset"], rows["image"])]
+        rows["group"] = columns.coded([photograph(*pair) for pair in zip(*named, strict=True)])
+        rows["hr"] = rows["lr"] = columns.coded([""] * len(lines))
+    rows["checksum"] = np.array([int(line[-8:], 16) for line in lines], np.uint32)
+    return {name: rows[name] for name in COLUMNS}
 
 
-def _load(rows_dir: Path) -> tuple[pd.DataFrame, np.ndarray]:
-    """Every row of all files, older ones first, and the file of each."""
-    parts = [rows_dir] if rows_dir.is_file() else [*sorted(rows_dir.glob("*.csv.gz")), rows_dir / "local.csv"]
-    found = list(map(_table, parts))
-    paths = np.repeat(np.array(parts, object), [len(table) for table in found])
-    found = [table for table in found if len(table)] or found[:1]
-    return pd.concat(found, ignore_index=True)[list(COLUMNS)], paths
+def _load(
+    there: Snapshot, wanted: list[Sequence] | None, names: Collection[str]
+) -> tuple[Table, np.ndarray, list[Path]]:
+    """Some columns of every row that may be wanted, older files first; the number of each row's file, and the files."""
+    images, found, paths = None, [], []
+    if wanted is not None:
+        images = {text_of("image", value) for value in columns.coded(wanted[KEY.index("image")]).values}
+        least, most = min(images, default=""), max(images, default="")
+
+    def add(path: Path, table: Table, given: Sequence[str]) -> None:
+        if images is not None:
+            asked = np.array([text in images for text in given], bool)
+            kept = asked[table["image"].codes] if len(asked) else np.zeros(0, bool)
+            table = table if kept.all() else columns.take(table, kept)
+        paths.append((path, columns.length(table)))
+        found.append(table)
+
+    def add_finished() -> None:
+        for part in there.finished:
+            if images is not None and (not images or part.last < least or most < part.first):
+                continue
+            table = finished.read(there.path, part, [name for name in COLUMNS if name in names])
+            if table is not None:
+                texts = table["image"].values
+                table = {n: tables.parsed(n, c, parse) if isinstance(c, Coded) else c for n, c in table.items()}
+                add(there.path / part.name, table, texts)
+
+    for path, table in there.tables:
+        if path.name == "local.csv":
+            add_finished()  # they are older
+        texts = [text_of("image", value) for value in table["image"].values] if images is not None else ()
+        add(path, {name: column for name, column in table.items() if name in names}, texts)
+    source = np.repeat(np.arange(len(paths), dtype=np.int32), [number for _, number in paths])
+    full = [table for table in found if columns.length(table)] or found[:1]
+    return columns.join(full), source, [path for path, _ in paths]
 
 
-def _newest(rows: pd.DataFrame, place: np.ndarray, paths: np.ndarray) -> np.ndarray:
-    """Which rows count, in order of their keys: the newest of each, one with hashes before one without."""
+def _newest(rows: Table, place: np.ndarray, source: np.ndarray, paths: Sequence[Path]) -> np.ndarray | None:
+    """Which rows count, in order of their keys: the newest of each, one with hashes before one without; None: all."""
+    if (place[1:] > place[:-1]).all():
+        return None
     order = np.argsort(place, kind="stable")
     again = np.flatnonzero(np.diff(place[order], prepend=-1) == 0)
+    if not len(again):
+        return order
     several = np.unique(np.concatenate([again - 1, again]))  # all rows of keys with more than one, older first
-    part = rows.take(order[several])
+    names = (*KEY, "value", "weights", "metric", *PROOF)
+    part = columns.frame(columns.take({name: rows[name] for name in names}, order[several]), names)
     lrs = [lr.removesuffix(TRUSTED) for lr in part.lr]
     made = dict(zip(several, zip(part.hr, lrs, part.weights, part.metric, strict=True), strict=True))
     groups = dict(zip(several, part.group, strict=True))
@@ -380,9 +408,9 @@ def _newest(rows: pd.DataFrame, place: np.ndarray, paths: np.ndarray) -> np.ndar
         if made[before] == made[at]:
             if values[before] != values[at]:
                 raise ValueError(
-                    f"{paths[order[at]]}: two rows of one key differ, {rows.value.iat[order[before]]} and "
-                    f"{rows.value.iat[order[at]]} for {rows[list(KEY)].iloc[order[at]].to_dict()}; find out which is "
-                    "right and delete the other"
+                    f"{paths[source[order[at]]]}: two rows of one key differ, {values[before]} and {values[at]} for "
+                    f"{part[list(KEY)].iloc[np.searchsorted(several, at)].to_dict()}; find out which is right and "
+                    "delete the other"
                 )
             newer = before if groups[before] == groups[at] else at  # the photograph alone was corrected
         else:  # one without hashes is older than one with them
@@ -390,7 +418,3 @@ def _newest(rows: pd.DataFrame, place: np.ndarray, paths: np.ndarray) -> np.ndar
         keep[before if newer == at else at] = False
         last[at] = newer
     return order[keep]
-
-
-def _is_older_aside(path: Path) -> bool:
-    return path.exists() and path.read_bytes().partition(b"\n")[0].rstrip(b"\r") == _OLDER_ASIDE.encode()

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from helpers.columns import Coded, Table, coded, length, recoded
+
 # Floats come back bit for bit: by pandas' parser from 3.1 on (which warns of the option), before on demand.
 _EXACT = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
 
@@ -81,7 +83,7 @@ def _are_right(lines: Sequence[bytes], header: str) -> list[bool]:
 
 def read_lines(
     lines: Sequence[bytes], columns: Sequence[str], integers: Collection[str], floats: Collection[str], parse: Callable
-) -> pd.DataFrame:
+) -> Table:
     """Parse lines of CSV, UTF-8 with bytes that are no text as `surrogateescape` has them.
 
     Args:
@@ -91,30 +93,32 @@ def read_lines(
         parse: `parse(column, text)` is the value of a field of another column; called once for each text.
 
     Returns:
-        Columns of int64, float64 and, unless all values of a column are floats, objects.
+        Columns of int64, of float64, and the others coded.
     """
     numbers = {name: "int64" if name in integers else "float64" for name in columns if name in {*integers, *floats}}
     if not lines:
-        return pd.DataFrame({name: pd.Series(dtype=numbers.get(name, "object")) for name in columns})
+        return {name: np.empty(0, numbers[name]) if name in numbers else coded([]) for name in columns}
     found = pd.read_csv(  # no categories: "007" would become 7
         io.BytesIO(b"\n".join(lines)), names=list(columns), dtype=dict.fromkeys(columns, object) | numbers,
         keep_default_na=False, na_values={name: ["", "nan"] for name in floats}, encoding_errors="surrogateescape",
         skip_blank_lines=False, **_EXACT,
     )  # fmt: skip
-    for name in set(columns) - set(numbers):
-        codes, texts = pd.factorize(found[name])
-        if (values := [parse(name, text) for text in texts]) != list(texts):
-            of_code = np.empty(len(values), "float64" if all(isinstance(value, float) for value in values) else object)
-            of_code[:] = values
-            found[name] = pd.Series(of_code[codes], dtype=of_code.dtype)
-    return found
+    return {
+        name: found.pop(name).to_numpy() if name in numbers else parsed(name, coded(found.pop(name)), parse)
+        for name in columns
+    }
+
+
+def parsed(name: str, texts: Coded, parse: Callable) -> Coded:
+    """A column of spelled texts as its values."""
+    return recoded(texts, [parse(name, text) for text in texts.values])
 
 
 def places(tables: Iterable[Sequence[Sequence]], columns: Sequence[str], text: Callable, order: Callable) -> list:
     """Number the keys of several tables by their order among all of them; equal keys, equal numbers.
 
     Args:
-        tables: of each the values of its keys, column by column.
+        tables: of each the values of its keys, column by column, coded or not.
         columns: names of these.
         text: `text(column, value)` spells a value; values of one spelling are equal.
         order: `order(column, text)` by which spellings are sorted.
@@ -123,25 +127,17 @@ def places(tables: Iterable[Sequence[Sequence]], columns: Sequence[str], text: C
         One int64 array a table.
     """
     tables = [list(table) for table in tables]
-    found, top = [np.zeros(len(table[0]), np.int64) for table in tables], 1
+    found, top = [np.zeros(length({"": table[0]}), np.int64) for table in tables], 1
     for k, column in enumerate(columns):
-        coded = [pd.factorize(_array(table[k]), use_na_sentinel=False) for table in tables]
-        spelt = [[text(column, value) for value in values] for _, values in coded]
-        ranks = {each: n for n, each in enumerate(sorted({*sum(spelt, [])}, key=lambda each: order(column, each)))}
+        ours = [coded(table[k]) for table in tables]
+        spelt = [[text(column, value) for value in each.values] for each in ours]
+        ranks = {each: n for n, each in enumerate(sorted({*itertools.chain(*spelt)}, key=lambda t: order(column, t)))}
         if top * len(ranks) >= 2**62:
             joined = np.unique(np.concatenate(found), return_inverse=True)[1]
             found, top = np.split(joined, np.cumsum([len(each) for each in found])[:-1]), int(joined.max()) + 1
-        for n, ((codes, _), texts) in enumerate(zip(coded, spelt, strict=True)):
-            own = np.array([ranks[each] for each in texts], np.int64)
-            found[n] = found[n] * len(ranks) + (own[codes] if len(codes) else 0)
+        for n, (each, texts) in enumerate(zip(ours, spelt, strict=True)) if len(ranks) > 1 else ():
+            own = np.array([ranks[text] for text in texts], np.int64)
+            found[n] *= len(ranks)
+            found[n] += own[each.codes] if len(texts) else 0
         top *= max(1, len(ranks))
-    return found
-
-
-def _array(values: Sequence) -> np.ndarray | pd.Series:
-    """Values of any kind, texts and numbers beside each other, none converted."""
-    if isinstance(values, pd.Series):
-        return values
-    found = np.empty(len(values), object)
-    found[:] = values
     return found
