@@ -130,7 +130,10 @@ def runs_of(columns: Iterable[Column]) -> np.ndarray:
     if len(differs):
         differs[1:] = False
     for part in parts:
-        differs[1:] |= part[1:] != part[:-1]
+        other = part[1:] != part[:-1]
+        if part.dtype.kind == "f":
+            other &= ~(np.isnan(part[1:]) & np.isnan(part[:-1]))  # an empty field is like the next
+        differs[1:] |= other.astype(bool)
     return np.flatnonzero(differs)
 
 

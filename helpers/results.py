@@ -50,7 +50,7 @@ from helpers.row import (
 __all__ = [
     "ASIDE", "CELL", "COLUMNS", "FLOATS", "HIGHER_IS_BETTER", "INTEGERS", "KEY", "LOWER_IS_BETTER", "ONE_OF", "PROOF",
     "SEARCH", "TRUSTED", "Snapshot", "append", "aside", "check_mixed", "finish", "heat", "lower_is_better", "missing",
-    "missing_at", "publish", "read", "set_aside", "snapshot", "writer",
+    "count", "latest", "missing_at", "publish", "read", "set_aside", "snapshot", "writer",
 ]  # fmt: skip
 LOG = 64 * 2**20  # bytes of `local.csv` from which on its rows move to `finished`
 
@@ -240,6 +240,28 @@ def read(
     return found
 
 
+def count(keys: Keys) -> int:
+    """How many keys there are, however they are given."""
+    return columns.length(keys) if isinstance(keys, Mapping) else len(keys)
+
+
+def latest(there: Snapshot, names: Sequence[str], most: int = 2**21) -> pd.DataFrame:
+    """Some columns of the newest files of rows, at least `most` rows if there are as many, in no order.
+
+    Rows that newer ones have replaced are among them: for estimates alone.
+    """
+    found, number = [], 0
+    kinds: list[Path | finished.Part] = [*there.finished, *range(len(there.tables))]
+    for each in reversed(kinds):
+        if number >= most:
+            break
+        table = there.tables[each][1] if isinstance(each, int) else _part(there, each, names)[0]
+        if table is not None:
+            found.append({name: table[name] for name in names})
+            number += columns.length(table)
+    return columns.frame(columns.join(found), names)
+
+
 def _by_column(keys: Keys) -> list[Sequence]:
     if isinstance(keys, Mapping):
         return [keys[name] for name in KEY]
@@ -350,6 +372,15 @@ def _table(path: Path) -> Table:
     return {name: rows[name] for name in COLUMNS}
 
 
+def _part(there: Snapshot, part: finished.Part, names: Sequence[str]) -> tuple[Table | None, list[str]]:
+    """Some columns of a file of finished rows, and the names of its images as they are spelled."""
+    table = finished.read(there.path, part, names)
+    if table is None:
+        return None, []
+    texts = table["image"].values if "image" in table else []
+    return {n: tables.parsed(n, c, parse) if isinstance(c, Coded) else c for n, c in table.items()}, texts
+
+
 def _load(
     there: Snapshot, wanted: list[Sequence] | None, names: Collection[str]
 ) -> tuple[Table, np.ndarray, list[Path]]:
@@ -371,10 +402,8 @@ def _load(
         for part in there.finished:
             if images is not None and (not images or part.last < least or most < part.first):
                 continue
-            table = finished.read(there.path, part, [name for name in COLUMNS if name in names])
+            table, texts = _part(there, part, [name for name in COLUMNS if name in names])
             if table is not None:
-                texts = table["image"].values
-                table = {n: tables.parsed(n, c, parse) if isinstance(c, Coded) else c for n, c in table.items()}
                 add(there.path / part.name, table, texts)
 
     for path, table in there.tables:

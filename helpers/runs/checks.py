@@ -5,25 +5,27 @@ A row keeps hashes of the HR pixels and of the LR pixels that it scored, of the 
 and the row computed in its place is the newer one of its key.
 """
 
+import itertools
+import math
 import os
 import secrets
 import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from helpers import __version__, datasets, results
+from helpers import __version__, columns, datasets, results
 from helpers.datasets.sources import list_images
 from helpers.downscalers import DOWNSCALERS
-from helpers.runs import cluster, methods, pairs, words
+from helpers.runs import cluster, grid, methods, pairs, words
 from helpers.runs.cell import UNKNOWN
 from helpers.runs.experiment import Experiment, own_upscaler
 
@@ -34,6 +36,7 @@ MIXED = "LR pixels differ between rows of one cell"
 NOT_TRIED = "not tried after"  # how the reasons begin of what a run has not tried
 IN_A_ROW = 3  # images that fail one after the other: what is tried on them is broken, not the images
 PATIENCE = 60  # seconds of failures in a row, from which on a downscaler is not even asked whether its rows hold
+REMEMBERED = 500_000  # hashes, about 300 MB
 _hashes: dict[tuple, str] = {}  # of HR images by path and date of the file, of LR images of our own f_ds by HR image
 
 
@@ -42,7 +45,7 @@ class Todo(NamedTuple):
 
     rows: pd.DataFrame  # those that would come out again
     stale: pd.DataFrame  # those that would not, with a column "why"
-    tasks: dict[str, list[tuple]]  # image -> its keys to compute
+    tasks: dict[str, grid.Missing]  # image -> its keys to compute
     aside: list[tuple]  # cells left out, as `words.cell_of` names them
     back: list[dict]  # lines of `results.aside` of cells whose rows are all there again
     regrouped: pd.DataFrame  # rows that hold but for their photograph, with the one of now, to be written
@@ -59,6 +62,7 @@ def todo(
     seen: dict | None = None,
     run: str = "",
     redrawn: bool = False,
+    there: results.Snapshot | None = None,
 ) -> Todo:
     """Read the rows of an experiment and tell which of them hold, which are stale, and what is to be computed.
 
@@ -67,20 +71,24 @@ def todo(
         seen: hashes that an earlier call has found, and this one adds to.
         run: as `pairs.begin`.
         redrawn: take rows without hashes as they are, see `redraws`.
+        there: what has been read of `rows_dir`, if it has.
 
     Raises:
         ValueError: as `results.read`.
     """
-    wanted, seen = experiment.keys(), {} if seen is None else seen
-    rows = results.read(rows_dir, keys=wanted, mixed=tuple(results.ONE_OF))
+    wanted, seen = grid.columns(experiment), {} if seen is None else seen
+    rows = results.read(rows_dir if there is None else there, keys=wanted, mixed=tuple(results.ONE_OF))
     if redrawn:
         results.check_mixed(rows, mixed)
         return Todo(rows, rows.iloc[:0].assign(why=""), {}, [], [], rows.iloc[:0])
-    cells = list(map(words.cell_of, rows[list(results.CELL)].itertuples(index=False, name=None)))
+    starts = columns.runs_of(rows[name].to_numpy() for name in results.CELL)  # rows are sorted
+    cells = list(map(words.cell_of, rows[list(results.CELL)].iloc[starts].itertuples(index=False, name=None)))
+    of_cell = np.repeat(np.arange(len(cells)), np.diff([*starts, len(rows)]))
     of_before = _noted(experiment, rows_dir)
     noted = {} if retry_aside else of_before
     lost = {each for each, entries in noted.items() if all(entry["lr"] == UNKNOWN for entry in entries.values())}
-    looked = [each for each, hr in zip(cells, rows.hr, strict=True) if hr]
+    hashed = np.bincount(of_cell, rows.hr != "", len(cells)) > 0
+    looked = list(itertools.compress(cells, hashed))
     bad = {each[1] for each, own in of_before.items() if not all(_is_untried(line) for line in own.values())}
     asked = dict.fromkeys(sorted([*looked, *noted], key=lambda each: each[1] in bad))  # what failed comes last
     failed = set(noted) - lost  # of a trusted downscaler its rows are trusted, not what failed
@@ -89,33 +97,28 @@ def todo(
     if len(rows) or noted:
         asked = experiment, run
         now = client.submit(made_by, *asked, pure=False).result() if client else made_by(*asked)
-    why = [_why(*each, experiment, now, seen, trust, mixed) for each in zip(cells, rows.itertuples(), strict=True)]
-    lrs = defaultdict(set)
-    for each, row, wrong in zip(cells, rows.itertuples(), why, strict=True):
-        if not wrong and row.downscaler in trust:
-            lrs[each].add(row.lr.removesuffix(results.TRUSTED))
-    why = [wrong or MIXED * (len(lrs[each]) > 1) for each, wrong in zip(cells, why, strict=True)]
-    why = pd.Series(why, rows.index, dtype=object)
-    kept = mark(rows[why == ""], trust)
+    why, which = _reasons(rows, cells, of_cell, experiment, now, seen, trust, mixed)
+    fine = (why == "")[which]
+    kept = mark(rows if fine.all() else rows[fine], trust)
     results.check_mixed(kept, mixed)
     was, kept = kept.group, _regroup(kept, now)
-    missing = defaultdict(list)
-    for key in results.missing(wanted, kept):
-        missing[words.cell_of(key)].append(key)
-    tasks, aside = defaultdict(list), []
-    for each, keys in missing.items():
-        entries, tried = noted.get(each, {}), tried_of(keys)
-        if all(_still(entries.get(metric), tried, each, experiment, now, seen) for metric in tried.split()):
+    numbers, aside, left = results.missing_at(wanted, kept), [], set()
+    keep, per_cell = np.ones(len(numbers), bool), math.prod(grid.shape(experiment)[3:])
+    for number, each in sorted((grid.number_of(experiment, each), each) for each in of_before):
+        own = slice(*np.searchsorted(numbers, [number, number + per_cell]))
+        keys = grid.keys_at(experiment, numbers[own])
+        left |= {(each, key[-1]) for key in keys}
+        tried, entries = tried_of(keys), noted.get(each, {})
+        if keys and all(_still(entries.get(on), tried, each, experiment, now, seen) for on in tried.split()):
             aside.append(each)
-        else:
-            tasks[each[1]] += keys
-    left = {(each, key[-1]) for each, keys in missing.items() for key in keys}
+            keep[own] = False
+    tasks = grid.by_image(experiment, numbers if keep.all() else numbers[keep])
     back = [line for each, own in of_before.items() for on, line in own.items() if (each, on) not in left]
-    gone, of_kept = set(aside), map(words.cell_of, kept[list(results.CELL)].itertuples(index=False, name=None))
-    whole = pd.Series([each not in gone for each in of_kept], kept.index, dtype=bool)
+    gone = set(aside)
+    whole = ~np.array([each in gone for each in cells], bool)[of_cell[fine]]
     return Todo(
-        kept[whole],
-        rows[why != ""].assign(why=why[why != ""]),
+        kept if whole.all() else kept[whole],
+        rows[~fine].assign(why=why[which[~fine]]),
         dict(sorted(tasks.items(), key=lambda each: each[0] in bad)),
         aside,
         back,
@@ -123,10 +126,37 @@ def todo(
     )
 
 
+def _reasons(rows, cells, of_cell, experiment, now, seen, trust, mixed) -> tuple[np.ndarray, np.ndarray]:
+    """Why rows would not come out again, "" where they would, once for many rows; and which is that of each row."""
+    facts = [columns.coded(rows[name]) for name in ("weights", "distortion", "metric")]
+    starts = columns.runs_of([of_cell, rows.hr.to_numpy(), rows.lr.to_numpy()])
+    same = np.repeat(np.arange(len(starts)), np.diff([*starts, len(rows)]))
+    number = columns.numbered([columns.Coded(same, starts), *facts])
+    _, first, which = np.unique(number, return_index=True, return_inverse=True)
+    place_of, places = _placing(experiment), {}
+    names = ["downscaler", "hr", "lr", "weights", "distortion", "metric"]
+    found, lrs = [], defaultdict(set)
+    for number, row in zip(of_cell[first].tolist(), rows[names].iloc[first].itertuples(index=False), strict=True):
+        place = places.get(number) or places.setdefault(number, place_of(cells[number]))
+        found.append(_why(place, row, now, seen, trust, mixed))
+        if not found[-1] and row.downscaler in trust:
+            lrs[number].add(row.lr.removesuffix(results.TRUSTED))
+    several = {number for number, own in lrs.items() if len(own) > 1}
+    why = np.empty(len(found), object)
+    why[:] = [
+        wrong or MIXED * (number in several) for number, wrong in zip(of_cell[first].tolist(), found, strict=True)
+    ]
+    return why, which
+
+
 def mark(rows: pd.DataFrame, trust: Collection[str]) -> pd.DataFrame:
     """Say in the column `lr` which LR images were trusted and which were made again."""
-    plain = rows.lr.map(lambda lr: lr.removesuffix(results.TRUSTED))
-    return rows.assign(lr=plain.where(~rows.downscaler.isin(trust), plain + results.TRUSTED))
+    lr = columns.coded(rows.lr)
+    plain = np.array([text.removesuffix(results.TRUSTED) for text in lr.values], object)
+    marked = plain + results.TRUSTED if len(plain) else plain
+    codes, trusted = lr.codes, rows.downscaler.isin(list(trust)).to_numpy()
+    found = plain[codes] if not trusted.any() else np.where(trusted, marked[codes], plain[codes])
+    return rows.assign(lr=pd.Series(found, rows.index, dtype=object))
 
 
 def tried_of(keys: Iterable[tuple]) -> str:
@@ -134,17 +164,18 @@ def tried_of(keys: Iterable[tuple]) -> str:
     return " ".join(sorted({key[-1] for key in keys}))
 
 
-def redraws(wanted: Iterable[Sequence[tuple]], rows_dir: str | Path) -> int:
+def redraws(wanted: Iterable[results.Keys], rows_dir: str | Path, there: results.Snapshot | None = None) -> int:
     """Count the rows of several lists of keys, where each is a published one from before rows had hashes; else 0.
 
     Such rows are for drawing figures again; they are never mixed with rows that are held against the pictures.
     """
     total, local = 0, Path(rows_dir, "local.csv")
+    there = results.snapshot(rows_dir) if there is None else there
     for keys in wanted:
-        rows = results.read(rows_dir, keys=keys, mixed=tuple(results.ONE_OF))
-        if len(rows) < len(keys) or (rows.hr != "").any():
+        rows = results.read(there, keys=keys, mixed=tuple(results.ONE_OF), names=("hr",))
+        if len(rows) < results.count(keys) or (rows.hr != "").any():
             return 0
-        if local.is_file() and len(results.read(local, keys=keys, mixed=tuple(results.ONE_OF))):
+        if local.is_file() and len(results.read(local, keys=keys, mixed=tuple(results.ONE_OF), names=("hr",))):
             return 0
         total += len(rows)
     return total
@@ -169,7 +200,8 @@ def held(experiment: Experiment, keys: Sequence[tuple], rows_dir: str | Path, cl
     asked = dict.fromkeys(each for each, hr in zip(cells, rows.hr, strict=True) if hr)
     _look(experiment, asked, client, (), seen, secrets.token_hex(4), rows=asked)
     pairs = zip(cells, rows.itertuples(), strict=True)
-    why = [_why(*pair, experiment, None, seen, (), ("weights", "metric")) for pair in pairs]
+    place_of = _placing(experiment)
+    why = [_why(place_of(each), row, None, seen, (), ("weights", "metric")) for each, row in pairs]
     rows = _regroup(rows.assign(why=pd.Series(why, rows.index, dtype=object)), {"group": groups_of(experiment)})
     if len(stale := rows[rows.why != ""]):
         warnings.warn(f"{rows_dir}: {words.say_stale(stale)}; they are computed anew", stacklevel=3)
@@ -229,8 +261,11 @@ def groups_of(experiment: Experiment) -> dict[str, str]:
 def _regroup(rows: pd.DataFrame, now: dict | None) -> pd.DataFrame:
     """Rows with the photographs of now, which no distortion depends on."""
     groups = now["group"] if now else {}
-    found = [groups.get(*each) for each in zip(rows.image, rows.group, strict=True)]
-    return rows.assign(group=pd.Series(found, rows.index, dtype=object))
+    starts = columns.runs_of([rows.image.to_numpy(), rows.group.to_numpy()])
+    first = rows[["image", "group"]].iloc[starts]
+    found = np.empty(len(starts), object)
+    found[:] = [groups.get(*each) for each in zip(first.image, first.group, strict=True)]
+    return rows.assign(group=pd.Series(found.repeat(np.diff([*starts, len(rows)])), rows.index, dtype=object))
 
 
 def look(experiment: Experiment, image: str, cells: Sequence[tuple], run: str = "") -> tuple[str, dict[tuple, tuple]]:
@@ -274,9 +309,9 @@ def look(experiment: Experiment, image: str, cells: Sequence[tuple], run: str = 
 
 def _noted(experiment: Experiment, rows_dir: str | Path) -> dict[tuple, dict[str, dict]]:
     """Cell -> distortion -> its line in `results.aside`, of cells of this experiment."""
-    wanted, noted = {words.cell_of(key) for key in experiment.keys()}, defaultdict(dict)  # noqa: SIM118
+    noted = defaultdict(dict)
     for line in results.aside(rows_dir).to_dict("records"):
-        if (each := words.cell_of(tuple(line.values()))) in wanted:
+        if grid.number_of(experiment, each := words.cell_of(tuple(line.values()))) is not None:
             noted[each][line["distortion"]] = line
     return noted
 
@@ -285,12 +320,17 @@ def _is_untried(line: dict) -> bool:
     return line["reason"].startswith(NOT_TRIED)
 
 
-def _place(experiment: Experiment, each: tuple) -> tuple:
-    """What the LR image of a cell, and what a search sees through its downscaler, depend on, in words."""
-    _, image, name, scale, degradation, level, where, upscaler, *_ = each
-    damage = (degradation, level, where, experiment.seed) if degradation else ()
-    how = (experiment.source, experiment.size, scale, image, experiment.device)
-    return *how, experiment.specs.get(name, name), damage, upscaler if methods.is_search(experiment.f_us) else ""
+def _placing(experiment: Experiment) -> Callable[[tuple], tuple]:
+    """A function of a cell: what its LR image, and what a search sees through its downscaler, depend on, in words."""
+    specs, searches, seed = experiment.specs, methods.is_search(experiment.f_us), experiment.seed
+    source, size, device = experiment.source, experiment.size, experiment.device
+
+    def place(each: tuple) -> tuple:
+        _, image, name, scale, degradation, level, where, upscaler, *_ = each
+        damage = (degradation, level, where, seed) if degradation else ()
+        return source, size, scale, image, device, specs.get(name, name), damage, upscaler if searches else ""
+
+    return place
 
 
 def _look(experiment, cells, client, trust, seen, run, lost=(), failed=(), rows=()) -> None:
@@ -299,16 +339,17 @@ def _look(experiment, cells, client, trust, seen, run, lost=(), failed=(), rows=
     The downscalers of the cells in `lost` are not called, which may cost this process; trusted ones are for `failed`.
     One that fails on three images in a row is asked for the cells in `rows` alone, and after `PATIENCE` for none.
     """
-    tasks, streak, since, kept = {}, Counter(), {}, {_place(experiment, each) for each in rows}
+    place_of = _placing(experiment)
+    tasks, streak, since, kept = {}, Counter(), {}, {place_of(each) for each in rows}
     for each in cells:
         image, name, _, degradation, level = each[1:6]
-        place = _place(experiment, each)
+        place = place_of(each)
         if (name not in trust or each in failed) and each not in lost and place not in seen:
             tasks.setdefault(image, {})[name, degradation, level] = place
         elif place[:5] not in seen:
             tasks.setdefault(image, {})
     places = {image: dict(own) for image, own in tasks.items()}
-    how = {image: (_alone(experiment, image), image, list(own), run) for image, own in tasks.items()}
+    how = {image: (grid.on(experiment, [image]), image, list(own), run) for image, own in tasks.items()}
     bar = tqdm(cluster.compute(look, how, client), "downscaling again", len(how), delay=3, leave=False, unit="image")
     before = time.monotonic()
     for image, outcome in bar:
@@ -333,15 +374,10 @@ def _look(experiment, cells, client, trust, seen, run, lost=(), failed=(), rows=
         before = time.monotonic()
 
 
-def _alone(experiment: Experiment, image: str) -> Experiment:
-    return replace(experiment, images=[image])
-
-
-def _why(each, row, experiment, now, seen, trust, mixed) -> str:
+def _why(place, row, now, seen, trust, mixed) -> str:
     """Why a row would not come out again, or ""."""
     if not row.hr:
         return "made before rows had hashes"
-    place = _place(experiment, each)
     hr, no_hr = seen[place[:5]]
     lr, no_lr = (row.lr, "") if row.downscaler in trust else seen[place]
     if no_hr:
@@ -364,7 +400,7 @@ def _still(entry, tried, each, experiment, now, seen) -> bool:
     """Whether what was set aside is still what it was; if in doubt it is not, and a try costs one image."""
     if entry is None or (entry["tried"], entry["version"]) != (tried, __version__):
         return False
-    place = _place(experiment, each)
+    place = _placing(experiment)(each)
     if entry["hr"] not in (UNKNOWN, seen[place[:5]][0]) or now["weights"] not in (None, entry["weights"]):
         return False
     return entry["lr"] == UNKNOWN or entry["hr"] == "" or entry["lr"] == seen[place][0]
@@ -390,5 +426,7 @@ def _remember(key: tuple | None, compute: Callable[[], str]) -> str:
     if key is None:
         return compute()
     if key not in _hashes:
+        if len(_hashes) >= REMEMBERED:
+            _hashes.clear()
         _hashes[key] = compute()
     return _hashes[key]

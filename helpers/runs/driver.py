@@ -10,15 +10,15 @@ import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from helpers import files, measure, results
 from helpers.downscalers import DOWNSCALERS
-from helpers.runs import apart, cell, checks, cluster, outcomes, words
+from helpers.runs import apart, cell, checks, cluster, grid, outcomes, words
 from helpers.runs.experiment import Experiment
 from helpers.runtime import Stopped, is_whole, pick_device, shielded, signals_raise, tqdm
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Plan(NamedTuple):
     """What a run would do: keys without a row, images to compute, seconds (NaN: unknown), all in words."""
 
-    missing: list[tuple]
+    missing: Sequence[tuple]
     images: list[str]
     seconds: float
     summary: str
@@ -65,41 +65,67 @@ def plan(
 
 def _plan(experiments, rows_dir, client, calibrate, how, trust) -> Plan:
     n_workers = max(1, sum(client.nthreads().values())) if client else 1
-    redrawn = checks.redraws([each.keys() for each in experiments], rows_dir)
-    wanted, todo, images, stale, seconds, seen, back = {}, {}, {}, {}, 0.0, {}, []
+    there, run_name = results.snapshot(rows_dir), secrets.token_hex(4)
+    redrawn = checks.redraws(map(grid.columns, experiments), rows_dir, there)
+    missing, stale, back, images, n_wanted, seconds = [], [], [], {}, 0, 0.0
+    medians = [_medians(each, there) for each in experiments]
+    for part in grid.chunks(experiments):  # not all images at once: what is known of them may not fit
+        seen, taken, wanted = {}, set(), set()
 
-    def look(each: Experiment) -> tuple[checks.Todo, list, float]:
-        trusted = set(trust) & set(each.specs)
-        with cell.one_thread():
-            its = checks.todo(each, rows_dir, client, trust=trusted, seen=seen, run=run_name, redrawn=redrawn, **how)
-        needs = [key for key in itertools.chain(*its.tasks.values()) if key not in todo]
-        return its, needs, _seconds(needs, each, rows_dir) / n_workers if needs else 0.0
+        def look(each: Experiment, there: results.Snapshot, seen=seen) -> checks.Todo:
+            own = how | {"trust": set(trust) & set(each.specs), "there": there}
+            with cell.one_thread():
+                return checks.todo(each, rows_dir, client, seen=seen, run=run_name, redrawn=redrawn, **own)
 
-    run_name = secrets.token_hex(4)
-    for each in experiments:
-        its, needs, more = look(each)
-        stale |= {row.checksum: row for row in its.stale.itertuples()}
-        if calibrate and math.isnan(more):
-            own = how | {"trust": set(trust) & set(each.specs), "run": run_name, "seen": seen, "redrawn": redrawn}
-            _run(each, rows_dir, client, False, own, batch=8, strict=False, deadline=None, limit=1)
-            its, needs, more = look(each)
-        seconds += more
-        back += its.back
-        aside = set(its.aside)
-        wanted |= dict.fromkeys(key for key in each.keys() if words.cell_of(key) not in aside)  # noqa: SIM118
-        todo |= dict.fromkeys(needs)
-        images |= dict.fromkeys(its.tasks)
-    said = [f"all {len(wanted)} rows are there"]
+        for k, each in enumerate(part):
+            its = look(each, there)
+            needs = _new(each, its, taken)
+            stale.append(its.stale)
+            if calibrate and len(needs) and math.isnan(sum(medians[k].values())):
+                own = how | {"trust": set(trust) & set(each.specs), "run": run_name, "seen": seen, "redrawn": redrawn}
+                _run(each, rows_dir, client, False, own, batch=8, strict=False, deadline=None, limit=1)
+                there, calibrate = results.snapshot(rows_dir), len(experiments) > 1
+                medians[k], its = _medians(each, there), look(each, there)
+                needs = _new(each, its, taken)
+            missing.append((each, needs))
+            seconds += _seconds(each, needs, medians[k]) / n_workers
+            back += its.back
+            images |= dict.fromkeys(its.tasks)
+            n_wanted += _count(each, its.aside, wanted if len(experiments) > 1 else None)
+            if len(experiments) > 1:
+                taken |= set(grid.keys_at(each, needs))
+    todo = grid.Missing(missing)
+    said = [f"all {n_wanted} rows are there"]
     if redrawn:
         said.append("published before rows had hashes and not held against the pictures")
-    if todo:
+    if len(todo):
         device = experiments[0].device
         device = pick_device(device) if client is None or device == "auto" else device  # a worker may have another
         many = f" with {n_workers} workers" if n_workers > 1 else ""
-        said = [f"{len(todo)} of {len(wanted)} rows missing, {_about(seconds)} on {device}{many}"]
-    said += [words.say_stale(pd.DataFrame(list(stale.values()))) if stale else ""]
+        said = [f"{len(todo)} of {n_wanted} rows missing, {_about(seconds)} on {device}{many}"]
+    stale = pd.concat(stale, ignore_index=True).drop_duplicates("checksum") if stale else pd.DataFrame()
+    said += [words.say_stale(stale) if len(stale) else ""]
     said += [words.left_out(experiments, rows_dir, back)]
-    return Plan(list(todo), list(images), seconds, "; ".join(filter(None, said)))
+    return Plan(todo, list(images), seconds, "; ".join(filter(None, said)))
+
+
+def _new(experiment: Experiment, its: checks.Todo, taken: set[tuple]) -> np.ndarray:
+    """The numbers of the keys to compute that no earlier experiment computes."""
+    numbers = [numbers for keys in its.tasks.values() for _, numbers in keys.parts]
+    found = np.concatenate(numbers) if numbers else np.zeros(0, np.int64)
+    if taken:
+        found = found[[key not in taken for key in grid.keys_at(experiment, found)]]
+    return found
+
+
+def _count(experiment: Experiment, aside: list[tuple], before: set[tuple] | None) -> int:
+    """How many rows are wanted, without what was set aside, and without those that are in `before`, which grows."""
+    number = math.prod(grid.shape(experiment))
+    if before is None:
+        return number - len(aside) * math.prod(grid.shape(experiment)[3:])
+    gone, n_before = set(aside), len(before)
+    before |= {key for key in grid.keys_at(experiment, range(number)) if words.cell_of(key) not in gone}
+    return len(before) - n_before
 
 
 def run(
@@ -165,7 +191,7 @@ def run(
     whole = {"batch": batch, "limit": 1 if limit is None else limit}
     experiments = _check_call(experiment, rows_dir, client, whole, deadline, mixed=mixed, trust=trust)
     checks.check_names(experiments, trust)
-    if redrawn := checks.redraws([each.keys() for each in experiments], rows_dir):
+    if redrawn := checks.redraws(map(grid.columns, experiments), rows_dir):
         warnings.warn(words.say_redrawn(redrawn, rows_dir), stacklevel=2)
     how = {"mixed": mixed, "retry_aside": retry_aside, "run": secrets.token_hex(4), "seen": {}, "redrawn": redrawn}
     parts = []
@@ -182,9 +208,10 @@ def run(
     if len(parts) > 1:
         rows = pd.concat(parts, ignore_index=True).drop_duplicates(list(results.KEY), ignore_index=True)
         results.check_mixed(rows, mixed)
-    there = rows[[*results.CELL, "distortion"]].drop_duplicates().to_dict("records")
-    if said := words.left_out(experiments, rows_dir, there):
-        warnings.warn(f"{rows_dir}: {said}", stacklevel=2)
+    if len(results.aside(rows_dir)):
+        there = rows[[*results.CELL, "distortion"]].drop_duplicates().to_dict("records")
+        if said := words.left_out(experiments, rows_dir, there):
+            warnings.warn(f"{rows_dir}: {said}", stacklevel=2)
     return rows
 
 
@@ -253,9 +280,9 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
             warnings.warn(remark, stacklevel=4)
         tasks = {
             image: (
-                replace(experiment, images=[image]),
+                grid.on(experiment, [image]),
                 image,
-                keys,
+                list(keys),
                 batch,
                 image in experiment.images[:2],
                 strict,
@@ -287,9 +314,9 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
             f"{rows_dir}: expected {len(todo.rows)} rows from before and {len(made)} new ones, found {len(rows)}: "
             "somebody has removed or changed files there; run again to compute what is missing"
         )
-    rows = rows[
-        [words.cell_of(each) not in gone for each in rows[list(results.CELL)].itertuples(index=False, name=None)]
-    ]
+    if gone:
+        cells = map(words.cell_of, rows[list(results.CELL)].itertuples(index=False, name=None))
+        rows = rows[[each not in gone for each in cells]]
     results.check_mixed(rows, mixed)
     for twins in words.say_twins(rows, [name for name, spec in experiment.specs.items() if spec not in DOWNSCALERS]):
         warnings.warn(twins, stacklevel=3)
@@ -308,7 +335,7 @@ def _correct(todo: checks.Todo, rows_dir, write: Callable) -> None:
 
 def _now(experiment: Experiment, rows_dir, todo: checks.Todo, made: set[tuple]) -> pd.DataFrame:
     """The rows of an experiment after those of `made` were written: all but the stale ones."""
-    rows = results.read(rows_dir, keys=experiment.keys(), mixed=tuple(results.ONE_OF))
+    rows = results.read(rows_dir, keys=grid.columns(experiment), mixed=tuple(results.ONE_OF))
     stale = rows.checksum.isin(todo.stale.checksum)
     kept = [outcomes.plain(key) in made for key in rows[stale][list(results.KEY)].itertuples(index=False, name=None)]
     return rows.drop(rows[stale][~pd.Series(kept, rows.index[stale], dtype=bool)].index)
@@ -323,13 +350,20 @@ def _counted(computed: Iterator, bar: tqdm, clipped: dict[str, list[tuple[float,
         yield image, outcome
 
 
-def _seconds(todo: list[tuple], experiment: Experiment, rows_dir: str | Path) -> float:
-    """Seconds for the missing rows on one worker: the median of each downscaler, else of all; or NaN."""
-    rows = results.read(rows_dir, mixed=tuple(results.ONE_OF))
+def _medians(experiment: Experiment, there: results.Snapshot) -> dict[str, float]:
+    """Median seconds of a row of each downscaler, of all where it has none; NaN: unknown."""
+    rows = results.latest(there, ("downscaler", "upscaler", "scale", "distortion", "seconds"))
     same = (rows.upscaler == experiment.upscaler_name) & (rows.scale == experiment.scale)
     rows = rows[same & rows.distortion.isin(experiment.metrics)]
     medians, overall = rows.groupby("downscaler").seconds.median(), rows.seconds.median()
-    return sum(medians.get(key[2], overall) for key in todo)
+    return {name: float(medians.get(name, overall)) for name in experiment.specs}
+
+
+def _seconds(experiment: Experiment, numbers: np.ndarray, medians: dict[str, float]) -> float:
+    """Seconds for missing rows on one worker."""
+    names, shape = list(experiment.specs), grid.shape(experiment)
+    many = np.bincount(numbers // math.prod(shape[2:]) % shape[1], minlength=len(names)) if len(numbers) else ()
+    return sum(float(n) * medians[name] for name, n in zip(names, many, strict=False) if n)
 
 
 def _about(seconds: float) -> str:

@@ -85,6 +85,8 @@ def left_out(experiments: Experiment | Sequence[Experiment], rows_dir: str | Pat
     noted = {_key(line): line for line in lines}
     for line in back:
         noted.pop(_key(line), None)
+    if not noted:
+        return ""
     wanted = {(*cell_of(key), key[-1]) for each in experiments for key in each.keys()} or set(noted)  # noqa: SIM118
     settings, images = defaultdict(lambda: defaultdict(set)), {each[1] for each in wanted}
     for each in wanted:
