@@ -1,7 +1,7 @@
 """Tables of many rows, column by column: a text that many rows share is kept once, and each row keeps its number."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,12 +58,16 @@ def numbered(columns: Sequence[Coded]) -> np.ndarray:
     return found
 
 
-def dense(column: Column) -> Column:
-    """A column with only the values that it uses, in the order of their numbers."""
+def dense(column: Column, order: Callable | None = None) -> Column:
+    """A column with only the values that it uses, in the order of their numbers, or sorted by `order(value)`."""
     if not isinstance(column, Coded):
         return column
     used, codes = np.unique(column.codes, return_inverse=True)
-    return Coded(codes.astype(_kind(len(used))), [column.values[k] for k in used])
+    values = [column.values[k] for k in used]
+    if order:
+        places = sorted(range(len(values)), key=lambda k: order(values[k]))
+        codes, values = np.argsort(np.array(places, np.int64), kind="stable")[codes], [values[k] for k in places]
+    return Coded(codes.astype(_kind(len(used))), values)
 
 
 def length(table: Mapping[str, Column]) -> int:

@@ -59,13 +59,12 @@ def listed(folder: Path) -> list[Part]:
         ) from error
 
 
-def write(folder: Path, tables: Iterable[tuple[Table, str, str]], others: dict[Path, bytes]) -> list[Part]:
+def write(folder: Path, tables: Iterable[tuple[Table, str, str]]) -> list[Part]:
     """Add files to the list, which counts in one step; a process that is killed before has added none.
 
     Args:
         folder: whose lock the caller holds.
         tables: of each file its columns, texts as they are spelled, and the least and greatest text in it.
-        others: files that are replaced right after the list.
 
     Returns:
         The files added.
@@ -82,7 +81,7 @@ def write(folder: Path, tables: Iterable[tuple[Table, str, str]], others: dict[P
         files.replace(folder / name, data)
         added.append(Part(name, length(table), files.sha256_of(folder / name), first, last))
     text = "".join(f"{line}\n" for line in [NOTE, *map(json.dumps, [*before, *added])])
-    files.replace_all({folder / LIST: gzip.compress(text.encode("utf-8", "surrogateescape"), mtime=0)} | others)
+    files.replace(folder / LIST, gzip.compress(text.encode("utf-8", "surrogateescape"), mtime=0))
     return added
 
 

@@ -103,6 +103,13 @@ def order_of(column: str, text: str) -> tuple:
     return isinstance(value, str), value
 
 
+def parsed_texts(name: str, column: Column) -> Column:
+    """The inverse of `spelled`."""
+    if not isinstance(column, Coded) or (name != "heat" and "\\" not in "".join(column.values)):
+        return column
+    return columns.recoded(column, [parse(name, text) for text in column.values])
+
+
 def spelled(name: str, column: Column) -> Column:
     """A column of texts as `text_of` spells them."""
     if not isinstance(column, Coded):

@@ -104,14 +104,9 @@ def read_lines(
         skip_blank_lines=False, **_EXACT,
     )  # fmt: skip
     return {
-        name: found.pop(name).to_numpy() if name in numbers else parsed(name, coded(found.pop(name)), parse)
+        name: found.pop(name).to_numpy() if name in numbers else _parsed(name, coded(found.pop(name)), parse)
         for name in columns
     }
-
-
-def parsed(name: str, texts: Coded, parse: Callable) -> Coded:
-    """A column of spelled texts as its values."""
-    return recoded(texts, [parse(name, text) for text in texts.values])
 
 
 def places(tables: Iterable[Sequence[Sequence]], columns: Sequence[str], text: Callable, order: Callable) -> list:
@@ -141,3 +136,8 @@ def places(tables: Iterable[Sequence[Sequence]], columns: Sequence[str], text: C
             found[n] += own[each.codes] if len(texts) else 0
         top *= max(1, len(ranks))
     return found
+
+
+def _parsed(name: str, texts: Coded, parse: Callable) -> Coded:
+    """A column of spelled texts as its values."""
+    return recoded(texts, [parse(name, text) for text in texts.values])
