@@ -63,6 +63,7 @@ def todo(
     run: str = "",
     redrawn: bool = False,
     there: results.Snapshot | None = None,
+    now: dict | None = None,
 ) -> Todo:
     """Read the rows of an experiment and tell which of them hold, which are stale, and what is to be computed.
 
@@ -72,6 +73,7 @@ def todo(
         run: as `pairs.begin`.
         redrawn: take rows without hashes as they are, see `redraws`.
         there: what has been read of `rows_dir`, if it has.
+        now: what `made_by` says, if it is known.
 
     Raises:
         ValueError: as `results.read`.
@@ -93,8 +95,7 @@ def todo(
     asked = dict.fromkeys(sorted([*looked, *noted], key=lambda each: each[1] in bad))  # what failed comes last
     failed = set(noted) - lost  # of a trusted downscaler its rows are trusted, not what failed
     _look(experiment, asked, client, trust, seen, run, lost.difference(looked), failed, looked)
-    now = None
-    if len(rows) or noted:
+    if now is None and (len(rows) or noted):
         asked = experiment, run
         now = client.submit(made_by, *asked, pure=False).result() if client else made_by(*asked)
     why, which = _reasons(rows, cells, of_cell, experiment, now, seen, trust, mixed)

@@ -172,8 +172,12 @@ def srflow(*, file: str, scale: int, heat: float = 1.0, device: str = "cpu") -> 
     Raises:
         ValueError: no such device; or the weights are not there, then it says where to put them.
     """
+    return srflow_by(load_srflow(file, pick_device(device)), scale=scale, heat=heat, device=device)
+
+
+def srflow_by(network: srflow_network.SRFlow, *, scale: int, heat: float = 1.0, device: str = "cpu") -> Callable:
+    """f_us: `srflow` by a network that is loaded, or of fresh weights, in eval mode on `device`."""
     device = pick_device(device)
-    network = load_srflow(file, device)
     sampler = srflow_network.Sampler(network)
 
     def even(lr: Tensor, latents: list[Tensor]) -> Tensor:

@@ -60,8 +60,12 @@ def upscaler(
     Raises:
         ValueError: no such device; or as `load`.
     """
-    device = pick_device(device)
-    return partial(_upscale, *load(file, device), diffusion.residual_schedule(steps, lowest=lowest), device)
+    return upscaler_by(*load(file, pick_device(device)), steps=steps, lowest=lowest, device=device)
+
+
+def upscaler_by(unet, autoencoder, *, steps: int, lowest: float, device: str = "cpu") -> Callable:
+    """f_us: `upscaler` by networks that are loaded, or of fresh weights, in eval mode on `device`."""
+    return partial(_upscale, unet, autoencoder, diffusion.residual_schedule(steps, lowest=lowest), pick_device(device))
 
 
 def starts(length: int) -> list[int]:
