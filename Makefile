@@ -1,7 +1,7 @@
 # Targets of the project; `make` alone lists them.
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 STAMP := $(VENV)/.installed
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 # a thread that waits must not spin: other processes may need the core
@@ -11,7 +11,7 @@ PARAMETERS ?=
 # as it was written: neither make nor the shell reads its blanks, quotes and dollars
 export IDA_RD_DOWNSCALER = $(value DOWNSCALER)
 
-.PHONY: help install quickstart test notebooks figures book browser dryrun paper bench lint clean
+.PHONY: help install quickstart test notebooks figures book browser dryrun paper bench release lint clean
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -51,6 +51,9 @@ paper: $(STAMP)  ## run the paper's setting of notebooks 03, 06, 08 on what is h
 
 bench: $(STAMP)  ## time N_Q = 5 sampling and scoring against a plain loop, one core
 	$(BIN)/python -m tools.bench
+
+release: $(STAMP)  ## lay out rows, figures, environment and hashes in dist/, ready for an archive; DRAFT=1 before it is one
+	$(BIN)/python -m tools.release $(if $(DRAFT),--draft)
 
 lint: $(STAMP)  ## ruff: format check and lint, modules and notebooks
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .

@@ -15,6 +15,7 @@ from helpers.stats import claims as paper
 from helpers.stats import findings, rankings
 from helpers.studies import generations as flows
 from helpers.training import recipes, rescaler_report
+from tools.links import browser
 
 ROOT = Path(__file__).parents[1]
 CARDS = ROOT / "data" / "weights"
@@ -206,7 +207,7 @@ def rescalers() -> str:
 
 
 BLOCKS = {
-    "README.md": (ranking, claims, card, agreement),
+    "README.md": (ranking, claims, card, agreement, browser),
     "data/weights/README.md": (card, generations, check, generator, lpips_embedded, rescalers),
 }
 

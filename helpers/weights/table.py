@@ -81,7 +81,7 @@ WEIGHTS = {
         244_408_911,
         TORCHVISION,
         "trunk of LPIPS (its convolutions alone, alexnet_features_fp32.npz, will do as well)",
-        ("03", "04", "05", "06", "07", "08", "11", "12"),
+        ("03", "04", "05", "06", "07", "08", "11", "12", "13"),
     ),
     "alexnet_features": Entry(
         "alexnet_features_fp32.npz",
