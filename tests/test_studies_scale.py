@@ -1,13 +1,15 @@
 """What notebook 13 measures: times of draws, synthetic rows, exponents and limits."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from helpers import results
-from helpers.runs import checks
+from helpers import results, runs
+from helpers.runs import checks, driver
 from helpers.studies import growth, speed
+from tests.fakes import write_images
 
 
 def test_synthetic_rows_are_what_an_experiment_asks_for(tmp_path):
@@ -55,3 +57,22 @@ def test_what_ends_first_comes_first():
     table = speed.limits({"hours": 0.1, "GB": 2.0}, {"hours": 100.0, "GB": 50.0}, [10, 1000])
     assert list(table.index) == ["GB", "hours"] and table["ends at images"].tolist() == [25.0, 1000.0]
     assert table.loc["GB", "1e1 images"] == 20.0 and table.loc["hours", "1e3 images"] == 100.0
+
+
+def test_parts_of_a_plan_are_held_against_each_other(tmp_path, monkeypatch):
+    """Rows of two versions may lie in two parts, each of which has but one."""
+    folder = write_images(tmp_path / "images", 4)
+    one = runs.Experiment(dataset=folder, images=["00", "01", "02", "03"], downscalers=["box"], scale=4,
+                          upscaler="bicubic", distortion="mse", device="cpu")  # fmt: skip
+    rows = driver.run(one, tmp_path / "rows", progress=False)
+    plan = driver.plan(one, tmp_path / "rows")
+    monkeypatch.setattr("helpers.runs.grid.IMAGES", 2)
+    assert driver.plan(one, tmp_path / "rows").summary == plan.summary == "all 4 rows are there"
+    more = replace(one, images=["00", "01", "02", "03"], downscalers=["box", "nearest"])
+    both = driver.plan([one, more], tmp_path / "rows", calibrate=False)
+    assert len(both.missing) == 4 and both.missing[:1] == [more.keys()[1]] and both.images == one.images
+    changed = rows.drop(columns="checksum").assign(version="0.0.1")
+    results.append(changed[changed.image == "03"].to_dict("records"), tmp_path / "other")
+    results.append(rows[rows.image != "03"].drop(columns="checksum").to_dict("records"), tmp_path / "other")
+    with pytest.raises(ValueError, match="column 'version' holds"):
+        driver.plan(one, tmp_path / "other")

@@ -67,7 +67,7 @@ def _plan(experiments, rows_dir, client, calibrate, how, trust) -> Plan:
     n_workers = max(1, sum(client.nthreads().values())) if client else 1
     there, run_name = results.snapshot(rows_dir), secrets.token_hex(4)
     redrawn = checks.redraws(map(grid.columns, experiments), rows_dir, there)
-    missing, stale, back, images, n_wanted, seconds = [], [], [], {}, 0, 0.0
+    missing, stale, back, made, images, n_wanted, seconds = [], [], [], [], {}, 0, 0.0
     medians = [_medians(each, there) for each in experiments]
     for part in grid.chunks(experiments):  # not all images at once: what is known of them may not fit
         seen, taken, wanted = {}, set(), set()
@@ -88,6 +88,9 @@ def _plan(experiments, rows_dir, client, calibrate, how, trust) -> Plan:
                 medians[k], its = _medians(each, there), look(each, there)
                 needs = _new(each, its, taken)
             missing.append((each, needs))
+            if len(each.images) < len(experiments[k].images):  # of all parts together
+                made.append(its.rows.drop_duplicates([*results.ONE_OF, "upscaler", "scale", "distortion"]))
+                results.check_mixed(pd.concat(made, ignore_index=True), how["mixed"])
             seconds += _seconds(each, needs, medians[k]) / n_workers
             back += its.back
             images |= dict.fromkeys(its.tasks)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import measure, results
+from helpers.runs import grid
 from helpers.runs.experiment import Experiment
 
 NOT_LOOKED_AT = "not looked at:"  # how the reason begins of a row whose downscaler failed on others for too long
@@ -87,10 +88,14 @@ def left_out(experiments: Experiment | Sequence[Experiment], rows_dir: str | Pat
         noted.pop(_key(line), None)
     if not noted:
         return ""
-    wanted = {(*cell_of(key), key[-1]) for each in experiments for key in each.keys()} or set(noted)  # noqa: SIM118
-    settings, images = defaultdict(lambda: defaultdict(set)), {each[1] for each in wanted}
+    ours = {each[1] for each in noted}  # of a million images not all keys
+    near = [grid.on(each, [image for image in each.images if image in ours]) for each in experiments]
+    wanted = {(*cell_of(key), key[-1]) for each in near for key in each.keys()} if experiments else set(noted)  # noqa: SIM118
+    settings = defaultdict(lambda: defaultdict(set))
+    images = {image for each in experiments for image in each.images} or ours
     for each in wanted:
         asked[_setting(each)][each[1]].add(each[2:6:2] + each[5:6])
+    several_asked = len({(each.scale, each.upscaler_name, each.heat) for each in experiments} or asked) > 1
     reasons = {}
     for each in sorted(set(noted) & wanted, key=repr):
         settings[_setting(each)][each[1]].add(each[2:6:2] + each[5:6])
@@ -106,7 +111,7 @@ def left_out(experiments: Experiment | Sequence[Experiment], rows_dir: str | Pat
             )
             words[for_what, short(reasons[setting, image])].append(image)
             gone.add(image)
-        where = "x{}, {}, heat {}: ".format(*setting) if len(asked) > 1 else ""
+        where = "x{}, {}, heat {}: ".format(*setting) if several_asked else ""
         said += [f"{where}{_few(names)}{what} ({why})" for (what, why), names in words.items()]
     return f"set aside, {len(gone)} of {len(images)} images: {'; '.join(said)}" if said else ""
 
