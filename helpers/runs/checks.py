@@ -25,14 +25,13 @@ from tqdm.auto import tqdm
 from helpers import __version__, columns, datasets, results
 from helpers.datasets.sources import list_images
 from helpers.downscalers import DOWNSCALERS
-from helpers.runs import cluster, grid, methods, pairs, words
+from helpers.runs import cluster, grid, methods, pairs, stale, words
 from helpers.runs.cell import UNKNOWN
 from helpers.runs.experiment import Experiment, own_upscaler
 
 if TYPE_CHECKING:
     from distributed import Client
 
-MIXED = "LR pixels differ between rows of one cell"
 NOT_TRIED = "not tried after"  # how the reasons begin of what a run has not tried
 IN_A_ROW = 3  # images that fail one after the other: what is tried on them is broken, not the images
 PATIENCE = 60  # seconds of failures in a row, from which on a downscaler is not even asked whether its rows hold
@@ -98,9 +97,9 @@ def todo(
     if now is None and (len(rows) or noted):
         asked = experiment, run
         now = client.submit(made_by, *asked, pure=False).result() if client else made_by(*asked)
-    why, which = _reasons(rows, cells, of_cell, experiment, now, seen, trust, mixed)
+    why, which = stale.reasons(rows, cells, of_cell, experiment, now, seen, trust, mixed)
     fine = (why == "")[which]
-    kept = mark(rows if fine.all() else rows[fine], trust)
+    kept = stale.mark(rows if fine.all() else rows[fine], trust)
     results.check_mixed(kept, mixed)
     was, kept = kept.group, _regroup(kept, now)
     numbers, aside, left = results.missing_at(wanted, kept), [], set()
@@ -125,39 +124,6 @@ def todo(
         back,
         kept[kept.group != was],
     )
-
-
-def _reasons(rows, cells, of_cell, experiment, now, seen, trust, mixed) -> tuple[np.ndarray, np.ndarray]:
-    """Why rows would not come out again, "" where they would, once for many rows; and which is that of each row."""
-    facts = [columns.coded(rows[name]) for name in ("weights", "distortion", "metric")]
-    starts = columns.runs_of([of_cell, rows.hr.to_numpy(), rows.lr.to_numpy()])
-    same = np.repeat(np.arange(len(starts)), np.diff([*starts, len(rows)]))
-    number = columns.numbered([columns.Coded(same, starts), *facts])
-    _, first, which = np.unique(number, return_index=True, return_inverse=True)
-    place_of, places = _placing(experiment), {}
-    names = ["downscaler", "hr", "lr", "weights", "distortion", "metric"]
-    found, lrs = [], defaultdict(set)
-    for number, row in zip(of_cell[first].tolist(), rows[names].iloc[first].itertuples(index=False), strict=True):
-        place = places.get(number) or places.setdefault(number, place_of(cells[number]))
-        found.append(_why(place, row, now, seen, trust, mixed))
-        if not found[-1] and row.downscaler in trust:
-            lrs[number].add(row.lr.removesuffix(results.TRUSTED))
-    several = {number for number, own in lrs.items() if len(own) > 1}
-    why = np.empty(len(found), object)
-    why[:] = [
-        wrong or MIXED * (number in several) for number, wrong in zip(of_cell[first].tolist(), found, strict=True)
-    ]
-    return why, which
-
-
-def mark(rows: pd.DataFrame, trust: Collection[str]) -> pd.DataFrame:
-    """Say in the column `lr` which LR images were trusted and which were made again."""
-    lr = columns.coded(rows.lr)
-    plain = np.array([text.removesuffix(results.TRUSTED) for text in lr.values], object)
-    marked = plain + results.TRUSTED if len(plain) else plain
-    codes, trusted = lr.codes, rows.downscaler.isin(list(trust)).to_numpy()
-    found = plain[codes] if not trusted.any() else np.where(trusted, marked[codes], plain[codes])
-    return rows.assign(lr=pd.Series(found, rows.index, dtype=object))
 
 
 def tried_of(keys: Iterable[tuple]) -> str:
@@ -201,11 +167,11 @@ def held(experiment: Experiment, keys: Sequence[tuple], rows_dir: str | Path, cl
     asked = dict.fromkeys(each for each, hr in zip(cells, rows.hr, strict=True) if hr)
     _look(experiment, asked, client, (), seen, secrets.token_hex(4), rows=asked)
     pairs = zip(cells, rows.itertuples(), strict=True)
-    place_of = _placing(experiment)
-    why = [_why(place_of(each), row, None, seen, (), ("weights", "metric")) for each, row in pairs]
+    place_of = stale.placing(experiment)
+    why = [stale.why_not(place_of(each), row, None, seen, (), ("weights", "metric")) for each, row in pairs]
     rows = _regroup(rows.assign(why=pd.Series(why, rows.index, dtype=object)), {"group": groups_of(experiment)})
-    if len(stale := rows[rows.why != ""]):
-        warnings.warn(f"{rows_dir}: {words.say_stale(stale)}; they are computed anew", stacklevel=3)
+    if len(gone := rows[rows.why != ""]):
+        warnings.warn(f"{rows_dir}: {words.say_stale(gone)}; they are computed anew", stacklevel=3)
     return rows[rows.why == ""].drop(columns="why")
 
 
@@ -321,26 +287,13 @@ def _is_untried(line: dict) -> bool:
     return line["reason"].startswith(NOT_TRIED)
 
 
-def _placing(experiment: Experiment) -> Callable[[tuple], tuple]:
-    """A function of a cell: what its LR image, and what a search sees through its downscaler, depend on, in words."""
-    specs, searches, seed = experiment.specs, methods.is_search(experiment.f_us), experiment.seed
-    source, size, device = experiment.source, experiment.size, experiment.device
-
-    def place(each: tuple) -> tuple:
-        _, image, name, scale, degradation, level, where, upscaler, *_ = each
-        damage = (degradation, level, where, seed) if degradation else ()
-        return source, size, scale, image, device, specs.get(name, name), damage, upscaler if searches else ""
-
-    return place
-
-
 def _look(experiment, cells, client, trust, seen, run, lost=(), failed=(), rows=()) -> None:
     """Put hashes of HR and LR image of each cell into `seen`, or why there are none: pairs of texts, one empty.
 
     The downscalers of the cells in `lost` are not called, which may cost this process; trusted ones are for `failed`.
     One that fails on three images in a row is asked for the cells in `rows` alone, and after `PATIENCE` for none.
     """
-    place_of = _placing(experiment)
+    place_of = stale.placing(experiment)
     tasks, streak, since, kept = {}, Counter(), {}, {place_of(each) for each in rows}
     for each in cells:
         image, name, _, degradation, level = each[1:6]
@@ -375,33 +328,11 @@ def _look(experiment, cells, client, trust, seen, run, lost=(), failed=(), rows=
         before = time.monotonic()
 
 
-def _why(place, row, now, seen, trust, mixed) -> str:
-    """Why a row would not come out again, or ""."""
-    if not row.hr:
-        return "made before rows had hashes"
-    hr, no_hr = seen[place[:5]]
-    lr, no_lr = (row.lr, "") if row.downscaler in trust else seen[place]
-    if no_hr:
-        return f"no HR image: {words.short(no_hr)}"
-    if hr != row.hr:
-        return "HR pixels changed"
-    if no_lr.startswith(words.NOT_LOOKED_AT):
-        return no_lr
-    if no_lr:
-        return f"no LR image: {words.short(no_lr)}"
-    if lr.removesuffix(results.TRUSTED) != (before := row.lr.removesuffix(results.TRUSTED)):
-        same = lr.partition("/")[0] == before.partition("/")[0]
-        return "LR images or gradients inside the search changed" if same else "LR pixels changed"
-    if "weights" not in mixed and now["weights"] not in (None, row.weights):
-        return "weights changed"
-    return "" if "metric" in mixed or now["metric"][row.distortion] == row.metric else "metric changed"
-
-
 def _still(entry, tried, each, experiment, now, seen) -> bool:
     """Whether what was set aside is still what it was; if in doubt it is not, and a try costs one image."""
     if entry is None or (entry["tried"], entry["version"]) != (tried, __version__):
         return False
-    place = _placing(experiment)(each)
+    place = stale.placing(experiment)(each)
     if entry["hr"] not in (UNKNOWN, seen[place[:5]][0]) or now["weights"] not in (None, entry["weights"]):
         return False
     return entry["lr"] == UNKNOWN or entry["hr"] == "" or entry["lr"] == seen[place][0]

@@ -18,7 +18,7 @@ import pandas as pd
 
 from helpers import files, measure, results
 from helpers.downscalers import DOWNSCALERS
-from helpers.runs import apart, cell, checks, cluster, grid, outcomes, words
+from helpers.runs import apart, cell, checks, cluster, grid, outcomes, stale, words
 from helpers.runs.experiment import Experiment
 from helpers.runtime import Stopped, is_whole, pick_device, shielded, signals_raise, tqdm
 
@@ -67,7 +67,7 @@ def _plan(experiments, rows_dir, client, calibrate, how, trust) -> Plan:
     n_workers = max(1, sum(client.nthreads().values())) if client else 1
     there, run_name = results.snapshot(rows_dir), secrets.token_hex(4)
     redrawn = checks.redraws(map(grid.columns, experiments), rows_dir, there)
-    missing, stale, back, made, images, n_wanted, seconds = [], [], [], [], {}, 0, 0.0
+    missing, outdated, back, made, images, n_wanted, seconds = [], [], [], [], {}, 0, 0.0
     medians = [_medians(each, there) for each in experiments]
     for part in grid.chunks(experiments):  # not all images at once: what is known of them may not fit
         seen, taken, wanted = {}, set(), set()
@@ -80,7 +80,7 @@ def _plan(experiments, rows_dir, client, calibrate, how, trust) -> Plan:
         for k, each in enumerate(part):
             its = look(each, there)
             needs = _new(each, its, taken)
-            stale.append(its.stale)
+            outdated.append(its.stale[["checksum", "why", "downscaler", "image"]])
             if calibrate and len(needs) and math.isnan(sum(medians[k].values())):
                 own = how | {"trust": set(trust) & set(each.specs), "run": run_name, "seen": seen, "redrawn": redrawn}
                 _run(each, rows_dir, client, False, own, batch=8, strict=False, deadline=None, limit=1)
@@ -106,8 +106,8 @@ def _plan(experiments, rows_dir, client, calibrate, how, trust) -> Plan:
         device = pick_device(device) if client is None or device == "auto" else device  # a worker may have another
         many = f" with {n_workers} workers" if n_workers > 1 else ""
         said = [f"{len(todo)} of {n_wanted} rows missing, {_about(seconds)} on {device}{many}"]
-    stale = pd.concat(stale, ignore_index=True).drop_duplicates("checksum") if stale else pd.DataFrame()
-    said += [words.say_stale(stale) if len(stale) else ""]
+    outdated = pd.concat(outdated, ignore_index=True).drop_duplicates("checksum") if outdated else pd.DataFrame()
+    said += [words.say_stale(outdated) if len(outdated) else ""]
     said += [words.left_out(experiments, rows_dir, back)]
     return Plan(todo, list(images), seconds, "; ".join(filter(None, said)))
 
@@ -323,7 +323,7 @@ def _run(experiment, rows_dir, client, progress, how, batch, strict, deadline, l
     results.check_mixed(rows, mixed)
     for twins in words.say_twins(rows, [name for name, spec in experiment.specs.items() if spec not in DOWNSCALERS]):
         warnings.warn(twins, stacklevel=3)
-    return checks.mark(rows, how["trust"]).reset_index(drop=True)
+    return stale.mark(rows, how["trust"]).reset_index(drop=True)
 
 
 def _correct(todo: checks.Todo, rows_dir, write: Callable) -> None:
@@ -339,9 +339,9 @@ def _correct(todo: checks.Todo, rows_dir, write: Callable) -> None:
 def _now(experiment: Experiment, rows_dir, todo: checks.Todo, made: set[tuple]) -> pd.DataFrame:
     """The rows of an experiment after those of `made` were written: all but the stale ones."""
     rows = results.read(rows_dir, keys=grid.columns(experiment), mixed=tuple(results.ONE_OF))
-    stale = rows.checksum.isin(todo.stale.checksum)
-    kept = [outcomes.plain(key) in made for key in rows[stale][list(results.KEY)].itertuples(index=False, name=None)]
-    return rows.drop(rows[stale][~pd.Series(kept, rows.index[stale], dtype=bool)].index)
+    gone = rows.checksum.isin(todo.stale.checksum)
+    kept = [outcomes.plain(key) in made for key in rows[gone][list(results.KEY)].itertuples(index=False, name=None)]
+    return rows.drop(rows[gone][~pd.Series(kept, rows.index[gone], dtype=bool)].index)
 
 
 def _counted(computed: Iterator, bar: tqdm, clipped: dict[str, list[tuple[float, str]]]) -> Iterator:
