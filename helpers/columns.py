@@ -1,6 +1,7 @@
 """Tables of many rows, column by column: a text that many rows share is kept once, and each row keeps its number."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -31,8 +32,12 @@ def coded(values: Sequence) -> Coded:
         found = np.empty(len(values), object)
         found[:] = values
         values = found
-    codes, uniques = pd.factorize(values, use_na_sentinel=False)
-    return Coded(codes.astype(_kind(len(uniques))), list(uniques))
+    codes, uniques = pd.factorize(values)
+    found = list(uniques)
+    if len(codes) and codes.min() < 0:  # NaN and None
+        codes[codes < 0] = len(found)
+        found.append(math.nan)
+    return Coded(codes.astype(_kind(len(found))), found)
 
 
 def _kind(number: int) -> np.dtype:
