@@ -166,3 +166,15 @@ def test_the_lock_pins_every_dependency():
     locked = re.findall(r"^([a-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(), re.M)
     assert len(wanted) > 10
     assert set(wanted) <= set(locked)
+
+
+def test_to_import_runs_takes_little_beyond_torch_and_loads_nothing_that_only_some_need():
+    """CPU seconds, which load disturbs little: here torch and pandas take 1.8 and the package 0.35."""
+    slow = ("scipy", "matplotlib", "seaborn", "statsmodels", "sklearn", "skimage", "distributed", "dask", "IPython",
+            "torchvision", "piq", "lpips", "papermill", "jupyterlab")  # fmt: skip
+    code = "import sys, time, torch, pandas\nstart = time.process_time()\nimport helpers.runs\n"
+    code += "print(time.process_time() - start, *{name.split('.')[0] for name in sys.modules})"
+    seconds, *loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.split()
+    assert float(seconds) < 1 and not set(loaded) & set(slow)
