@@ -62,7 +62,7 @@ def add(name: str, lines: list[dict]) -> None:
         writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
         if new:
             writer.writeheader()
-        writer.writerows(lines)
+        writer.writerows({k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()} for line in lines)
 
 
 def main(arguments: list[str] | None = None) -> None:

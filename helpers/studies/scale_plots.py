@@ -10,17 +10,18 @@ PER_ROW = {"fill": "written", "read": "read", "plan": "planned, all there", "pla
 _MARKERS = "osD^vP<X>d*h"
 
 
-def by_size(ax: Axes, table: pd.DataFrame) -> None:
+def by_size(ax: Axes, table: pd.DataFrame, systems: list[tuple[str, int]]) -> None:
     """CPU seconds of one draw over the HR side, both logarithmic, a line for each upscaler and scale.
 
     Args:
         ax: where to draw.
         table: columns upscaler, scale, weights, side, cpu_per_draw.
+        systems: upscaler and scale of all that any panel shows; the place decides on colour and marker.
     """
-    for k, ((name, scale), part) in enumerate(table.groupby(["upscaler", "scale"], sort=False)):
-        part = part.sort_values("side")
+    for (name, scale), part in table.groupby(["upscaler", "scale"], sort=False):
+        part, k = part.sort_values("side"), systems.index((name, scale))
         fresh = ", fresh weights" * (part.weights.iloc[0] == "fresh")
-        how = {"marker": _MARKERS[k % len(_MARKERS)], "linestyle": "--" if fresh else "-"}
+        how = {"marker": _MARKERS[k % len(_MARKERS)], "color": f"C{k}", "linestyle": "--" if fresh else "-"}
         ax.plot(part.side, part.cpu_per_draw, label=f"{name} x{scale}{fresh}", **how)
     ax.set(xscale="log", yscale="log", xlabel="HR side (pixels)", ylabel="CPU seconds per draw")
     sides = sorted(table.side.unique())

@@ -225,3 +225,15 @@ def limits(per_image: Mapping[str, float], budget: Mapping[str, float], sizes: I
         taken = {f"{size:.0e} images".replace("e+0", "e"): per_image[what] * size for size in sizes}
         lines.append({"what": what, "there is": most} | taken | {"ends at images": most / per_image[what]})
     return pd.DataFrame(lines).set_index("what").sort_values("ends at images")
+
+
+def published(folder: str, name: str, like: pd.DataFrame) -> pd.DataFrame:
+    """A table of larger sizes that `python -m tools.scale` has left in a folder; no line if none.
+
+    Args:
+        folder: with files `scale_speed.csv` and `scale_store.csv`; "" for none.
+        name: "speed" or "store".
+        like: what this run has measured.
+    """
+    path = Path(folder, f"scale_{name}.csv")
+    return pd.read_csv(path) if folder and path.exists() else like.iloc[:0]
