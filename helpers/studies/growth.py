@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import __version__, columns, files, finished, results
+from helpers import __version__, columns, files, results
 from helpers.columns import Coded, Table
+from helpers.results import finished
 from helpers.runs import checks, grid
 from helpers.runs.experiment import Experiment
 from helpers.stats import rankings

@@ -3,7 +3,7 @@
 A folder holds published files (`*.csv.gz`, sorted, never appended to), `local.csv` with the rows computed here since
 (one of an older layout is written anew before a row is added), `aside.csv` with the images left out and why,
 `local.lock`, empty when nobody writes, and perhaps `at_work.*`, see `helpers.runs.apart`. Where `local.csv` has grown
-beyond `LOG` bytes its rows move to files that are read column by column, see `helpers.finished`.
+beyond `LOG` bytes its rows move to files that are read column by column, see `helpers.results.finished`.
 """
 
 import contextlib
@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import columns, files, finished, tables
+from helpers import columns, files, tables
 from helpers.columns import Column, Table
-from helpers.failures import aside, set_aside
-from helpers.row import (
+from helpers.results import finished
+from helpers.results.failures import aside, set_aside
+from helpers.results.row import (
     ASIDE,
     CELL,
     COLUMNS,
@@ -40,7 +41,7 @@ from helpers.row import (
     parsed,
     spelled,
 )  # fmt: skip
-from helpers.snapshots import Snapshot, latest, lines, load, newest, places, snapshot, table_of
+from helpers.results.snapshots import Snapshot, latest, lines, load, newest, places, snapshot, table_of
 
 __all__ = [
     "ASIDE", "CELL", "COLUMNS", "FLOATS", "HIGHER_IS_BETTER", "INTEGERS", "KEY", "LOWER_IS_BETTER", "ONE_OF", "PROOF",
@@ -130,7 +131,7 @@ def finish(rows_dir: str | Path) -> int:
         Number of rows moved.
 
     Raises:
-        ValueError: as `writer`, or `helpers.finished.listed`.
+        ValueError: as `writer`, or `helpers.results.finished.listed`.
         OSError: the disk is full; the folder is as it was.
     """
     with writer(rows_dir):

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers import columns, finished, tables
+from helpers import columns, tables
 from helpers.columns import Table
-from helpers.row import (
+from helpers.results import finished
+from helpers.results.row import (
     COLUMNS,
     FLOATS,
     HEADER,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import files, tables
-from helpers.row import ASIDE, CELL, parse, parsed, texts_of
+from helpers.results.row import ASIDE, CELL, parse, parsed, texts_of
 
 _ASIDE = ",".join((*ASIDE, "checksum"))
 _OLDER_ASIDE = "dataset,image,scale,upscaler,reason"  # without checksums or what failed: its images are tried again

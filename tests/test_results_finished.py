@@ -8,7 +8,8 @@ import warnings
 import numpy as np
 import pytest
 
-from helpers import columns, files, finished, results
+from helpers import columns, files, results
+from helpers.results import finished
 from tests.fakes import CONTEXT
 from tests.test_results import key, row
 
@@ -162,7 +163,7 @@ def test_a_list_that_is_damaged_is_one_error(folder):
 def test_an_older_version_refuses_the_folder(folder):
     """What it does with each `*.csv.gz` of a folder: `tables.intact_lines` as it was before files of finished rows."""
     from helpers import tables
-    from helpers.row import HEADER, OLDER
+    from helpers.results.row import HEADER, OLDER
 
     results.finish(folder)
     with pytest.raises(ValueError, match=r"finished\.csv\.gz: expected the columns .*finished rows lie in the files"):
