@@ -79,7 +79,7 @@ def at_rate(found: pd.DataFrame, by: str, rate: float) -> pd.DataFrame:
     return pd.DataFrame(values)
 
 
-def common_rates(found: pd.DataFrame, by: str, share: float = 0.8) -> tuple[float, float]:
+def common_rates(found: pd.DataFrame, by: str, share: float = 0.9) -> tuple[float, float]:
     """The lowest and the highest rate that the curves of at least a share of the photographs all reach."""
     ends = found.groupby([by, "group"]).rate.agg(["min", "max"]).groupby("group").agg({"min": "max", "max": "min"})
     return float(ends["min"].quantile(share)), float(ends["max"].quantile(1 - share))

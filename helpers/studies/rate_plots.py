@@ -35,7 +35,7 @@ def log_rate(ax: Axes) -> None:
     """A logarithmic axis of bits per HR pixel with plain numbers."""
     ax.set_xscale("log")
     low, high = ax.get_xlim()
-    ticks = [tick for tick in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10) if low <= tick <= high]
+    ticks = [tick for tick in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10) if low <= tick <= high]
     ax.set_xticks(ticks)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
