@@ -24,9 +24,9 @@ LINES = 15  # of a code cell, its blank ones among them; the cell of parameters 
 LONGER = {  # notebooks that still have longer cells
     "11_rescalers", "training/compact_flow", "training/compact_lpips", "training/rescalers", "training/style_generator",
 }  # fmt: skip
-OF_CARDS = {
-    "training/rescalers"
-}  # its findings are of cards, which tests/test_training_recipes.py holds to their files
+OF_CARDS = {  # findings of cards, which tests/test_training_recipes.py holds to their files, or of measured seconds
+    "13_time_and_scale", "training/rescalers",
+}  # fmt: skip
 # What has digits in a text and is no result: code, formulas, links, sources, versions, settings, the level of intervals
 NO_RESULT = [
     r"`[^`]*`", r"\$\$.*?\$\$", r"\$[^$]*\$", r"\]\([^)]*\)", r"https?://\S+", r"arXiv[ :]\d+\.\d+",
