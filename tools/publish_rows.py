@@ -255,7 +255,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pictures = given.output / "pictures" / given.set
     names = prepare(manifest(given.set, given.manifest), given.data, pictures)[:: given.every][: given.images]
     stem = (
-        f"evidence_{given.set}_x{given.scale}" + "_upscalers" * given.upscalers + "_rescalers" * bool(given.rescalers)
+        f"evidence_{given.set}_x{given.scale}"
+        + "_upscalers" * given.upscalers
+        + "_rescalers" * bool(given.rescalers)
         + "_twins" * given.twins
     )
     dataset = f"evidence_{given.set}", str(pictures)

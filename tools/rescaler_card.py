@@ -16,7 +16,6 @@ from helpers import datasets, files
 from helpers.training import recipes, rescaler_report, twin_report
 from helpers.weights import store
 
-
 ALL = {**recipes.RECIPES, **recipes.TWINS}
 
 
