@@ -200,3 +200,21 @@ def test_a_file_of_another_network_or_scale_is_refused(files_of_tests):
     loop.export(state, files_of_tests / "none.safetensors", config='{"scale": 4, "depth": 3}')
     with pytest.raises(ValueError, match="none.safetensors: expected the"):
         residual_shift.load(files_of_tests / "none.safetensors")
+
+
+def test_what_an_untrained_denoiser_leaves_is_all_of_it_and_the_shares_reach_the_draws(files_of_tests):
+    r = VARIANCE**0.5 / GAIN * torch.randn(4, 3, 64, 64, generator=seeded("r"))
+    net, lr = network(trained=False), torch.full((4, 3, 16, 16), 0.5)
+    with torch.no_grad():
+        hr = net.encode(lr)[0] + r
+    found = training.errors_left(net, hr, lr, points=5)
+    assert len(found) == 5 and all(value == pytest.approx(1, abs=0.03) for value in found)
+    half = ResidualShift(**SMALL, shares=[1.0, 0.0, 0.5])
+    assert [half.left(u) for u in (0, 0.25, 0.5, 0.75, 1)] == [1, 0.5, 0, 0.25, 0.5] and net.left(0.3) == 1
+    none = ResidualShift(**SMALL, shares=[0.0])
+    none.load_state_dict(net.state_dict())
+    keys = lambda: [seeded(0, q) for q in range(2)]  # noqa: E731
+    assert torch.equal(sample(none, lr[:1], keys(), 4), sample(net, lr[:1], keys(), 4, 0))
+    assert "shares" not in net.config and half.config["shares"] == [1.0, 0.0, 0.5]
+    recipes.export(half, files_of_tests / "half.safetensors")
+    assert residual_shift.load(files_of_tests / "half.safetensors").shares == [1.0, 0.0, 0.5]

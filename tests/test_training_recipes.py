@@ -45,8 +45,11 @@ def test_a_training_ends_in_a_file_that_ships(tmp_path, name):
     else:
         pairs, validation = recipes.pairs_of_all(photographs(160), recipes.RECIPES[name].config["scale"], side=64)
     trained = recipes.train(name, pairs, validation, tmp_path / "run.pt", **how)
-    path = rescaler_card.ship(name, tmp_path / "run.pt", 8, tmp_path)
+    crops = validation if name in recipes.TWINS else None
+    path = rescaler_card.ship(name, tmp_path / "run.pt", 8, tmp_path, crops)
     state, config, _ = checkpoints.read(path)
+    if crops:
+        assert len(shares := config.pop("shares")) == 9 and all(value > 0 for value in shares)
     assert config == trained.config and len((tmp_path / f"{name}.csv").read_text().splitlines()) == 2
     assert all(torch.equal(state[key], value.to(state[key])) for key, value in trained.state_dict().items())
     assert (tmp_path / "SHA256SUMS").read_text() == f"{files.sha256_of(path)}  {name}.safetensors\n"
@@ -77,6 +80,7 @@ def test_cards_are_of_the_file_beside_them(path):
     assert facts["bytes"] == file.stat().st_size < rescaler_report.LIMIT and facts["config"] == config
     recipe = rescaler_card.ALL[path.stem]
     assert facts["parameters"] == sum(each.numel() for each in recipe.make(**config).parameters())
+    assert path.stem not in recipes.TWINS or all(0 < each < 1.1 for each in config["shares"])
     assert {**config, **json.loads(json.dumps(recipe.config))} == config
     if path.stem in recipes.TWINS:
         assert len(tables["photographs"]) >= 30 and facts["kid"]["patches"] >= 9 * 30

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from helpers.images import from_uint8
+from helpers.downscalers import bicubic
+from helpers.images import crop_to_multiple, from_uint8, to_uint8
 from helpers.listing import Named
 from helpers.networks.hyperthumbnail import HyperThumbnail
 from helpers.networks.irn import IRN
@@ -119,18 +120,24 @@ def pairs_of_twins(
     Raises:
         ValueError: as `pairs_of_all`.
     """
-    recipe, grids, pairs, crops = TWINS[name], seeded(seed, "grids"), [], []
-    scale, held_out = recipe.config["scale"], _held_out(photographs)
+    recipe, grids, pairs = TWINS[name], seeded(seed, "grids"), []
+    held_out = _held_out(photographs)
     for number, read in enumerate(photographs):
         kernels = KERNELS if recipe.how["blind"] and number not in held_out else ("bicubic",)
-        found = pairs_of(read(), scale, grids, kernels)
-        if number in held_out:
-            crops.append(found[0])
-        else:
-            pairs += found
-    hr = torch.stack([hr[:, -side:, -side:] for hr, _ in crops])
-    lr = torch.stack([lr[:, -side // scale :, -side // scale :] for _, lr in crops])
-    return pairs, (from_uint8(hr), from_uint8(lr))
+        found = pairs_of(read(), recipe.config["scale"], grids, kernels)
+        pairs += [] if number in held_out else found
+    return pairs, crops_of_twins(photographs, recipe.config["scale"], side)
+
+
+def crops_of_twins(
+    photographs: Sequence[Callable[[], Tensor]], scale: int = 4, side: int = SIDE
+) -> tuple[Tensor, Tensor]:
+    """The second result of `pairs_of_twins` alone; only the photographs that are held out are read."""
+    found = [crop_to_multiple(photographs[number](), scale) for number in sorted(_held_out(photographs))]
+    pairs = [(to_uint8(hr), to_uint8(bicubic(hr, scale))) for hr in found]
+    hr = torch.cat([hr[..., -side:, -side:] for hr, _ in pairs])
+    lr = torch.cat([lr[..., -side // scale :, -side // scale :] for _, lr in pairs])
+    return from_uint8(hr), from_uint8(lr)
 
 
 def _held_out(photographs: Sequence) -> set[int]:
