@@ -46,10 +46,10 @@ def read(folder: str, contents: Sequence[str] = ("photographs", "faces"), scale:
     return found
 
 
-def by_upscaler(rows: pd.DataFrame, others: pd.DataFrame | None = None) -> Columns:
-    """Rows by upscaler: those of `SQUARE` by name and in its order, the others of both tables as "name, heat 1"."""
-    named = {name: part for name in SQUARE if len(part := rows[rows.upscaler == name])}
-    parts = [rows[~rows.upscaler.isin(SQUARE)], *([] if others is None else [others])]
+def by_upscaler(rows: pd.DataFrame, others: pd.DataFrame | None = None, square: Sequence[str] = SQUARE) -> Columns:
+    """Rows by upscaler: those of `square` by name and in its order, the others of both tables as "name, heat 1"."""
+    named = {name: part for name in square if len(part := rows[rows.upscaler == name])}
+    parts = [rows[~rows.upscaler.isin(square)], *([] if others is None else [others])]
     return named | evidence.by_upscaler(pd.concat(parts, ignore_index=True))
 
 
@@ -57,9 +57,14 @@ def square(cells: Mapping[str, object]) -> pd.DataFrame:
     """The table of two by two of what is said of each twin: lines are drawn or not, columns blind or not."""
     table = pd.DataFrame("", index=["draws nothing", "stochastic"], columns=["knows bicubic alone", "blind"])
     for name, cell in cells.items():
-        record = upscalers.UPSCALERS[upscalers.parse(name)[0].key]
-        table.iloc[int(record.stochastic), int(record.blind)] = cell
+        table.iloc[tuple(map(int, kind(name)))] = cell
     return table
+
+
+def kind(name: str) -> tuple[bool, bool]:
+    """Whether an upscaler draws, and whether it is blind, as its record says."""
+    record = upscalers.UPSCALERS[upscalers.parse(name)[0].key]
+    return record.stochastic, record.blind
 
 
 def places(rows: pd.DataFrame) -> str:

@@ -17,8 +17,9 @@ STEPS = 4  # of the chain
 
 @torch.no_grad()
 def sample(
-    network: ResidualShift, lr: Tensor, generators: Sequence[Generator], steps: int = STEPS, share: float = 1.0
-) -> Tensor:
+    network: ResidualShift, lr: Tensor, generators: Sequence[Generator], steps: int = STEPS, share: float = 1.0,
+    *, watch: Callable[[int, Tensor, Tensor], None] | None = None,
+) -> Tensor:  # fmt: skip
     """Draw SR images.
 
     ResShift puts the predicted residual in place of the true one at every step, as if it were certain. With few steps
@@ -33,6 +34,7 @@ def sample(
         steps: T of the chain, from 2 on; one network serves any number.
         share: of the variance of that error that is added to each step but the last, which returns the prediction; 0 is
             ResShift's rule.
+        watch: given each step, from T down to 1, the noisy residual there and what is predicted behind it.
 
     Returns:
         (Q, 3, s h, s w), not clipped.
@@ -48,7 +50,11 @@ def sample(
     x = KAPPA * float(schedule["sqrt_etas"][-1]) * draw()
 
     def predict(t: int) -> tuple[Tensor, Tensor]:
-        return network.denoise(x, torch.tensor([schedule["etas"][t]], dtype=x.dtype, device=x.device), condition)
+        eta = torch.tensor([schedule["etas"][t]], dtype=x.dtype, device=x.device)
+        found, deviation = network.denoise(x, eta, condition)
+        if watch:
+            watch(t + 1, x, found)
+        return found, deviation
 
     for t in reversed(range(1, steps)):
         found, deviation = predict(t)
