@@ -5,9 +5,10 @@ from tests.notebook import missing, printed, run, told, up_to
 
 NAME = "09_blind_and_stochastic"
 TINY = {
-    "n_images": 2, "n_samples": 2, "size": 96, "downscalers": ["bicubic", "nearest", "bilinear"], "distortion": "1-ssim",
-    "also": ["mse"], "degradations": {"noise": [0.05, 0.2]}, "others": [["bicubic", 0.0]], "evidence": "", "searches": ["nowhere.csv.gz"],
-    "device": "cpu", "workers": 0,
+    "n_images": 2, "n_samples": 2, "size": 96, "downscalers": ["bicubic", "nearest", "bilinear"],
+    "distortion": "1-ssim",
+    "also": ["mse"], "degradations": {"noise": [0.05, 0.2]}, "others": [["bicubic", 0.0]], "evidence": "",
+    "searches": ["nowhere.csv.gz"], "device": "cpu", "workers": 0,
 }  # fmt: skip
 
 

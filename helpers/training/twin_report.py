@@ -126,7 +126,9 @@ class Tables:
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("image")
 
     def over_all(self) -> dict[str, float]:
-        """KID of patches of each kind to those of the photographs, over all images seen so far."""
+        """KID of patches of each kind to those of the photographs, over all images seen so far; {} of none."""
+        if not self.kinds:
+            return {}
         seen = {kind: kid.features(torch.cat(parts)) for kind, parts in self.kinds.items()}
         found = {kind: kid.distances(each, seen["hr"])["kid"] for kind, each in seen.items() if kind != "hr"}
         return {kind: round(value, 4) for kind, value in found.items()} | {"patches": len(seen["hr"])}
