@@ -155,18 +155,21 @@ def of_twins(
     names: Sequence[str] = TWINS,
     *,
     distortions: Sequence[str] = DISTORTIONS,
+    n_samples: int = 5,
 ) -> list[runs.Experiment]:
-    """What is published of the twin upscalers, x4: five draws of those that draw, and one image of the others.
+    """What is published of the twin upscalers, x4: several draws of those that draw, and one image of the others.
 
     Args:
         dataset, images, distortions: as `experiments`.
         names: of upscalers.
+        n_samples: how many draws; the first ones are the same for any number.
 
     Raises:
         ValueError: as `runs.Experiment`.
     """
     common = {"dataset": dataset, "images": images, "downscalers": METHODS, "scale": 4, "device": "cpu"}
-    return [runs.Experiment(**common, upscaler=name, n_samples=5, distortion=[*distortions, *OF_LR]) for name in names]
+    how = {"n_samples": n_samples, "distortion": [*distortions, *OF_LR]}
+    return [runs.Experiment(**common, upscaler=name, **how) for name in names]
 
 
 def of_rescalers(
@@ -245,6 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rescalers", nargs="+", default=[], help="LR images of these instead")
     parser.add_argument("--twins", action="store_true", help="the four twin upscalers instead, x4")
     parser.add_argument("--only", nargs="+", default=TWINS, choices=TWINS, help="of the twins; publish only all")
+    parser.add_argument("--draws", type=int, default=5, help="of the twins that draw; a later call with more adds them")
     parser.add_argument("--every", type=int, default=1, help="only one image in so many")
     parser.add_argument("--flows", action="store_true", help="both generations of the embedded flow, for the card")
     parser.add_argument("--distortions", nargs="+", default=DISTORTIONS, help="D; all by default")
@@ -272,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.rescalers:
         wanted = of_rescalers(dataset, names, given.scale, given.rescalers, distortions=given.distortions)
     elif given.twins:
-        wanted = of_twins(dataset, names, given.only, distortions=given.distortions)
+        wanted = of_twins(dataset, names, given.only, distortions=given.distortions, n_samples=given.draws)
     else:
         wanted = experiments(dataset, names, given.scale, others=given.upscalers, distortions=given.distortions)
     rows = runs.run(wanted, given.output / stem, trust=sorted({"hcd"} & set(given.rescalers)))
