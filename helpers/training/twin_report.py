@@ -136,7 +136,7 @@ class Tables:
 
 @torch.no_grad()
 def seconds(file: str | Path, *, side: int = 192, draws: int = 5, times: int = 3) -> Mapping[str, float]:
-    """Seconds a draw takes on this machine, one of several of one image, the best of some times.
+    """Processor seconds of a draw on this machine, one of several of one image, the best of some times.
 
     Args:
         file: the checkpoint.
@@ -156,9 +156,9 @@ def seconds(file: str | Path, *, side: int = 192, draws: int = 5, times: int = 3
     for name, task in tasks.items():
         spent = []
         for _ in range(times):
-            began = time.perf_counter()
+            began = time.process_time()
             task()
-            spent.append((time.perf_counter() - began) / (1 if name == "mean" else draws))
+            spent.append((time.process_time() - began) / (1 if name == "mean" else draws))
         found[name] = round(min(spent), 4)
     return found
 
