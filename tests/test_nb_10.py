@@ -28,7 +28,9 @@ def test_rows_figures_and_findings_of_this_run_and_of_published_rows(tmp_path):
     assert (tmp_path / "rows" / "local.csv").read_text().splitlines() == lines
     found = told(notebook)
     said = [each["statement"] for each in found]
-    assert sum("the draws spread too little" in text for text in said) == 3  # the chain, by ResShift's rule too, and the flow
+    assert (
+        sum("the draws spread too little" in text for text in said) == 3
+    )  # the chain, by ResShift's rule too, and the flow
     assert any(
         text.startswith("photographs x4, mse: embedded_resshift orders the downscalers much as") for text in said
     )
