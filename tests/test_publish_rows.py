@@ -82,6 +82,13 @@ def test_rescalers_are_read_by_the_public_by_their_own_decoder_and_by_nobody():
     assert "mse_of_mean" in readers["sain"].metrics and "mse_of_mean" not in readers["irn"].metrics
 
 
+def test_twins_draw_where_they_are_stochastic_and_answer_once_where_not():
+    found = publish_rows.of_twins(("evidence_some", "folder"), ["a"])
+    assert [each.upscaler for each in found] == list(publish_rows.TWINS)
+    assert [each.n_samples for each in found] == [1, 1, 5, 5] and {each.scale for each in found} == {4}
+    assert all(each.downscalers == publish_rows.METHODS and "mse_of_mean" in each.metrics for each in found)
+
+
 def test_the_manifest_holds_as_many_distinct_photographs_as_it_says():
     table = pd.read_csv(publish_rows.MANIFEST)
     counts = {

@@ -6,9 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from helpers import weights
 from helpers.networks.residual_shift import GAIN, KAPPA, VARIANCE, ResidualShift, eta_at
 from helpers.runtime import seeded
+from helpers.training import loop, recipes
 from helpers.training import residual_shift as training
+from helpers.upscalers import registry, residual_shift
 from helpers.upscalers.diffusion import residual_schedule
 from helpers.upscalers.residual_shift import sample
 
@@ -131,3 +134,87 @@ def test_training_learns_the_mean_then_the_noise_and_freezes_the_mean(tmp_path):
     psnr, loss = ([float(line[name]) for line in curve] for name in ("psnr_mean", "validation"))
     assert psnr[1] > psnr[0] and len(set(psnr[2:])) == 1  # the encoder stands still once the denoiser is trained
     assert loss[-1] < loss[2] < 1.3 and all(value != value for value in loss[:2])
+
+
+# ---- upscalers by name, from a file
+
+
+@pytest.fixture(name="files_of_tests")
+def files_fixture(tmp_path, monkeypatch):
+    """Small networks in place of the two that ship."""
+    for k, name in enumerate(recipes.TWINS):
+        net = network()
+        net.encoder.last.bias.data.fill_(0.01 * k)
+        recipes.export(net, tmp_path / f"{name}.safetensors", photographs=3)
+    monkeypatch.setattr(weights, "embedded", lambda name: tmp_path / f"{name}.safetensors")
+    return tmp_path
+
+
+def test_one_file_serves_the_mean_image_and_the_draws_around_it(files_of_tests):
+    lr, keys = lr_image(), lambda: [seeded(0, q) for q in range(2)]
+    for end in ("", "_blind"):
+        means, draws = (registry.build(f"embedded_{kind}{end}", scale=4)(lr, keys()) for kind in ("l1", "resshift"))
+        net = residual_shift.load(files_of_tests / f"residual_shift_x4{end}.safetensors")
+        assert torch.equal(means[:1], net.encoder(lr)[1]) and torch.equal(means[0], means[1])
+        assert torch.equal(draws, sample(net, lr, keys(), residual_shift.STEPS))
+        assert (draws[0] - draws[1]).abs().max() > 1e-2
+        one, two = (registry.UPSCALERS[f"embedded_{kind}{end}"] for kind in ("l1", "resshift"))
+        assert one.files == two.files and (one.heat, two.heat) == (0.0, 1.0)
+        assert one.blind is two.blind is bool(end) and not one.stochastic
+        several = registry.build(f"embedded_l1{end}", scale=4)(lr.repeat(2, 1, 1, 1), keys())
+        assert torch.allclose(several, means, atol=1e-6)
+
+
+def test_another_number_of_steps_is_an_option_and_another_image(files_of_tests):
+    lr = lr_image()
+    usual, few = (registry.build(f"embedded_resshift{o}", scale=4)(lr, seeded(0)) for o in ("", "(steps=3)"))
+    assert (usual - few).abs().max() > 1e-3 and registry.normalise("embedded_resshift( steps = 3 )").endswith(
+        "(steps=3)"
+    )
+    for wrong, said in (("(steps=1)", "steps: expected a whole number of at least 2, got 1"), ("(depth=2)", "depth")):
+        with pytest.raises(ValueError, match=said):
+            registry.build(f"embedded_resshift{wrong}", scale=4)
+    for name, heat in (("embedded_l1", 1.0), ("embedded_resshift", 0.5)):
+        with pytest.raises(ValueError, match=f"{name}: expected heat"):
+            registry.stages(name, 4, heat)
+    with pytest.raises(ValueError, match="expected scale 4, got 2"):
+        registry.build("embedded_resshift", scale=2)
+
+
+def test_half_precision_in_the_file_is_far_below_a_grey_level(files_of_tests):
+    net, lr = network(), lr_image()
+    sr = registry.build("embedded_l1", scale=4)(lr, seeded(0))
+    with torch.no_grad():
+        assert (sr - net.encoder(lr)[1]).abs().max() < 0.2 / 255
+    assert (files_of_tests / "residual_shift_x4.safetensors").stat().st_size < 2.5 * sum(
+        each.numel() for each in net.parameters()
+    ) + 20_000
+
+
+def test_a_file_of_another_network_or_scale_is_refused(files_of_tests):
+    net = ResidualShift(**SMALL | {"scale": 2})
+    recipes.export(net, files_of_tests / "two.safetensors")
+    with pytest.raises(ValueError, match="two.safetensors: expected scale 4, got scale 2"):
+        residual_shift.load(files_of_tests / "two.safetensors")
+    state = network().state_dict()
+    loop.export(state, files_of_tests / "none.safetensors", config='{"scale": 4, "depth": 3}')
+    with pytest.raises(ValueError, match="none.safetensors: expected the"):
+        residual_shift.load(files_of_tests / "none.safetensors")
+
+
+def test_what_an_untrained_denoiser_leaves_is_all_of_it_and_the_shares_reach_the_draws(files_of_tests):
+    r = VARIANCE**0.5 / GAIN * torch.randn(4, 3, 64, 64, generator=seeded("r"))
+    net, lr = network(trained=False), torch.full((4, 3, 16, 16), 0.5)
+    with torch.no_grad():
+        hr = net.encode(lr)[0] + r
+    found = training.errors_left(net, hr, lr, points=5)
+    assert len(found) == 5 and all(value == pytest.approx(1, abs=0.03) for value in found)
+    half = ResidualShift(**SMALL, shares=[1.0, 0.0, 0.5])
+    assert [half.left(u) for u in (0, 0.25, 0.5, 0.75, 1)] == [1, 0.5, 0, 0.25, 0.5] and net.left(0.3) == 1
+    none = ResidualShift(**SMALL, shares=[0.0])
+    none.load_state_dict(net.state_dict())
+    keys = lambda: [seeded(0, q) for q in range(2)]  # noqa: E731
+    assert torch.equal(sample(none, lr[:1], keys(), 4), sample(net, lr[:1], keys(), 4, 0))
+    assert "shares" not in net.config and half.config["shares"] == [1.0, 0.0, 0.5]
+    recipes.export(half, files_of_tests / "half.safetensors")
+    assert residual_shift.load(files_of_tests / "half.safetensors").shares == [1.0, 0.0, 0.5]

@@ -9,6 +9,7 @@ from helpers import files, weights
 from helpers.rescalers import checkpoints
 from helpers.rescalers.registry import RESCALERS
 from helpers.training import recipes, rescaler_report
+from helpers.training.residual_shift import KERNELS
 from tests.test_training_rescaler import photograph
 from tools import rescaler_card
 
@@ -35,20 +36,40 @@ def test_every_recipe_is_of_a_rescaler_and_small_enough():
         assert size < rescaler_report.LIMIT, name
 
 
-@pytest.mark.parametrize("name", ["dlv_style_x4", "sain_x2", "hyperthumbnail_x4"])
+@pytest.mark.parametrize("name", ["dlv_style_x4", "sain_x2", "hyperthumbnail_x4", "residual_shift_x4"])
 def test_a_training_ends_in_a_file_that_ships(tmp_path, name):
-    scale = recipes.RECIPES[name].config["scale"]
-    pairs, validation = recipes.pairs_of_all(photographs(160), scale, side=64)
     how = {"iterations": 1, "batch": 1, "crop": 64, "progress": False}
+    if name in recipes.TWINS:
+        pairs, validation = recipes.pairs_of_twins(photographs(160), name, side=64)
+        how["mean_iterations"] = 1
+    else:
+        pairs, validation = recipes.pairs_of_all(photographs(160), recipes.RECIPES[name].config["scale"], side=64)
     trained = recipes.train(name, pairs, validation, tmp_path / "run.pt", **how)
-    path = rescaler_card.ship(name, tmp_path / "run.pt", 8, tmp_path)
+    crops = validation if name in recipes.TWINS else None
+    path = rescaler_card.ship(name, tmp_path / "run.pt", 8, tmp_path, crops)
     state, config, _ = checkpoints.read(path)
+    if crops:
+        assert len(shares := config.pop("shares")) == 9 and all(value > 0 for value in shares)
     assert config == trained.config and len((tmp_path / f"{name}.csv").read_text().splitlines()) == 2
-    assert all(torch.equal(state[key], value) for key, value in trained.state_dict().items())
+    assert all(torch.equal(state[key], value.to(state[key])) for key, value in trained.state_dict().items())
     assert (tmp_path / "SHA256SUMS").read_text() == f"{files.sha256_of(path)}  {name}.safetensors\n"
 
 
-CARDS = [path for name in recipes.RECIPES if (path := weights.store.EMBEDDED / f"{name}.json").is_file()]
+def test_twins_differ_in_nothing_but_the_lr_images_they_are_trained_on():
+    plain, blind = recipes.TWINS.values()
+    assert plain.config == blind.config and {**plain.how, "blind": True} == blind.how
+    sizes = [2 * sum(part.numel() for part in each.make(**each.config).parameters()) for each in (plain, blind)]
+    assert max(sizes) < rescaler_report.LIMIT  # in float16
+    (one, held), (several, same) = (recipes.pairs_of_twins(photographs(), name, side=64) for name in recipes.TWINS)
+    assert len(several) == len(KERNELS) * len(one) and all(map(torch.equal, held, same))
+    assert torch.equal(one[0][0], several[0][0]) and torch.equal(one[0][1], several[KERNELS.index("bicubic")][1])
+    whole = photograph(7, 96)
+    assert (held[0] - whole[..., -64:, -64:]).abs().max() < 1 / 255 and held[1].shape == (1, 3, 16, 16)
+    with pytest.raises(ValueError, match="photographs: expected at least 8, got 3"):
+        recipes.pairs_of_twins(photographs()[:3], "residual_shift_x4", side=64)
+
+
+CARDS = [path for name in rescaler_card.ALL if (path := weights.store.EMBEDDED / f"{name}.json").is_file()]
 
 
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
@@ -57,7 +78,12 @@ def test_cards_are_of_the_file_beside_them(path):
     file = weights.embedded(path.stem)
     config = checkpoints.read(file)[1]
     assert facts["bytes"] == file.stat().st_size < rescaler_report.LIMIT and facts["config"] == config
-    recipe = recipes.RECIPES[path.stem]
+    recipe = rescaler_card.ALL[path.stem]
     assert facts["parameters"] == sum(each.numel() for each in recipe.make(**config).parameters())
+    assert path.stem not in recipes.TWINS or all(0 < each < 2 for each in config["shares"])
     assert {**config, **json.loads(json.dumps(recipe.config))} == config
-    assert len(tables["bsd100"]) == 100 and tables["bsd100"].notna().all(axis=None)
+    if path.stem in recipes.TWINS:
+        assert len(tables["photographs"]) >= 30 and facts["kid"]["patches"] >= 9 * 30
+    else:
+        assert len(tables["bsd100"]) == 100
+    assert all(table.notna().all(axis=None) for table in tables.values())

@@ -14,7 +14,8 @@ from helpers import files, results
 from helpers.stats import claims as paper
 from helpers.stats import findings, rankings
 from helpers.studies import generations as flows
-from helpers.training import recipes, rescaler_report
+from helpers.studies import twins as twin_studies
+from helpers.training import recipes, rescaler_report, twin_report
 from tools.links import browser
 
 ROOT = Path(__file__).parents[1]
@@ -206,9 +207,61 @@ def rescalers() -> str:
     return _table(head, lines) + ("\n\n" + _table(codecs, others) if others else "")
 
 
+_TWINS = {  # label -> columns of a card for the mean image, a draw, the flow at heat 1, bicubic; and their format
+    "PSNR, dB": (("psnr_mean", "psnr_draw", "psnr_flow", "psnr_bicubic"), ".2f"),
+    "LPIPS-Alex": (("lpips_mean", "lpips_draw", "lpips_flow 1", "lpips_bicubic"), ".3f"),
+    "LR consistency, dB": (("lr_psnr_mean", "lr_psnr", None, None), ".1f"),
+    "detail above the LR band, of the photograph's": (("detail_mean", "detail_draw", "detail_flow", None), ".0%"),
+    "deviation between draws": ((None, "spread", None, None), ".3f"),
+    "speckle, share of pixels": ((None, "speckle", "speckle_flow", None), ".2%"),
+    "LPIPS-Alex at 8 steps; of the flow at heat 0.9": ((None, "lpips_steps 8", "lpips_flow 0.9", None), ".3f"),
+    "LPIPS-Alex at 15 steps; of the flow at heat 0.8": ((None, "lpips_steps 15", "lpips_flow 0.8", None), ".3f"),
+    "PSNR after blur, noise and JPEG at random, dB": (("damaged_psnr", None, None, None), ".2f"),
+    "LPIPS-Alex after them": (("damaged_lpips", None, None, None), ".3f"),
+}
+
+
+def twins() -> str:
+    """What the twin upscalers do on photographs that none was trained on, whether they are accepted, what they cost."""
+    lines, checks, costs = [], [], []
+    for name in recipes.TWINS:
+        if not (CARDS / f"{name}.json").is_file():
+            continue
+        facts, tables = rescaler_report.read_card(CARDS / f"{name}.json")
+        costs.append([name, f"{facts['iterations']:,}", f"{facts['minutes']:.0f}", f"{facts['parameters']:,}"]
+                     + [f"{facts['seconds'][key]:.3f}" for key in ("mean", "4 steps", "8 steps", "15 steps", "flow")]
+                     + [f"{facts['kid'][key]:.2f}" for key in ("mean", "draw", "flow", "bicubic")])  # fmt: skip
+        for key, rows in tables.items():
+            for label, (columns, form) in _TWINS.items():
+                found = [f"{findings.mean(rows[each]):{form}}" if each else "" for each in columns]
+                lines.append([f"{name}, {key}, {len(rows)}", label, *found])
+        for aim, column, form, above, below in (
+            ("(2) draws differ, deviation above 0.01", "spread", ".3f", twin_report.SPREAD, None),
+            ("(3) LR consistency above 45 dB", "lr_psnr", ".1f", twin_report.CONSISTENT, None),
+            ("(5) detail within a fifth of the photographs'", "detail_draw", ".0%", 1 - twin_report.DETAIL,
+             1 + twin_report.DETAIL),
+        ):  # fmt: skip
+            value = findings.mean(tables["photographs"][column])
+            checks.append([name, aim, f"{value:{form}}", f"**{findings.verdict(value, above=above, below=below)}**"])
+    evidence = twin_studies.read(str(ROOT / "data" / "results"), ("photographs",)).get("photographs x4", {})
+    for name in (each for each in twin_studies.SQUARE[2:] if each in evidence):
+        flow, own = (part[part.distortion == "lpips"] for part in (evidence["embedded_flow, heat 1"], evidence[name]))
+        tau = findings.tau(flow, own)
+        verdict = findings.verdict(tau, above=findings.ALIKE)
+        checks.append([name, "(4) the flow's order of downscalers, tau by LPIPS", f"{tau:.2f}", f"**{verdict}**"])
+    head = ["steps", "minutes", "parameters", "mean, s", "4 steps, s a draw", "8", "15", "flow", "KID: mean", "draw",
+            "flow", "bicubic"]  # fmt: skip
+    values = ["mean image", "draw", "flow, heat 1", "bicubic interpolation"]
+    return "\n\n".join([
+        _table(["checkpoint", *head], costs),
+        _table(["on bicubic LR images", "", *values], lines),
+        _table(["checkpoint", "accepted where", "found", ""], checks),
+    ])  # fmt: skip
+
+
 BLOCKS = {
     "README.md": (ranking, claims, card, agreement, browser),
-    "data/weights/README.md": (card, generations, check, generator, lpips_embedded, rescalers),
+    "data/weights/README.md": (card, generations, check, generator, lpips_embedded, rescalers, twins),
 }
 
 

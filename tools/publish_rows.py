@@ -8,6 +8,8 @@ says where the pictures come from. With `--upscalers` it draws once with each of
 `evidence_photographs_x4_upscalers.csv.gz`. With `--rescalers irn sain` it draws of the LR images of these learned
 rescalers, with the flow, with their own decoders and by bicubic enlargement, and writes
 `evidence_photographs_x4_rescalers.csv.gz`; at x2 those of some filters are in that file, too.
+With `--twins` it draws with the four twin upscalers (x4; five draws of the stochastic two) and writes
+`evidence_photographs_x4_twins.csv.gz`; `--only embedded_l1` takes one of them and publishes nothing.
 With `--flows` it measures the embedded flow of the scale beside its first generation on the same pictures and on the
 library crops (`helpers.training.cards.draws`), and writes `data/weights/compact_flow_draws.csv`, from which the card's
 table is made.
@@ -36,6 +38,7 @@ ROOT = Path(__file__).parents[1]
 MANIFEST = ROOT / "data" / "manifests" / "evidence.csv"
 METHODS = ["nearest", "bilinear", "bicubic", "lanczos", "dpid", "perceptual", "l0", "box"]  # the paper's and box
 DISTORTIONS = ("lpips", "lpips_embedded", "1-ms_ssim", "mse", "mse_of_mean")
+OF_LR = ("lr_mse", "consistency_mse")  # how near draws are to their LR image
 DRAWS = ROOT / "data" / "weights" / "compact_flow_draws.csv"
 MOST = 12  # pictures of a collection that flows are measured on
 OTHERS = {  # the other upscalers, name and heat, at each scale: one draw each
@@ -44,7 +47,7 @@ OTHERS = {  # the other upscalers, name and heat, at each scale: one draw each
     8: [("embedded_flow", 0.0), ("bicubic", 0.0)],
 }
 
-
+TWINS = ("embedded_l1", "embedded_l1_blind", "embedded_resshift", "embedded_resshift_blind")  # one network each two
 FILTERS = {2: ["nearest", "bilinear", "bicubic", "lanczos"], 4: []}  # beside rescalers, where no other file has them
 
 
@@ -146,6 +149,29 @@ def experiments(
     ]
 
 
+def of_twins(
+    dataset: tuple[str, str],
+    images: Sequence[str],
+    names: Sequence[str] = TWINS,
+    *,
+    distortions: Sequence[str] = DISTORTIONS,
+    n_samples: int = 5,
+) -> list[runs.Experiment]:
+    """What is published of the twin upscalers, x4: several draws of those that draw, and one image of the others.
+
+    Args:
+        dataset, images, distortions: as `experiments`.
+        names: of upscalers.
+        n_samples: how many draws; the first ones are the same for any number.
+
+    Raises:
+        ValueError: as `runs.Experiment`.
+    """
+    common = {"dataset": dataset, "images": images, "downscalers": METHODS, "scale": 4, "device": "cpu"}
+    how = {"n_samples": n_samples, "distortion": [*distortions, *OF_LR]}
+    return [runs.Experiment(**common, upscaler=name, **how) for name in names]
+
+
 def of_rescalers(
     dataset: tuple[str, str],
     images: Sequence[str],
@@ -220,6 +246,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scale", type=int, choices=sorted(OTHERS), default=4)
     parser.add_argument("--upscalers", action="store_true", help="one draw with each of the other upscalers")
     parser.add_argument("--rescalers", nargs="+", default=[], help="LR images of these instead")
+    parser.add_argument("--twins", action="store_true", help="the four twin upscalers instead, x4")
+    parser.add_argument("--only", nargs="+", default=TWINS, choices=TWINS, help="of the twins; publish only all")
+    parser.add_argument("--draws", type=int, default=5, help="of the twins that draw; a later call with more adds them")
     parser.add_argument("--every", type=int, default=1, help="only one image in so many")
     parser.add_argument("--flows", action="store_true", help="both generations of the embedded flow, for the card")
     parser.add_argument("--distortions", nargs="+", default=DISTORTIONS, help="D; all by default")
@@ -230,7 +259,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pictures = given.output / "pictures" / given.set
     names = prepare(manifest(given.set, given.manifest), given.data, pictures)[:: given.every][: given.images]
     stem = (
-        f"evidence_{given.set}_x{given.scale}" + "_upscalers" * given.upscalers + "_rescalers" * bool(given.rescalers)
+        f"evidence_{given.set}_x{given.scale}"
+        + "_upscalers" * given.upscalers
+        + "_rescalers" * bool(given.rescalers)
+        + "_twins" * given.twins
     )
     dataset = f"evidence_{given.set}", str(pictures)
     if given.flows:
@@ -243,11 +275,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if given.rescalers:
         wanted = of_rescalers(dataset, names, given.scale, given.rescalers, distortions=given.distortions)
+    elif given.twins:
+        wanted = of_twins(dataset, names, given.only, distortions=given.distortions, n_samples=given.draws)
     else:
         wanted = experiments(dataset, names, given.scale, others=given.upscalers, distortions=given.distortions)
     rows = runs.run(wanted, given.output / stem, trust=sorted({"hcd"} & set(given.rescalers)))
     print(f"{stem}: {len(rows)} rows of {rows.image.nunique()} images, {rows.value.isna().sum()} NaN")
-    if given.images is None and set(given.distortions) == set(DISTORTIONS):
+    whole = set(given.distortions) == set(DISTORTIONS) and set(given.only) == set(TWINS)
+    if given.images is None and whole:
         results.publish(given.output / stem, ROOT / "data" / "results" / f"{stem}.csv.gz")
 
 

@@ -8,6 +8,7 @@ steps. No layer looks at a whole image: any size, and a crop is upscaled as the 
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -45,15 +46,21 @@ class ResidualShift(nn.Module):
         scale: s, a power of two from 2 on.
         width, blocks, head: of the LR encoder, see `compact_flow.Encoder`.
         channels, depth: width and blocks of the denoiser, which works at LR size.
+        shares: what is left of the variance of the predictions' errors after training, as a share of what an untrained
+            denoiser leaves of Gaussian residuals, at equal steps of u in [0, 1], see `eta_at`; () is all of it.
     """
 
     CONFIG = ("scale", "width", "blocks", "head", "channels", "depth")
 
-    def __init__(self, *, scale=4, width=48, blocks=8, head=32, channels=96, depth=5) -> None:
+    def __init__(
+        self, *, scale=4, width=48, blocks=8, head=32, channels=96, depth=5, shares: Sequence[float] = ()
+    ) -> None:
         super().__init__()
         self.config = {
             "scale": scale, "width": width, "blocks": blocks, "head": head, "channels": channels, "depth": depth,
         }  # fmt: skip
+        self.config |= {"shares": list(shares)} if len(shares) else {}
+        self.shares = list(shares) or [1.0]
         self.scale, pixels = scale, 3 * scale**2
         self.encoder = Encoder(scale, width, blocks, head)
         self.embed = nn.Sequential(nn.Linear(2 * FREQUENCIES, channels), nn.SiLU())
@@ -102,6 +109,13 @@ class ResidualShift(nn.Module):
         change = F.pixel_shuffle(self.last(F.silu(hidden)), self.scale).to(x.dtype)
         deviation = (VARIANCE * noise / total).sqrt()
         return kept * VARIANCE / total * x + deviation * change, deviation
+
+    def left(self, u: float) -> float:
+        """The share at u in [0, 1], linear between the `shares`."""
+        place = u * (len(self.shares) - 1)
+        below = min(int(place), max(len(self.shares) - 2, 0))
+        above = min(below + 1, len(self.shares) - 1)
+        return self.shares[below] + (place - below) * (self.shares[above] - self.shares[below])
 
     def noisy(self, r: Tensor, eta: Tensor, noise: Tensor) -> Tensor:
         """r_t of residuals r, (N, 3, H, W), at eta, (N,), with N(0, 1) noise of the same shape."""

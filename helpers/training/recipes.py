@@ -1,6 +1,7 @@
-"""The small rescalers that ship: what each is, and how it is trained, by the name of its checkpoint.
+"""The small rescalers and twin upscalers that ship: what each is, and how it is trained, by the name of its checkpoint.
 
-`notebooks/training/rescalers.ipynb` runs one of them; `rescaler_report` says what has come of it.
+`notebooks/training/rescalers.ipynb` and `twins.ipynb` run one of them; `rescaler_report` and `twin_report` say what has
+come of it.
 """
 
 import json
@@ -11,17 +12,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from helpers.images import from_uint8
+from helpers.downscalers import bicubic
+from helpers.images import crop_to_multiple, from_uint8, to_uint8
 from helpers.listing import Named
 from helpers.networks.hyperthumbnail import HyperThumbnail
 from helpers.networks.irn import IRN
+from helpers.networks.residual_shift import ResidualShift
 from helpers.networks.sain import SAIN
 from helpers.networks.tirn import TIRN
 from helpers.runtime import seeded
 from helpers.training import loop
-from helpers.training.flow import Pair
+from helpers.training.flow import Pair, pairs_of
 from helpers.training.hyperthumbnail import train_hyperthumbnail
 from helpers.training.rescaler import references, train_rescaler
+from helpers.training.residual_shift import KERNELS, train_residual_shift
 from helpers.training.sain import train_sain
 
 HELD_OUT = slice(7, None, 25)  # photographs that choose the best state
@@ -60,6 +64,16 @@ RECIPES: dict[str, Recipe] = Named(
     }
 )  # fmt: skip
 
+_TWIN = {"mean_iterations": 4000, "iterations": 8000, "batch": 16, "crop": 64}
+_SHIFT = {"scale": 4, "width": 48, "blocks": 8, "head": 32, "channels": 96, "depth": 5}
+
+TWINS: dict[str, Recipe] = Named(
+    {
+        "residual_shift_x4": Recipe(ResidualShift, _SHIFT, train_residual_shift, _TWIN | {"blind": False}),
+        "residual_shift_x4_blind": Recipe(ResidualShift, _SHIFT, train_residual_shift, _TWIN | {"blind": True}),
+    }
+)
+
 
 def pairs_of_all(
     photographs: Sequence[Callable[[], Tensor]], scale: int, seed: int = 0, side: int = SIDE
@@ -78,10 +92,7 @@ def pairs_of_all(
     Raises:
         ValueError: fewer than eight photographs, of which none is held out.
     """
-    held_out = set(range(len(photographs))[HELD_OUT])
-    if not held_out:
-        raise ValueError(f"photographs: expected at least {HELD_OUT.start + 1}, got {len(photographs)}")
-    grids, pairs, crops = seeded(seed, "grids"), [], []
+    held_out, grids, pairs, crops = _held_out(photographs), seeded(seed, "grids"), [], []
     for number, read in enumerate(photographs):
         found = references(read(), scale, grids)
         if number in held_out:
@@ -91,6 +102,49 @@ def pairs_of_all(
     hr = torch.stack([hr[:, -side:, -side:] for hr, _ in crops])
     lr = torch.stack([lrs[:3, -side // scale :, -side // scale :] for _, lrs in crops])
     return pairs, (from_uint8(hr), from_uint8(lr))
+
+
+def pairs_of_twins(
+    photographs: Sequence[Callable[[], Tensor]], name: str, seed: int = 0, side: int = SIDE
+) -> tuple[list[Pair], tuple[Tensor, Tensor]]:
+    """As `pairs_of_all`, of a twin: bicubic LR images, for a blind one those of `residual_shift.KERNELS` as well.
+
+    Args:
+        photographs, seed, side: see `pairs_of_all`.
+        name: a key of `TWINS`.
+
+    Returns:
+        Pairs of `flow.pairs_of`; HR and LR crops, (N, 3, side, side) and (N, 3, side / s, side / s), bicubic ones,
+        which `residual_shift.train_residual_shift` damages itself.
+
+    Raises:
+        ValueError: as `pairs_of_all`.
+    """
+    recipe, grids, pairs = TWINS[name], seeded(seed, "grids"), []
+    held_out = _held_out(photographs)
+    for number, read in enumerate(photographs):
+        kernels = KERNELS if recipe.how["blind"] and number not in held_out else ("bicubic",)
+        found = pairs_of(read(), recipe.config["scale"], grids, kernels)
+        pairs += [] if number in held_out else found
+    return pairs, crops_of_twins(photographs, recipe.config["scale"], side)
+
+
+def crops_of_twins(
+    photographs: Sequence[Callable[[], Tensor]], scale: int = 4, side: int = SIDE
+) -> tuple[Tensor, Tensor]:
+    """The second result of `pairs_of_twins` alone; only the photographs that are held out are read."""
+    found = [crop_to_multiple(photographs[number](), scale) for number in sorted(_held_out(photographs))]
+    pairs = [(to_uint8(hr), to_uint8(bicubic(hr, scale))) for hr in found]
+    hr = torch.cat([hr[..., -side:, -side:] for hr, _ in pairs])
+    lr = torch.cat([lr[..., -side // scale :, -side // scale :] for _, lr in pairs])
+    return from_uint8(hr), from_uint8(lr)
+
+
+def _held_out(photographs: Sequence) -> set[int]:
+    found = set(range(len(photographs))[HELD_OUT])
+    if not found:
+        raise ValueError(f"photographs: expected at least {HELD_OUT.start + 1}, got {len(photographs)}")
+    return found
 
 
 def train(
@@ -103,11 +157,11 @@ def train(
     device: str | torch.device = "cpu",
     **other,
 ) -> nn.Module:
-    """Train one of `RECIPES`; resume from `checkpoint`.
+    """Train one of `RECIPES` or `TWINS`; resume from `checkpoint`.
 
     Args:
-        name: a key of `RECIPES`.
-        pairs, validation: of `pairs_of_all`, at the scale of the recipe.
+        name: a key of one of them.
+        pairs, validation: of `pairs_of_all` or `pairs_of_twins`, at the scale of the recipe.
         checkpoint: of `loop.train`.
         seed: of the first weights, patches and latents.
         device: where to compute.
@@ -120,12 +174,16 @@ def train(
         KeyError: unknown name.
         FloatingPointError, ValueError: as the function of the recipe.
     """
-    recipe = RECIPES[name]
+    recipe = (TWINS if name in TWINS else RECIPES)[name]
     torch.manual_seed(seed)
     network = recipe.make(**recipe.config).to(device)
     return recipe.train(network, pairs, validation, checkpoint, **{**recipe.how, "seed": seed, **other})
 
 
 def export(network: nn.Module, path: str | Path, **facts) -> None:
-    """Write a trained network with its configuration, which `rescalers.checkpoints` reads, and facts in the header."""
-    loop.export(network.state_dict(), path, config=json.dumps(network.config), **facts)
+    """Write a trained network with its configuration, which `rescalers.checkpoints` reads, and facts in the header.
+
+    Twins are written in float16: half the bytes for rounding errors far below a grey level.
+    """
+    dtype = torch.float16 if isinstance(network, ResidualShift) else torch.float32
+    loop.export(network.state_dict(), path, dtype=dtype, config=json.dumps(network.config), **facts)

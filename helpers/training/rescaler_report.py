@@ -25,7 +25,7 @@ from helpers.rescalers import checkpoints, hyperthumbnail
 from helpers.rescalers.codecs import codec
 from helpers.rescalers.registry import RESCALERS
 from helpers.runtime import seeded
-from helpers.training.recipes import RECIPES
+from helpers.training.recipes import RECIPES, TWINS
 
 QUALITIES = (90, 75, 50, 30)  # of JPEG 4:2:0
 SUBSAMPLINGS = ("4:2:0", "4:4:4")
@@ -156,13 +156,21 @@ def table(name: str, images: Sequence[tuple[str, Tensor]], file: str | Path = ""
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("image")
 
 
-def write_card(name: str, sets: Mapping[str, Sequence[tuple[str, Tensor]]], file: str | Path) -> dict:
-    """Measure a rescaler on sets of images and write its card beside its checkpoint.
+def write_card(
+    name: str,
+    sets: Mapping[str, Sequence[tuple[str, Tensor]]],
+    file: str | Path,
+    measure: Callable[..., pd.DataFrame] = table,
+    more: Callable[[], Mapping[str, object]] = dict,
+) -> dict:
+    """Measure a rescaler, or another network that `recipes` has, on sets of images; write its card beside its file.
 
     Args:
         name: of the checkpoint, see `table`.
         sets: name -> images.
         file: the checkpoint (.safetensors) of `recipes.export`, with its curve (.csv) beside it.
+        measure: makes the lines of a set, as `table` does.
+        more: called at the end, further facts of the card.
 
     Returns:
         The card: what the header of the checkpoint says, parameters, bytes, the chosen iteration, minutes, recipe, and
@@ -170,17 +178,20 @@ def write_card(name: str, sets: Mapping[str, Sequence[tuple[str, Tensor]]], file
     """
     path = Path(file)
     config = checkpoints.read(path)[1]
-    network = RECIPES[name].make(**config)
+    recipe = (TWINS if name in TWINS else RECIPES)[name]
+    network = recipe.make(**config)
     with safe_open(path, "pt") as opened:
         facts = {key: int(value) for key, value in opened.metadata().items() if value.isdigit()}
     curve = pd.read_csv(path.with_suffix(".csv"))
-    best = curve.loc[curve.loss.idxmin() if "loss" in curve else curve.psnr_y.idxmax()]
+    lowest = next((column for column in ("loss", "validation") if column in curve), None)
+    best = curve.loc[curve[lowest].idxmin() if lowest else curve.psnr_y.idxmax()]
     found = {
         "name": name, "config": config, "parameters": sum(each.numel() for each in network.parameters()),
-        "bytes": path.stat().st_size, **facts, "recipe": dict(RECIPES[name].how), "chosen": int(best.iteration),
+        "bytes": path.stat().st_size, **facts, "recipe": dict(recipe.how), "chosen": int(best.iteration),
         "minutes": round(float(curve.seconds.iloc[-1]) / 60, 1),
-        "images": {each: table(name, images, path).round(4).to_dict("index") for each, images in sets.items()},
+        "images": {each: measure(name, images, path).round(4).to_dict("index") for each, images in sets.items()},
     }  # fmt: skip
+    found |= more()
     files.replace(path.with_suffix(".json"), json.dumps(found).replace("}, ", "},\n") + "\n")
     return found
 

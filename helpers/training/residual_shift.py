@@ -48,6 +48,37 @@ def damage(lr: Tensor, generator: torch.Generator) -> Tensor:
     return (255 * torch.cat(found).clamp(0, 1)).round() / 255
 
 
+@torch.no_grad()
+def errors_left(
+    network: ResidualShift, hr: Tensor, lr: Tensor, *, blind: bool = False, points: int = 9, draws: int = 2
+) -> list[float]:
+    """The `shares` of a trained network: squared errors of its predictions over those of an untrained one's.
+
+    Args:
+        network: in eval mode, on the device of the images.
+        hr, lr: crops never trained on, (N, 3, ., .) in [0, 1].
+        blind: damage the LR images, as in training.
+        points: how many values of u.
+        draws: of the noise.
+
+    Returns:
+        A number at each u.
+    """
+    lr = damage(lr, seeded("validation")) if blind else lr
+    found = []
+    for k in range(points):
+        eta, parts = eta_at(torch.tensor([k / (points - 1)])), []
+        for large, small in zip(hr.split(4), lr.split(4), strict=True):
+            mean, condition = network.encode(small)
+            r = network.residual(large, mean)
+            for q in range(draws):
+                noise = torch.randn(r.shape, generator=seeded("left", k, q))
+                guess, deviation = network.denoise(network.noisy(r, eta, noise), eta, condition)
+                parts.append(((guess - r) / deviation).square().mean((1, 2, 3)))
+        found.append(round(torch.cat(parts).mean().item(), 4))
+    return found
+
+
 def train_residual_shift(
     network: ResidualShift,
     pairs: Sequence[Pair],

@@ -21,7 +21,7 @@ from helpers.listing import Named
 from helpers.rescalers import registry as rescalers
 from helpers.rescalers.registry import RESCALERS
 from helpers.runtime import as_generators, is_whole, shielded
-from helpers.upscalers import esrgan, flows, pulse, resshift, sr3
+from helpers.upscalers import esrgan, flows, pulse, residual_shift, resshift, sr3
 
 
 class Upscaler(NamedTuple):
@@ -71,6 +71,16 @@ def _resshift(file: str, *, blind: bool = True, **schedule) -> Upscaler:
     return Upscaler(make, (file, resshift.AUTOENCODER), (4,), heat=1.0, blind=blind)
 
 
+def _shift(file: str, *, blind: bool) -> Upscaler:
+    make = partial(residual_shift.upscaler, file=file)
+    options, check = {"steps": residual_shift.STEPS}, residual_shift.check_steps
+    return Upscaler(make, (file,), (4,), heat=1.0, blind=blind, options=options, check=check)
+
+
+def _mean(file: str, *, blind: bool) -> Upscaler:
+    return Upscaler(partial(residual_shift.mean_upscaler, file=file), (file,), (4,), heat=0.0, blind=blind)
+
+
 def _sr3(file: str, config: str) -> Upscaler:  # trained on Pillow's bicubic LR images of faces
     return Upscaler(partial(sr3.upscaler, file=file, config=config), (file,), (8,), heat=1.0, blind=False)
 
@@ -96,6 +106,10 @@ UPSCALERS: dict[str, Upscaler] = Named(
         "embedded_flow": _flow("compact_flow_x{scale}", (2, 4, 8)),
         "embedded_flow_mixed": _flow("compact_flow_x{scale}_mixed", (4,), variant="mixed"),
         "embedded_flow_first": _flow("compact_flow_x{scale}_first", (4, 8), variant="first"),
+        "embedded_l1": _mean("residual_shift_x4", blind=False),  # four that differ in nothing else; bicubic LR images
+        "embedded_l1_blind": _mean("residual_shift_x4_blind", blind=True),  # those of several downscalers, damaged
+        "embedded_resshift": _shift("residual_shift_x4", blind=False),
+        "embedded_resshift_blind": _shift("residual_shift_x4_blind", blind=True),
         "srflow_df2k_4x": _srflow("SRFlow_DF2K_4X", 4),
         "srflow_df2k_8x": _srflow("SRFlow_DF2K_8X", 8),
         "srflow_celeba_8x": _srflow("SRFlow_CelebA_8X", 8),

@@ -81,7 +81,7 @@ WEIGHTS = {
         244_408_911,
         TORCHVISION,
         "trunk of LPIPS (its convolutions alone, alexnet_features_fp32.npz, will do as well)",
-        ("03", "04", "05", "06", "07", "08", "11", "12", "13"),
+        ("03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13"),
     ),
     "alexnet_features": Entry(
         "alexnet_features_fp32.npz",
@@ -128,7 +128,7 @@ WEIGHTS = {
     **{
         name: Entry(f"{name}.pth", (), "", None, SRFLOW, SRFLOW_NOTE, needed)
         for name, needed in (
-            ("SRFlow_DF2K_4X", ("03", "04", "06", "07", "08", "11", "12")),
+            ("SRFlow_DF2K_4X", ("03", "04", "06", "07", "08", "09", "10", "11", "12")),
             ("SRFlow_DF2K_8X", ("08",)),
             ("SRFlow_CelebA_8X", ("03", "05", "06", "08")),
         )
@@ -323,7 +323,16 @@ WEIGHTS = {
         most=1 << 27,
     ),
     **{
-        name: Entry(file, urls, sha256, size, licence, f"{note}. {NOT_SEEN}", most=1 << 27)
+        name: Entry(
+            file,
+            urls,
+            sha256,
+            size,
+            licence,
+            f"{note}. {NOT_SEEN}",
+            () if name in ("BSRGAN_x2", "RealESRGAN_x2plus", "RealESRNet_x4plus") else ("09",),
+            most=1 << 27,
+        )  # fmt: skip
         for name, file, urls, sha256, size, licence, note in RRDB
     },
     **{
@@ -334,14 +343,15 @@ WEIGHTS = {
             None,
             "S-Lab License 1.0 (non-commercial, zsyOAOA/ResShift)",
             f"ResShift, {what}; no hash was published. {NOT_SEEN}",
+            needed,
             most=1 << 29,
         )
-        for name, what in (
-            ("resshift_realsrx4_s15_v1", "blind upscaler for x4, 15 steps, 300k iterations"),
-            ("resshift_realsrx4_s15_v2", "blind upscaler for x4, 15 steps, 500k iterations"),
-            ("resshift_realsrx4_s4_v3", "blind upscaler for x4, 4 steps, of the journal version"),
-            ("resshift_bicsrx4_s4", "upscaler for x4 of MATLAB's bicubic LR images, 4 steps"),
-            ("autoencoder_vq_f4", "the autoencoder of all its models"),
+        for name, what, needed in (
+            ("resshift_realsrx4_s15_v1", "blind upscaler for x4, 15 steps, 300k iterations", ("09", "10")),
+            ("resshift_realsrx4_s15_v2", "blind upscaler for x4, 15 steps, 500k iterations", ("10",)),
+            ("resshift_realsrx4_s4_v3", "blind upscaler for x4, 4 steps, of the journal version", ("10",)),
+            ("resshift_bicsrx4_s4", "upscaler for x4 of MATLAB's bicubic LR images, 4 steps", ("09", "10")),
+            ("autoencoder_vq_f4", "the autoencoder of all its models", ("09", "10")),
         )
     },
     **{
