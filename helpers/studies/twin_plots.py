@@ -44,7 +44,7 @@ def gaps(ax: Axes, tables: Mapping[str, Mapping[str, Quantity]], names: Sequence
 
 
 def stacked(ax: Axes, table: pd.DataFrame, names: Sequence[str], upscalers: Sequence[str], times: float = 1e3) -> None:
-    """Bias and spread of the squared error, a bar for each upscaler in the group of each downscaler.
+    """Bias and, hatched, spread of the squared error, a bar for each upscaler in the group of each downscaler.
 
     Args:
         ax: where to draw.
@@ -55,9 +55,11 @@ def stacked(ax: Axes, table: pd.DataFrame, names: Sequence[str], upscalers: Sequ
     width = 0.8 / len(upscalers)
     for k, upscaler in enumerate(upscalers):
         part = table[table.upscaler == upscaler].set_index("downscaler").reindex(names)
-        x, edge = np.arange(len(names)) + width * (k - (len(upscalers) - 1) / 2), _style(upscaler)["color"]
-        ax.bar(x, times * part.bias, width * 0.9, color=edge, alpha=0.85, label=upscaler)
-        ax.bar(x, times * part.spread, width * 0.9, bottom=times * part.bias, color=edge, alpha=0.3, hatch="////", lw=0)
+        x, (edge, face) = np.arange(len(names)) + width * (k - (len(upscalers) - 1) / 2), COLOURS.get(upscaler, _OTHERS)
+        bias, how = times * part.bias, {"width": width * 0.9, "edgecolor": edge}
+        ax.bar(x, bias, color=face, lw=0.9, label=upscaler, **how)
+        spread = "spread" if k == len(upscalers) - 1 else None
+        ax.bar(x, times * part.spread, bottom=bias, color="white", hatch="//////", lw=0.5, label=spread, **how)
         ends = times * part[["score_low", "score_high"]].to_numpy().T
         ax.vlines(x, *ends, color="0.2", lw=0.7)
     ax.set_xticks(range(len(names)), names)
