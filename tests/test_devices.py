@@ -135,6 +135,8 @@ FLOWS = [
     ("embedded_flow_mixed", 4),
     ("embedded_flow_first", 8),
     ("bicubic", 4),
+    *((f"embedded_{kind}", 4) for kind in ("l1", "l1_blind", "resshift", "resshift_blind")),
+    ("embedded_flow_x4_to_x3", 3),
 ]
 FLOWS += [("embedded_flow_x8+embedded_flow_x2", 16), ("srflow_df2k_4x", 4), ("srflow_df2k_4x+embedded_flow_x2", 8)]
 
