@@ -48,7 +48,6 @@ class Checked(NamedTuple):
     clipped: float  # share of its values that an 8-bit file would clip: beyond [0, 1] by more than half a level
     deterministic: bool | None  # whether a second call gave the same values; None: not asked
     remark: str = ""  # a warning for the user, if more than 1 % are clipped
-    bits: int | None = None  # of the file that holds it, where that was asked for
 
 
 @shielded()

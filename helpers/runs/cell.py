@@ -180,7 +180,7 @@ def score(
     def compute(cell: tuple, wanted: list[dict], seen: dict) -> list[dict]:
         nonlocal batch
         start = time.perf_counter()
-        checked = pairs.checked_lr(experiment, image, hr, *cell, twice=twice, bits=True)
+        checked, stored = pairs.checked_and_stored(experiment, image, hr, *cell, twice=twice, bits=True)
         if checked.deterministic is False:
             remarks.append(f"downscaler {cell[0]!r} is not deterministic: two calls differ on {image}")
         if checked.remark:
@@ -191,7 +191,7 @@ def score(
         n_samples = max(named["sample"] for named in wanted) + 1
         values, batch = _in_batches(once, n_samples, batch, what, remarks)
         row = made_by | pairs.proof(experiment, image, hr, lr) | seen
-        row |= {"clipped": checked.clipped, "lr_bits": checked.bits}
+        row |= {"clipped": checked.clipped, "lr_bits": stored}
         row["seconds"] = (time.perf_counter() - start) / len(values) / len(metrics)
         made = []
         for named in wanted:

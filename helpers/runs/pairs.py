@@ -122,11 +122,19 @@ def hash_of(image: Tensor) -> str:
     return hashlib.blake2b(repr(levels.shape).encode() + levels.tobytes(), digest_size=6).hexdigest()
 
 
-def checked_lr(experiment, image, hr, downscaler, degradation, level, twice=False, bits=False) -> Checked:
-    """The LR image before it is rounded; clipped and deterministic are those of the downscaler alone.
+def checked_lr(experiment, image, hr, downscaler, degradation, level, twice=False) -> Checked:
+    """`checked_and_stored`, the LR image alone."""
+    return checked_and_stored(experiment, image, hr, downscaler, degradation, level, twice)[0]
 
-    With `bits` it knows how large its file is: of the codec that it went through, else a PNG. It is made on the CPU:
-    the same pixels, and the same hash, whatever the device of the upscaler.
+
+def checked_and_stored(
+    experiment, image, hr, downscaler, degradation, level, twice=False, bits=False
+) -> tuple[Checked, int | None]:
+    """The LR image before it is rounded, and with `bits` how large its file is; clipped and deterministic are those of
+    the downscaler alone.
+
+    The file is of the codec that it went through, else a PNG. The LR image is made on the CPU: the same pixels, and the
+    same hash, whatever the device of the upscaler.
     """
     spec, device, hr = experiment.specs.get(downscaler, downscaler), hr.device, hr.cpu()
     if degradation and experiment.where == "before":
@@ -138,14 +146,14 @@ def checked_lr(experiment, image, hr, downscaler, degradation, level, twice=Fals
             function, downscaler, hr, experiment.scale, image=image,
             twice=twice and spec not in adapters.OURS, overshoots=spec in DOWNSCALERS,
         )  # fmt: skip
-    damaged = degradation if experiment.where == "after" else ""
+    damaged, stored = degradation if experiment.where == "after" else "", None
     if bits and damaged in transmission.CODECS:
-        checked = checked._replace(bits=transmission.file_bits(quantize(checked.lr), damaged, level))
+        stored = transmission.file_bits(quantize(checked.lr), damaged, level)
     if damaged:
         checked = checked._replace(lr=_degrade(experiment, image, quantize(checked.lr), degradation, level))
-    if bits and checked.bits is None:
-        checked = checked._replace(bits=transmission.file_bits(quantize(checked.lr)))
-    return checked._replace(lr=checked.lr.to(device))
+    if bits and stored is None:
+        stored = transmission.file_bits(quantize(checked.lr))
+    return checked._replace(lr=checked.lr.to(device)), stored
 
 
 def f_ds_of(experiment, image, downscaler, degradation, level) -> Callable[[Tensor, int], Tensor]:
