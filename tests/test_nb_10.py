@@ -40,4 +40,7 @@ def test_rows_figures_and_findings_of_this_run_and_of_published_rows(tmp_path):
     assert {f"10_{what}.pdf" for what in wanted} <= {path.name for path in (tmp_path / "figures").iterdir()}
 
     new = missing(NAME, tmp_path, TINY, steps=[2, 3, 5])
-    assert {key[6] if isinstance(key[6], str) else key for key in new} and len(new) == 2 * 2 * 5 * 2
+    assert {key[7] for key in new} == {"embedded_resshift(steps=5)"} and {key[2] for key in new} == {
+        "bicubic",
+        "nearest",
+    }
