@@ -254,7 +254,10 @@ def test_upscalers_scales_and_heats_are_checked_together():
     notebook.check_upscalers(("embedded_flow", 4, 1.0), ("embedded_flow_x8+embedded_flow_x2", 16, "1.0+0.1"))
     with pytest.raises(ValueError) as error:
         notebook.check_upscalers(("embedded_flwo", 4, 1.0), ("embedded_flow", 3, 1.0), ("embedded_flow", 4, "1+1"))
-    assert "got 'embedded_flwo'; embedded_flow: expected scale 2 or 4 or 8, got 3; heat: expected" in str(error.value)
+    assert (
+        "got 'embedded_flwo'; embedded_flow: expected scale 2 or 4 or 8, got 3; embedded_flow_x4_to_x3 upscales"
+        in str(error.value)
+    )
     assert notebook.spelled("embedded_flow", 1) == ("embedded_flow", 1.0)
     assert notebook.spelled("bicubic_x2 + embedded_flow_x2", "1+0.50") == ("bicubic_x2+embedded_flow_x2", "1.0+0.5")
 

@@ -180,10 +180,10 @@ def train(
     return recipe.train(network, pairs, validation, checkpoint, **{**recipe.how, "seed": seed, **other})
 
 
-def export(network: nn.Module, path: str | Path, **facts) -> None:
+def export(network: nn.Module, path: str | Path, *, dtype: torch.dtype | None = None, **facts) -> None:
     """Write a trained network with its configuration, which `rescalers.checkpoints` reads, and facts in the header.
 
-    Twins are written in float16: half the bytes for rounding errors far below a grey level.
+    Twins are written in float16: half the bytes for rounding errors far below a grey level. `dtype` says otherwise.
     """
-    dtype = torch.float16 if isinstance(network, ResidualShift) else torch.float32
+    dtype = dtype or (torch.float16 if isinstance(network, ResidualShift) else torch.float32)
     loop.export(network.state_dict(), path, dtype=dtype, config=json.dumps(network.config), **facts)
