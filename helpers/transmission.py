@@ -117,10 +117,7 @@ def webp(lr: Tensor, level: int, generator=None) -> Tensor:
     Raises:
         ValueError: as `jpeg`; this Pillow was built without WebP.
     """
-    level = check_level(lr, level, 1, 100, "WebP quality", whole=True)
-    if not features.check("webp"):
-        raise ValueError("webp: expected a Pillow with WebP, this one was built without; install a wheel from PyPI")
-    return through_file(lr, "WEBP", quality=level)
+    return _optional(lr, level, "WebP", "install a wheel from PyPI")
 
 
 def avif(lr: Tensor, level: int, generator=None) -> Tensor:
@@ -129,10 +126,14 @@ def avif(lr: Tensor, level: int, generator=None) -> Tensor:
     Raises:
         ValueError: as `jpeg`; this Pillow was built without AVIF.
     """
-    level = check_level(lr, level, 1, 100, "AVIF quality", whole=True)
-    if not features.check("avif"):
-        raise ValueError("avif: expected a Pillow with AVIF, this one was built without; install Pillow 11.3 or newer")
-    return through_file(lr, "AVIF", quality=level)
+    return _optional(lr, level, "AVIF", "install Pillow 11.3 or newer")
+
+
+def _optional(lr: Tensor, level: int, format: str, help: str) -> Tensor:
+    level = check_level(lr, level, 1, 100, f"{format} quality", whole=True)
+    if not features.check(format.lower()):
+        raise ValueError(f"{format.lower()}: expected a Pillow with {format}, this one was built without; {help}")
+    return through_file(lr, format.upper(), quality=level)
 
 
 def lost_bits(lr: Tensor, level: int, generator=None) -> Tensor:

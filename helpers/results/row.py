@@ -86,10 +86,12 @@ def parse(column: str, text: str) -> object:
 
 
 def texts_of(columns: Sequence[str], values: Sequence) -> tuple[str, ...]:
+    """Spell the values of a row as a file has them, see `text_of`."""
     return tuple(text_of(*pair) for pair in zip(columns, values, strict=True))
 
 
 def fields(row: dict) -> tuple[str, ...]:
+    """The texts of a row in the order of `COLUMNS`, without the checksum; ValueError: it has other columns."""
     expected = COLUMNS[:-1]
     if row.keys() != set(expected):
         absent, unknown = set(expected) - set(row), set(row) - set(expected)

@@ -46,13 +46,6 @@ def points(rows: pd.DataFrame) -> pd.DataFrame:
     return named.groupby(by, as_index=False)[["rate", "value"]].mean()
 
 
-def curve(found: pd.DataFrame, **where) -> pd.DataFrame:
-    """The points of one curve, lossy codecs only: `where` names reader, downscaler, codec, distortion."""
-    for name, value in where.items():
-        found = found[found[name] == value]
-    return found
-
-
 def bits(found: pd.DataFrame, reference: str = "bicubic", codec: str = LOSSLESS) -> dict[str, Quantity]:
     """Bits of each downscaler's files as multiples of those of another one's, over photographs."""
     part = found[(found.codec == codec) & (found.downscaler != WHOLE)].drop_duplicates(["downscaler", "group"])
