@@ -82,6 +82,15 @@ def check_draws(lr: Tensor, generators: Generator | Sequence[Generator]) -> list
     return generators
 
 
+def in_float64(images: Tensor) -> Tensor:
+    """Images in float64, on the CPU where their device has none, as MPS.
+
+    What decides on pixels is computed so: in float32 a sum that ends near a threshold, or near the half of an 8-bit
+    level, falls on the other side of it on another processor.
+    """
+    return (images.cpu() if images.device.type == "mps" else images).double()
+
+
 def quantize(images: Tensor) -> Tensor:
     """Clip to [0, 1] and round to the nearest of the 256 levels of an 8-bit file; NaN stays NaN.
 

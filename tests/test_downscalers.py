@@ -1,5 +1,10 @@
 """What holds for every downscaler: shapes, constants, batches, devices, refused input."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -96,3 +101,40 @@ def test_every_option_changes_something(name, options):
 def test_bad_input(name, hr, scale, message):
     with pytest.raises(ValueError, match=message):
         DOWNSCALERS[name](hr, scale)
+
+
+LEVELS = """
+import sys
+from helpers import datasets
+from helpers.downscalers import DOWNSCALERS
+from helpers.images import to_uint8
+from helpers.rescalers import registry
+hr = datasets.load("photographs", "kodim08_y000_x256")[..., :128, :128]
+for name in sys.argv[1:]:
+    f_ds = DOWNSCALERS.get(name) or registry.downscaler(name)
+    scales = (2, 4, 8) if name in DOWNSCALERS else registry.RESCALERS[name].scales
+    print(name, [to_uint8(f_ds(hr, s)).numpy().tobytes().hex() for s in scales])
+"""
+OLD = {  # a processor of 2006, to torch and its libraries
+    "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "MKL_CBWR": "COMPATIBLE",
+}  # fmt: skip
+
+
+def test_levels_do_not_depend_on_the_processor():
+    """A row says of which LR pixels it is; on another machine it would be stale if a sum were rounded otherwise there.
+
+    Those in the precision of the HR image are left out, and the search of HCD, whose steps no precision holds together.
+    """
+    names = [name for name in DOWNSCALERS if name not in ("bicubic_float", "torch_bicubic", "torch_bilinear")]
+    names += ["irn", "tirn", "sain", "hyperthumbnail"]
+    root = Path(__file__).parents[1]
+    shown = [
+        subprocess.run(
+            [sys.executable, "-c", LEVELS, *names], check=True, capture_output=True, text=True, cwd=root,
+            env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": threads} | how,
+        ).stdout.splitlines()
+        for threads, how in (("2", {}), ("1", OLD))
+    ]  # fmt: skip
+    assert len(shown[0]) == len(shown[1]) == len(names)
+    assert [here.split()[0] for here, there in zip(*shown, strict=True) if here != there] == []

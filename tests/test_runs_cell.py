@@ -55,6 +55,25 @@ def test_rows_are_computed_by_one_thread(fakes, images, tmp_path, monkeypatch):
         torch.set_num_threads(1)
 
 
+def test_a_rescaler_makes_its_lr_image_once_for_all_damages(images, monkeypatch):
+    one, calls = experiment(images, downscalers=["irn", "box"], upscaler="bicubic", n_samples=1), []
+    check = pairs.check_downscaler
+    monkeypatch.setattr(pairs, "check_downscaler", lambda *args, **how: calls.append(args[1]) or check(*args, **how))
+    monkeypatch.setattr(pairs, "_made", {})
+    hr = pairs.load(one, "00")
+    damages = [("", None), ("noise", 0.1), ("blur", 1.0), ("", None)]
+    found = {name: [pairs.lr_of(one, "00", hr, name, *each) for each in damages] for name in one.downscalers}
+    assert calls == ["irn", *["box"] * 4]
+    for name, (whole, noisier, blurred, again) in found.items():
+        assert torch.equal(whole, again) and not torch.equal(whole, noisier) and not torch.equal(whole, blurred), name
+    other = pairs.lr_of(one, "01", pairs.load(one, "01"), "irn", "", None)
+    before = pairs.lr_of(replace(one, where="before"), "00", hr, "irn", "noise", 0.1)
+    assert calls[5:] == ["irn", "irn"] and not torch.equal(other, before)
+    for number in range(pairs.REMEMBERED):
+        pairs.lr_of(one, "00", (hr + number / 255).clamp(0, 1), "irn", "", None)
+    assert len(pairs._made) == pairs.REMEMBERED
+
+
 def test_degradation_comes_after_or_before_with_one_noise_for_all_levels(fakes, images, tmp_path, monkeypatch):
     seen = []
 

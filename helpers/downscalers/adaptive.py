@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from helpers.images import check_hr
+from helpers.images import check_hr, in_float64
 
 
 def _coverage(n_in: int, n_out: int, matlab_bug: bool = False) -> tuple[Tensor, Tensor]:
@@ -124,8 +124,7 @@ def perceptual(hr: Tensor, scale: int, *, patch: int = 2, epsilon: float = 1e-6)
         raise ValueError(f"expected patch >= 1 and a finite epsilon > 0, got patch={patch!r}, epsilon={epsilon!r}")
     if min(hr.shape[2:]) < patch * scale:
         raise ValueError(f"expected an LR image of at least {patch}x{patch}, got {tuple(hr.shape)} / {scale}")
-    # float64: which patches are flat is a decision, and float32 takes some of them otherwise
-    x = (hr.cpu() if hr.device.type == "mps" else hr).double()
+    x = in_float64(hr)
     low = F.avg_pool2d(x, scale)  # L
     mean = F.avg_pool2d(low, patch, 1)  # M
     patches = low.unfold(2, patch, 1).unfold(3, patch, 1)
@@ -223,8 +222,8 @@ def l0_recon(hr: Tensor, scale: int, *, lam: float = 2e-4, kappa: float = 2.0) -
     """
     check_hr(hr, scale)
     betas = _betas(lam, kappa)
-    data = hr
-    norm = torch.ones_like(hr[:1, :1])
+    data = in_float64(hr)
+    norm = torch.ones_like(data[:1, :1])
     for _ in range(2):  # one axis at a time
         data = _upsample_adjoint(data, scale).transpose(2, 3)
         norm = _upsample_adjoint(norm, scale).transpose(2, 3)
@@ -239,7 +238,7 @@ def l0_recon(hr: Tensor, scale: int, *, lam: float = 2e-4, kappa: float = 2.0) -
         gx, gy = _shrinkage(gx, gy, lam / beta)
         adjoint = F.pad(gx, (1, 0))[..., :-1] - gx + F.pad(gy, (0, 0, 1, 0))[..., :-1, :] - gy
         lr = dct_h.T @ ((data + beta * (dct_h @ adjoint @ dct_w.T)) / (fit + beta * gradient)) @ dct_w
-    return lr.clamp(0, 1)
+    return lr.clamp(0, 1).to(hr)
 
 
 @lru_cache(maxsize=16)
@@ -267,7 +266,7 @@ def l0_smooth(hr: Tensor, scale: int, *, lam: float = 2e-4, kappa: float = 2.0) 
     """
     check_hr(hr, scale)
     betas = _betas(lam, kappa)
-    lr = F.avg_pool2d(hr, scale)
+    lr = F.avg_pool2d(in_float64(hr), scale)
     height, width = lr.shape[2:]
     data = torch.fft.rfft2(lr)
     gradient = _slopes(height, width, lr.dtype, lr.device)
@@ -275,4 +274,4 @@ def l0_smooth(hr: Tensor, scale: int, *, lam: float = 2e-4, kappa: float = 2.0) 
         gx, gy = _shrinkage(lr.roll(-1, 3) - lr, lr.roll(-1, 2) - lr, lam / beta)
         adjoint = gx.roll(1, 3) - gx + gy.roll(1, 2) - gy
         lr = torch.fft.irfft2((data + beta * torch.fft.rfft2(adjoint)) / (1 + beta * gradient), s=(height, width))
-    return lr.clamp(0, 1)
+    return lr.clamp(0, 1).to(hr)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from helpers.colour import to_linear, to_srgb
-from helpers.images import check_hr
+from helpers.images import check_hr, in_float64
 
 PRECISION = 22  # bits of Pillow's integer filter weights for 8-bit images
 BLOCK = 32  # output pixels per matrix product: enough to fill it, few enough to skip most zeros
@@ -276,7 +276,7 @@ def _in_linear_light(filter: str) -> Callable[[Tensor, int], Tensor]:
     def downscale(hr: Tensor, scale: int) -> Tensor:
         check_hr(hr, scale)
         size = (hr.shape[2] // scale, hr.shape[3] // scale)
-        return to_srgb(resize(to_linear(hr), size, filter, rounded=False))
+        return to_srgb(resize(to_linear(in_float64(hr)), size, filter, rounded=False)).to(hr)
 
     downscale.__name__ = downscale.__qualname__ = f"{filter}_linear"
     downscale.__doc__ = f"""Pillow's {filter.upper()} on light: sRGB decoded, filtered in real numbers, encoded again.

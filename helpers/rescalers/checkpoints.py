@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -9,6 +10,15 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from helpers import weights
+
+
+def exact(network: nn.Module) -> nn.Module:
+    """The network that makes LR images: on the CPU a copy in float64, elsewhere the network itself.
+
+    LR images are rounded to 8 bits. In float32 a sum that ends near a half is rounded otherwise on another processor,
+    and rows of one machine would be stale on the next; in float64 that hardly happens.
+    """
+    return deepcopy(network).double() if next(network.parameters()).device.type == "cpu" else network
 
 
 def read(file: str | Path) -> tuple[dict[str, Tensor], dict, Path]:

@@ -125,11 +125,11 @@ def rescaler(
 
 def pair(network: HyperThumbnail) -> tuple[Callable[[Tensor], Tensor], Callable[..., Tensor]]:
     """The two halves of a network. Returns: see `rescaler`."""
-    own = next(network.parameters())
+    own, encoder = next(network.parameters()), checkpoints.exact(network)
 
     def downscale(hr: Tensor) -> Tensor:
         check_hr(hr, network.scale)
-        return torch.cat([shown(compress(network, image)) for image in hr.split(1)]).to(hr)
+        return torch.cat([shown(compress(encoder, image)) for image in hr.split(1)]).to(hr)
 
     @torch.no_grad()
     def upscale(lr: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:

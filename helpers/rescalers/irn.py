@@ -116,18 +116,20 @@ def pair(network: nn.Module, *, heat: float = 0.0, v: float = 0.0) -> Pair:
     device, extra = next(network.parameters()).device, getattr(network, "extra", 0)
     if v and not extra:
         raise ValueError(f"v: expected 0 for a network without downscaling latent, got {v}")
+    encoder = checkpoints.exact(network)
 
     @torch.no_grad()
     def downscale(hr: Tensor, generators: Generator | Sequence[Generator] | None = None) -> Tensor:
         check_hr(hr, network.scale)
+        own = hr.to(next(encoder.parameters()))
         if not extra and generators is None:
-            return quantize_through(network.encode(hr.to(device))[0]).to(hr.device)
+            return quantize_through(encoder.encode(own)[0]).to(hr)
         if not extra:
             raise ValueError("generators: expected none for a network without downscaling latent")
         values = torch.full((len(hr),), float(v)) if generators is None else normal((), generators, len(hr))
         sizes = [side // network.scale for side in hr.shape[-2:]]
-        latent = values.view(-1, 1, 1, 1).expand(-1, extra, *sizes).to(device, hr.dtype)
-        return quantize_through(network.encode(hr.to(device), latent)[0]).to(hr.device)
+        latent = values.view(-1, 1, 1, 1).expand(-1, extra, *sizes).to(own)
+        return quantize_through(encoder.encode(own, latent)[0]).to(hr)
 
     @torch.no_grad()
     def upscale(lr: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:

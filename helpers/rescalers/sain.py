@@ -82,13 +82,13 @@ def pair(
     network: SAIN, *, compress: Callable[[Tensor], Tensor] | None = None, heat: float = 1.0
 ) -> tuple[Callable[[Tensor], Tensor], Callable[..., Tensor]]:
     """The two halves of a network. Args and Returns: see `rescaler`; `compress` maps 8-bit images to 8-bit images."""
-    device = next(network.parameters()).device
+    device, encoder = next(network.parameters()).device, checkpoints.exact(network)
 
     @torch.no_grad()
     def downscale(hr: Tensor) -> Tensor:
         check_hr(hr, network.scale)
-        lr = quantize(network.encode(hr.to(device))[0])
-        return (lr if compress is None else compress(lr)).to(hr.device)
+        lr = quantize(encoder.encode(hr.to(next(encoder.parameters())))[0]).to(hr)
+        return lr if compress is None else compress(lr).to(hr)
 
     @torch.no_grad()
     def upscale(lr: Tensor, generators: Generator | Sequence[Generator]) -> Tensor:

@@ -13,11 +13,14 @@ from helpers import datasets, degradations, transmission, upscalers
 from helpers.downscalers import DOWNSCALERS
 from helpers.images import quantize, to_uint8
 from helpers.promises import Checked, check_downscaler
+from helpers.rescalers.registry import RESCALERS
 from helpers.runs import adapters, apart, methods
 from helpers.runs.experiment import Experiment
 from helpers.runtime import pick_device, seeded, shielded
 
+REMEMBERED = 8  # LR images of rescalers, which are slow: each is damaged in many ways, one after the other
 _run = [""]  # the run for which the reader's own downscalers were loaded
+_made: dict[tuple, Checked] = {}  # the last LR images, by rescaler, scale and HR pixels
 
 
 def begin(run: str = "") -> None:
@@ -139,13 +142,7 @@ def checked_and_stored(
     spec, device, hr = experiment.specs.get(downscaler, downscaler), hr.device, hr.cpu()
     if degradation and experiment.where == "before":
         hr = quantize(_degrade(experiment, image, hr, degradation, level))
-    function = apart.resolve(spec)
-    adapters.check_pair(function, experiment.source, image, experiment.scale, size=experiment.size)
-    with apart.at_work(spec, image):
-        checked = check_downscaler(
-            function, downscaler, hr, experiment.scale, image=image,
-            twice=twice and spec not in adapters.OURS, overshoots=spec in DOWNSCALERS,
-        )  # fmt: skip
+    checked = _undamaged(experiment, image, hr, downscaler, spec, twice)
     damaged, stored = degradation if experiment.where == "after" else "", None
     if bits and damaged in transmission.CODECS:
         stored = transmission.file_bits(quantize(checked.lr), damaged, level)
@@ -154,6 +151,27 @@ def checked_and_stored(
     if bits and stored is None:
         stored = transmission.file_bits(quantize(checked.lr))
     return checked._replace(lr=checked.lr.to(device)), stored
+
+
+def _undamaged(experiment, image, hr, downscaler, spec, twice) -> Checked:
+    """What a downscaler makes of an HR image; that of a rescaler is made once for all damages of it."""
+    known = None
+    if spec in RESCALERS:
+        known = spec, experiment.scale, tuple(hr.shape), hashlib.blake2b(hr.contiguous().numpy()).digest()
+        if known in _made:
+            return _made[known]
+    function = apart.resolve(spec)
+    adapters.check_pair(function, experiment.source, image, experiment.scale, size=experiment.size)
+    with apart.at_work(spec, image):
+        checked = check_downscaler(
+            function, downscaler, hr, experiment.scale, image=image,
+            twice=twice and spec not in adapters.OURS, overshoots=spec in DOWNSCALERS,
+        )  # fmt: skip
+    if known:
+        while len(_made) >= REMEMBERED:
+            del _made[next(iter(_made))]
+        _made[known] = checked
+    return checked
 
 
 def f_ds_of(experiment, image, downscaler, degradation, level) -> Callable[[Tensor, int], Tensor]:
