@@ -25,8 +25,8 @@ LONGER = {  # notebooks that still have longer cells
     "09_blind_and_stochastic", "10_diffusion_upscalers", "11_rescalers", "training/compact_flow",
     "training/compact_lpips", "training/rescalers", "training/style_generator", "training/twins",
 }  # fmt: skip
-OF_CARDS = {  # findings of cards, which tests/test_training_recipes.py holds to their files, or of measured seconds
-    "13_time_and_scale", "training/rescalers", "training/twins",
+OF_CARDS = {  # findings of cards, which tests/test_training_*.py hold to their files, or of measured seconds
+    "13_time_and_scale", "training/multi_realism", "training/rescalers", "training/twins",
 }  # fmt: skip
 # What has digits in a text and is no result: code, formulas, links, sources, versions, settings, the level of intervals
 NO_RESULT = [

@@ -11,6 +11,7 @@ from helpers.images import quantize
 from helpers.networks.multi_realism import MultiRealism
 from helpers.rescalers import multi_realism
 from helpers.rescalers.multi_realism import decode, encode, prepare
+from helpers.stats.findings import CONTRADICTED, NOT_SHOWN, SUPPORTED
 from helpers.training import multi_realism as training
 from helpers.training import multi_realism_report as report
 from helpers.training import recipes
@@ -18,6 +19,8 @@ from helpers.weights import store
 from tests.pictures import noise, waves
 from tests.test_networks_elic import tiny
 from tools import codec_card
+
+BETAS = (0.0, 0.64, 2.56)
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +116,53 @@ def test_float16_keeps_what_the_codec_needs(tmp_path):
     assert len(content) == pytest.approx(len(encode(prepare(tiny()), hr, 1)), rel=0.05)
     assert multi_realism.estimated_bits(half, hr, 1) < 1e6
     assert decode(half, content, 1.0).isfinite().all()
+
+
+def table_of_tests(realism=1.0, above=1.0):
+    """A card's table of eight photographs, in which beta lowers PSNR, LPIPS and KID, and JPEG is worse than beta 0."""
+    lines = []
+    for number in range(8):
+        for level in range(2):
+            line = {"image": f"{number}", "level": level, "bpp": 0.3 + 0.9 * level + 0.01 * number}
+            for beta in BETAS:
+                line |= {f"psnr {beta:g}": 30 + number + level - 0.5 * beta, f"kid {beta:g}": 1 - 0.2 * beta}
+                line[f"lpips {beta:g}"] = 0.3 - realism * (0.05 + 0.001 * number) * beta
+            for name, worse in (("jpeg", 0.1), ("webp", 0.05)):
+                line |= {f"{name} psnr": line["psnr 0"] - above * (1 + 0.1 * number), f"{name} kid": 1.5}
+                line |= {f"{name} lpips": 0.3 + worse, f"{name} bpp": line["bpp"] + 0.01}
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def test_differences_are_named_by_level_and_rate():
+    rows = table_of_tests()
+    found = report.differences(rows, {", a": ("psnr 0", "jpeg psnr")})
+    assert list(found) == ["level 0 (0.34 bpp), a", "level 1 (1.23 bpp), a"]
+    assert found.iloc[:, 1].tolist() == pytest.approx([1 + 0.1 * number for number in range(8)])
+    assert report.betas_of(rows) == list(BETAS) and report.measures_of(rows) == ["psnr", "lpips", "kid"]
+    assert report.measures_of(rows.drop(columns=["lpips 0", "kid 0"])) == ["psnr", "lpips_embedded"]
+
+
+def test_the_aims_are_decided_by_the_rows():
+    psnr, lpips, kid, jpeg, others = report.aims("waves", table_of_tests())
+    assert [each.verdict for each in (psnr, lpips, kid, jpeg, others)] == [SUPPORTED] * 5
+    assert psnr.statement.startswith("waves: at the same bytes PSNR (dB) falls") and "(8 photographs)" in psnr.statement
+    assert "level 0 (0.34 bpp) +1.35 [" in jpeg.statement and "level 1" not in jpeg.statement  # beyond 1 bit a pixel
+    _, lpips, *_, jpeg, others = report.aims("waves", table_of_tests(realism=-1.0, above=-1.0))
+    assert lpips.verdict == jpeg.verdict == others.verdict == CONTRADICTED
+    assert "; not so: level 0 (0.34 bpp), 0 to 0.64 -0.0" in lpips.statement
+    assert "beta 0 -0.1" in others.statement
+    noisy = table_of_tests()
+    noisy["jpeg psnr"] = noisy["psnr 0"] + (-1.0) ** noisy.image.astype(int)
+    assert report.aims("waves", noisy)[3].verdict == NOT_SHOWN
+
+
+def test_figures_have_the_panels_of_the_card(figure_style):
+    tables = {"waves": table_of_tests(), "more": table_of_tests().drop(columns=["kid 0"])}
+    assert len(report.rate_distortion(tables).axes) == 4
+    axes = report.over_beta(tables).axes
+    assert len(axes) == 6 and [ax.axison for ax in axes] == [True] * 5 + [False]
+    assert axes[1].get_ylabel() == "LPIPS" and axes[0].get_title("left") == "waves, 8 photographs"
+    rates = pd.DataFrame({"iteration": [1, 2], "psnr_0": [20.0, 21.0], "bpp_0": [1.0, 0.9], "loss": [2.0, 1.0]})
+    realism = pd.DataFrame({"iteration": [1, 2], "psnr_0": [20.0, 21.0], "lpips_0": [0.3, 0.2], "psnr_2.56": [19, 20]})
+    assert [len(ax.lines) for ax in report.curves(rates, realism).axes] == [1, 1, 2, 1]

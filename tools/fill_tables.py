@@ -15,7 +15,7 @@ from helpers.stats import claims as paper
 from helpers.stats import findings, rankings
 from helpers.studies import generations as flows
 from helpers.studies import twins as twin_studies
-from helpers.training import recipes, rescaler_report, twin_report
+from helpers.training import multi_realism_report, recipes, rescaler_report, twin_report
 from tools.links import browser
 
 ROOT = Path(__file__).parents[1]
@@ -259,9 +259,35 @@ def twins() -> str:
     ])  # fmt: skip
 
 
+def multi_realism() -> str:
+    """What the codec does at each rate level and beta beside JPEG and WebP of no fewer bits, and what was aimed at."""
+    if not (CARDS / "multi_realism.json").is_file():
+        return "No checkpoint comes with the package yet."
+    facts, tables = multi_realism_report.read_card(CARDS / "multi_realism.json")
+    stages = [[stage, *(f"{facts[stage][key]:,}" for key in ("iterations", "chosen", "minutes"))]
+              for stage in ("rates", "realism")]  # fmt: skip
+    betas = multi_realism_report.betas_of(next(iter(tables.values())))
+    head = ["photographs", "", "level", "bits per pixel", *(f"beta {beta:g}" for beta in betas), "JPEG", "WebP"]
+    lines, reached = [], []
+    for key, rows in tables.items():
+        for measure in multi_realism_report.measures_of(rows):
+            columns = [f"{measure} {beta:g}" for beta in betas] + [f"jpeg {measure}", f"webp {measure}"]
+            form, name = ".2f" if measure == "psnr" else ".3f", multi_realism_report.NAMES[measure]
+            for level, part in rows.groupby("level"):
+                found = [f"{part[column].mean():{form}}" for column in columns]
+                lines.append([f"{key}, {len(part)}", name, f"{level}", f"{part.bpp.mean():.3f}", *found])
+        reached += [[each.statement, f"**{each.verdict}**"] for each in multi_realism_report.aims(key, rows)]
+    return "\n\n".join([
+        f"{facts['parameters']:,} parameters, {facts['bytes']:,} bytes, {facts['photographs']} photographs.",
+        _table(["stage", "steps", "shipped: that of step", "minutes"], stages),
+        _table(head, lines),
+        _table(["aimed at", "reached"], reached),
+    ])  # fmt: skip
+
+
 BLOCKS = {
     "README.md": (ranking, claims, card, agreement, browser),
-    "data/weights/README.md": (card, generations, check, generator, lpips_embedded, rescalers, twins),
+    "data/weights/README.md": (card, generations, check, generator, lpips_embedded, rescalers, twins, multi_realism),
 }
 
 
