@@ -3,12 +3,14 @@
 import pytest
 
 from helpers import results
+from helpers.rescalers import multi_realism
 from tests.notebook import run, told, up_to
 
 NAME = "12_rates_and_realism"
 TINY = {
     "n_images": 3, "size": 128, "downscalers": ["bicubic", "lanczos", "nearest"], "qualities": [95, 80, 50, 20],
     "whole": ["jpeg"], "of_whole": [60, 30, 10, 4], "heats": [0.0, 0.5, 1.0], "n_samples": 2, "shares": [0.5],
+    "rate_levels": [0.0, 1.5, 3.0], "betas": [0.0, 2.56],
     "distortion": "1-ssim", "also": ["mse"], "device": "cpu", "workers": 0,
 }  # fmt: skip
 
@@ -36,7 +38,8 @@ def test_each_question_has_its_findings_and_figures_are_there(leaves):
     for start in ("R1, x4, lanczos", "R2, x4", "R3, x4, 1-ssim, bicubic enlargement", "R4, x4", "R5, x4"):
         assert any(each.startswith(start) for each in said), start
     files = {path.name for path in (folder / "figures").iterdir()}
-    wanted = ("bits_and_score", "curves", "when_to_shrink", "realism", "surface")
+    assert any(each.startswith("R6, mse: at equal bits") for each in said) == multi_realism.shipped()
+    wanted = ("bits_and_score", "curves", "when_to_shrink", "whole_pictures", "realism", "surface")
     assert files == {f"12_{name}.{kind}" for name in wanted for kind in ("pdf", "png")}
 
 

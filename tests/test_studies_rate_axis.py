@@ -1,13 +1,18 @@
 """D over bits, on curves whose answers are known."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from helpers.images import quantize
 from helpers.iqa import kid
+from helpers.rescalers import multi_realism
 from helpers.runtime import seeded
-from helpers.studies import rate_axis, realism
+from helpers.studies import rate_axis, rate_plots, realism
+from tests.pictures import waves
+from tests.test_networks_elic import tiny
 
 RATES = (0.1, 0.2, 0.4, 0.8, 1.6)
 
@@ -103,3 +108,32 @@ def test_features_of_the_embedded_network_need_no_file(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("IDA_RD_WEIGHTS", raising=False)
     assert kid.features(torch.rand(2, 3, 64, 64), embedded=True).shape == (2, 256)
+
+
+def test_the_codec_is_a_curve_of_the_whole_picture_that_branches_with_beta(figure_style):
+    codec, photographs = multi_realism.prepare(tiny()), {f"p{k}_crop": waves(1, 64, 64 + 16 * k) for k in range(2)}
+    levels = {level: realism.written(codec, photographs, level, (0.0, 2.56)) for level in (0.0, 2.0)}
+    content = multi_realism.encode(codec, photographs["p1_crop"], 2)
+    assert levels[2.0].rates["p1_crop"] == 8 * len(content) / (64 * 80)
+    sr = quantize(multi_realism.decode(codec, content, 2.56))
+    assert torch.equal(levels[2.0].read[2.56]["p1_crop"], sr)
+    found = realism.points(levels, photographs, {f"p{k}_crop": f"p{k}" for k in range(2)}, ["mse"])
+    line = found[(found.codec == "beta 2.56") & (found.quality == 2) & (found.group == "p1")]
+    assert line.rate.item() == levels[2.0].rates["p1_crop"] and len(found) == 8
+    assert line.value.item() == pytest.approx((sr - photographs["p1_crop"]).square().mean().item(), rel=1e-5)
+    assert set(found.downscaler) == set(found.reader) == {rate_axis.WHOLE}
+    mean = np.mean(list(levels[0.0].rates.values()))
+    assert [realism.nearest_rate(levels, rate) for rate in (0.9 * mean, 100.0)] == [0.0, 2.0]
+    ax = plt.figure().add_subplot()
+    rate_plots.codecs(ax, pd.concat([curve("x", lambda rate, k: 1 / rate), found]), decibels=True)
+    assert ax.get_legend_handles_labels()[1] == ["jpeg", "beta 0", "beta 2.56"]
+
+
+def test_a_way_through_answers_has_its_ends_named(figure_style):
+    ax = plt.figure().add_subplot()
+    kinds = [0.0, "half", 1.0]
+    table = pd.DataFrame({"mse": [1.0, 2, 3], "value": [3.0, 2, 1], "low": [2.0, 1, 0], "high": [4.0, 3, 2]}, kinds)
+    rate_plots.realism(ax, table, "mse", "o-", "heat")
+    rate_plots.realism(ax, table.iloc[:0], "mse", "s-", "nothing")
+    assert [text.get_text() for text in ax.texts] == ["heat 0", "heat 1"]
+    assert ax.get_legend_handles_labels()[1] == ["heat"] and len(ax.lines) == 1

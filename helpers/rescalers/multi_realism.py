@@ -34,12 +34,18 @@ from helpers.networks.multi_realism import MULTIPLE, MultiRealism, Prior
 from helpers.rescalers import checkpoints
 from helpers.rescalers.range_coding import FAR, Reader, Table, Writer, table
 from helpers.runtime import pick_device
+from helpers.weights import store
 
 EMBEDDED = "multi_realism"  # the checkpoint that comes with the package
 MAGIC, VERSION = b"IDMR", 1
 HEADER = struct.Struct("<4sBBHH8sII")  # the last number is over all the others and the words
 STEPS = 32  # of a rate level
 HIGHEST = 2.56  # beta: high realism; 0 is low distortion
+
+
+def shipped() -> bool:
+    """Whether the checkpoint is in this package."""
+    return (store.EMBEDDED / f"{EMBEDDED}.safetensors").is_file()
 
 
 class Codec(NamedTuple):

@@ -31,6 +31,21 @@ def curves(ax: Axes, found: pd.DataFrame, names: Sequence[str], *, decibels: boo
     log_rate(ax)
 
 
+def codecs(ax: Axes, found: pd.DataFrame, *, decibels: bool = False) -> None:
+    """Mean D over mean rate of each codec of the whole picture, a mark for each quality or level.
+
+    Args:
+        ax: where to draw.
+        found: points of `WHOLE` and one D, of several codecs.
+        decibels: draw squared errors as PSNR.
+    """
+    for k, (name, part) in enumerate(found.groupby("codec", sort=False)):
+        part = part.groupby("quality")[["rate", "value"]].mean()
+        value = -10 * np.log10(part.value) if decibels else part.value
+        ax.plot(part.rate, value, "s--" if name.startswith("beta") else "o-", color=f"C{k}", ms=3, lw=1, label=name)
+    log_rate(ax)
+
+
 def log_rate(ax: Axes) -> None:
     """A logarithmic axis of bits per HR pixel with plain numbers."""
     ax.set_xscale("log")
@@ -54,6 +69,25 @@ def differences(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
         ax.fill_between(table.rate, table.low, table.high, color=f"C{k}", alpha=0.15, lw=0)
     ax.axhline(0, color="0.35", lw=0.8)
     log_rate(ax)
+
+
+def realism(ax: Axes, curve: pd.DataFrame, distortion: str, style: str, label: str) -> None:
+    """KID over D of answers on one way, in its order; the ends are named, bars are the intervals of KID.
+
+    Args:
+        ax: where to draw.
+        curve: index kind, a heat or a text; columns `distortion`, value, low, high. Nothing is drawn of none.
+        distortion: a column.
+        style, label: of the line.
+    """
+    if not len(curve):
+        return
+    ax.plot(curve[distortion], curve.value, style, ms=3.5, lw=1, label=label)
+    ax.vlines(curve[distortion], curve.low, curve.high, color="0.8", lw=0.8, zorder=0)
+    for k in (0, -1):
+        name, at = curve.index[k], (curve[distortion].iloc[k], curve.value.iloc[k])
+        text = name if isinstance(name, str) else f"heat {name:g}"
+        ax.annotate(text, at, xytext=(4, 6), textcoords="offset points", fontsize=7)
 
 
 def surface(ax: Axes, table: pd.DataFrame, value: str, colour: str, label: str) -> None:

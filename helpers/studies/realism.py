@@ -1,6 +1,10 @@
-"""How much answers look like photographs, against how far they are from the photograph: KID beside distortions."""
+"""How much answers look like photographs, against how far they are from the photograph: KID beside distortions.
+
+And the Multi-Realism codec, whose receiver chooses between the two: its files and what each beta reads from them.
+"""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,7 +13,9 @@ from torch import Tensor
 from helpers import distortions
 from helpers.images import quantize
 from helpers.iqa import kid
+from helpers.rescalers.multi_realism import Codec, decode, encode
 from helpers.stats import findings
+from helpers.studies.rate_axis import WHOLE
 
 SIDE = 64  # of the patches whose features are compared, pixels
 
@@ -45,17 +51,74 @@ def kid_table(
     return pd.DataFrame(lines)
 
 
+def per_photograph(
+    photographs: Mapping[str, Tensor], answers: Mapping[object, Mapping[str, Tensor]], names: Sequence[str]
+) -> pd.DataFrame:
+    """D of every answer: a line a kind and photograph, columns kind, image and each D; see `kid_table`."""
+    against = {name: {d: distortions.against(d, hr) for d in names} for name, hr in photographs.items()}
+    return pd.DataFrame(
+        {"kind": kind, "image": name} | {d: measure(quantize(sr)).item() for d, measure in against[name].items()}
+        for kind, images in answers.items()
+        for name, sr in images.items()
+    )
+
+
 def distances(
     photographs: Mapping[str, Tensor], answers: Mapping[object, Mapping[str, Tensor]], names: Sequence[str]
 ) -> pd.DataFrame:
     """Mean D over photographs, a line each kind of answers (index kind), a column each D; see `kid_table`."""
-    against = {name: {d: distortions.against(d, hr) for d in names} for name, hr in photographs.items()}
-    lines = []
-    for kind, images in answers.items():
-        levels = {name: quantize(sr) for name, sr in images.items()}
-        found = {d: [against[name][d](sr).item() for name, sr in levels.items()] for d in names}
-        lines.append({"kind": kind} | {d: float(np.mean(values)) for d, values in found.items()})
-    return pd.DataFrame(lines).set_index("kind")
+    found = per_photograph(photographs, answers, names)[list(names)].to_numpy()
+    means = found.reshape(len(answers), -1, len(names)).mean(1)
+    return pd.DataFrame(means, pd.Index(list(answers), name="kind", tupleize_cols=False), list(names))
+
+
+class Written(NamedTuple):
+    """Files of one rate level of the Multi-Realism codec."""
+
+    rates: dict[str, float]  # bits per pixel of the file of each photograph
+    read: dict[float, dict[str, Tensor]]  # beta -> photograph -> image, (1, 3, H, W) in 8-bit levels
+
+
+def written(codec: Codec, photographs: Mapping[str, Tensor], level: float, betas: Sequence[float]) -> Written:
+    """Write each photograph once with the Multi-Realism codec, and read it at each beta.
+
+    Args:
+        codec: of `rescalers.multi_realism`.
+        photographs: name -> HR image, (1, 3, H, W) in [0, 1].
+        level, betas: see `multi_realism.encode` and `decode`.
+    """
+    contents = {name: encode(codec, hr, level) for name, hr in photographs.items()}
+    rates = {name: 8 * len(content) / photographs[name][0, 0].numel() for name, content in contents.items()}
+    read = {
+        beta: {name: quantize(decode(codec, content, beta)) for name, content in contents.items()} for beta in betas
+    }
+    return Written(rates, read)
+
+
+def points(
+    levels: Mapping[float, Written], photographs: Mapping[str, Tensor], groups: Mapping[str, str], names: Sequence[str]
+) -> pd.DataFrame:
+    """What the codec costs and loses, in the columns of `rate_axis.points`: no downscaling, codec "beta 0" and so on.
+
+    Args:
+        levels: rate level, which is the quality of a point -> its files.
+        photographs: as for `written`.
+        groups: name -> the photograph that it is a crop of.
+        names: of D.
+    """
+    parts = []
+    for level, (rates, read) in levels.items():
+        table = per_photograph(photographs, read, names).melt(["kind", "image"], var_name="distortion")
+        parts.append(table.assign(quality=level, rate=table.image.map(rates), group=table.image.map(groups)))
+    found = pd.concat(parts, ignore_index=True)
+    found["codec"] = [f"beta {beta:g}" for beta in found.kind]
+    found = found.groupby(["codec", "quality", "distortion", "group"], as_index=False)[["rate", "value"]].mean()
+    return found.assign(reader=WHOLE, downscaler=WHOLE)
+
+
+def nearest_rate(levels: Mapping[float, Written], rate: float) -> float:
+    """The level whose files have nearly so many bits per pixel, in the mean and in the logarithm."""
+    return min(levels, key=lambda level: abs(np.log(np.mean(list(levels[level].rates.values())) / rate)))
 
 
 def between(still: Mapping[str, Tensor], drawn: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
