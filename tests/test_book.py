@@ -1,14 +1,18 @@
 """The web book without Sphinx: every notebook is a page, the leaderboard is that of the rows."""
 
+import itertools
 import json
 import math
+import re
 
 import nbformat
 import pandas as pd
 import pytest
 
 from helpers import results
+from helpers.rescalers import multi_realism
 from helpers.stats import leaderboard, rankings
+from tests.test_networks_elic import tiny
 from tests.test_results import row
 from tools import book
 
@@ -71,3 +75,19 @@ def test_the_page_lists_every_setting_of_the_published_rows():
     settings = table.groupby(["dataset", "upscaler", "heat", "scale", "distortion"]).ngroups
     assert page.count("\n## ") == page.count("<table") == settings
     assert page.index("Photographs x4: LPIPS, embedded_flow at heat 1") < page.index("Faces x4")
+
+
+def test_a_slider_page_has_a_picture_and_words_for_every_choice(tmp_path, monkeypatch):
+    monkeypatch.setattr(book, "CROPS", {"kodim03": (180, 330)})
+    said = book.read_at_betas(multi_realism.prepare(tiny()), tmp_path)
+    page = book.realism_page(said)
+    answer = re.search('id="shown-value" data-key="(.*?)"', page).group(1)
+    choices = {name: re.findall(r'value="(.*?)"', each) for name, each in re.findall(
+        r'id="pick-(\w+)">(.*?)</select>', page)}  # fmt: skip
+    assert list(choices) == ["image", "level", "beta"] and choices["beta"][-1] == f"{multi_realism.HIGHEST:g}"
+    keys = [answer.format(**dict(zip(choices, each, strict=True))) for each in itertools.product(*choices.values())]
+    assert sorted(keys) == sorted(said) == sorted(path.stem for path in tmp_path.glob("*_*.png"))
+    assert json.loads(re.search(r"application/json\">(.*?)</script>", page).group(1)) == said
+    assert f"_static/explore/{keys[0]}.png" in page and (tmp_path / "kodim03.png").is_file()
+    one, other = (said[f"kodim03_level0_beta{beta}"].split(" bytes, ") for beta in ("0", "2.56"))
+    assert one[0] == other[0] and one[1] != other[1]

@@ -1,7 +1,8 @@
 """Build the web book: `python -m tools.book` (`make book`) writes `book/_build/html`, offline, from what is committed.
 
 The pages are the executed notebooks as they are, the files of `book/`, a leaderboard of the published rows, and a page
-to explore small crops by hand, whose draws are computed here. Warnings are errors; two builds are the same bytes.
+to explore small crops by hand, whose draws are computed here; where the Multi-Realism codec comes with the package, a
+page of its answers, too. Warnings are errors; two builds are the same bytes.
 Needs the extra: `pip install -e ".[book]"`.
 """
 
@@ -14,17 +15,20 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import torch
+from torch import Tensor
 
 from helpers import datasets, results
 from helpers.distortions import against
 from helpers.downscalers import DOWNSCALERS
 from helpers.images import quantize, write_rgb
+from helpers.rescalers import multi_realism
+from helpers.rescalers.multi_realism import HIGHEST, Codec, decode, encode
 from helpers.runtime import seeded
 from helpers.stats import leaderboard
 from helpers.upscalers import UPSCALERS
@@ -36,6 +40,7 @@ CROPS = {"kodim03": (180, 330), "kodim08": (200, 300), "kodim23": (100, 200)}  #
 SIDE = 128  # of a crop, pixels
 EXPLORED = {"downscaler": ["bicubic", "nearest", "lanczos", "dpid"], "scale": [4, 8]}
 DRAWS = 2
+REALISM = {"level": [0, 2], "beta": [0, 0.64, 1.28, 2.56]}
 MATHJAX = "sphinx-mathjax-offline"  # a package that carries MathJax 3; its one file is copied
 LABELS = {"lpips": "LPIPS", "lpips_embedded": "embedded LPIPS", "1-ms_ssim": "1 - MS-SSIM", "mse": "MSE"}
 
@@ -66,7 +71,7 @@ def contents() -> str:
     numbered = [f"{path.name[:2]} {title(path)} <{page}>" for page, path in pages.items() if "training" not in page]
     parts = {
         "Notebooks": numbered,
-        "Look": ["leaderboard", "explore"],
+        "Look": ["leaderboard", "explore", *["realism"] * multi_realism.shipped()],
         "How our models were made": [page for page in pages if "training" in page],
         "Reference": ["api", "glossary"],
     }
@@ -130,75 +135,119 @@ def leaderboard_page(table: pd.DataFrame) -> str:
     return "\n".join(text)
 
 
-def explored(folder: Path) -> list[dict]:
-    """Write HR, LR and draws of each crop, downscaler and scale as PNG; return what is shown of each."""
-    folder.mkdir(parents=True)
-    found = []
-    with torch.no_grad():
-        for crop, (top, left) in CROPS.items():
-            hr = datasets.load(str(ROOT / "data" / "images" / "kodak"), crop)
-            hr = hr[..., top : top + SIDE, left : left + SIDE].contiguous()
-            write_rgb(hr, folder / f"{crop}.png")
-            measure = against("lpips_embedded", hr)
-            for scale in EXPLORED["scale"]:
-                upscale = UPSCALERS["embedded_flow"](scale=scale)
-                for name in EXPLORED["downscaler"]:
-                    lr = quantize(DOWNSCALERS[name](hr, scale))
-                    draws = quantize(upscale(lr, [seeded(0, crop, q) for q in range(DRAWS)]))
-                    stem = f"{crop}_{name}_x{scale}"
-                    write_rgb(lr, folder / f"{stem}_lr.png")
-                    for q, draw in enumerate(draws.split(1)):
-                        write_rgb(draw, folder / f"{stem}_{q}.png")
-                    values = [round(value, 3) for value in measure(draws).tolist()]
-                    found.append({"image": crop, "downscaler": name, "scale": scale, "values": values})
+def crops() -> dict[str, Tensor]:
+    """`CROPS` as HR images in [0, 1], (1, 3, SIDE, SIDE)."""
+    found = {name: datasets.load(str(ROOT / "data" / "images" / "kodak"), name) for name in CROPS}
+    return {
+        name: found[name][..., top : top + SIDE, left : left + SIDE].contiguous() for name, (top, left) in CROPS.items()
+    }
+
+
+@torch.no_grad()
+def explored(folder: Path) -> dict[str, str]:
+    """Write HR, LR and draws of each crop, downscaler and scale as PNG; return what is said of each draw, by file."""
+    found = {}
+    for crop, hr in crops().items():
+        write_rgb(hr, folder / f"{crop}.png")
+        measure = against("lpips_embedded", hr)
+        for scale in EXPLORED["scale"]:
+            upscale = UPSCALERS["embedded_flow"](scale=scale)
+            for name in EXPLORED["downscaler"]:
+                lr = quantize(DOWNSCALERS[name](hr, scale))
+                draws = quantize(upscale(lr, [seeded(0, crop, q) for q in range(DRAWS)]))
+                write_rgb(lr, folder / f"{crop}_{name}_x{scale}_lr.png")
+                for q, draw in enumerate(draws.split(1)):
+                    write_rgb(draw, folder / f"{crop}_{name}_x{scale}_{q}.png")
+                    found[f"{crop}_{name}_x{scale}_{q}"] = f"embedded LPIPS {measure(draw).item():.3f}"
     return found
 
 
-def explore_page(cells: list[dict]) -> str:
-    """The page on which a reader picks an image, a downscaler and a scale, and moves a slider between HR and a draw."""
+def read_at_betas(codec: Codec, folder: Path) -> dict[str, str]:
+    """Write each crop as the codec's file of each level, read at each beta, as PNG; return what is said of each."""
+    found = {}
+    for crop, hr in crops().items():
+        write_rgb(hr, folder / f"{crop}.png")
+        measures = {name: against(name, hr) for name in ("psnr", "lpips_embedded")}
+        for level in REALISM["level"]:
+            content = encode(codec, hr, level)
+            for beta in REALISM["beta"]:
+                sr = quantize(decode(codec, content, beta))
+                write_rgb(sr, folder / f"{crop}_level{level}_beta{beta}.png")
+                psnr, lpips = (measure(sr).item() for measure in measures.values())
+                said = f"{len(content)} bytes, PSNR {psnr:.1f} dB, embedded LPIPS {lpips:.3f}"
+                found[f"{crop}_level{level}_beta{beta}"] = said
+    return found
 
-    def options(name: str, values: Sequence) -> str:
-        inner = "".join(f'<option value="{value}">{value}</option>' for value in values)
-        return f'<label>{name} <select id="pick-{name}">{inner}</select></label>'
 
-    picks = " ".join(
-        options(name, values)
-        for name, values in ({"image": list(CROPS)} | EXPLORED | {"draw": list(range(DRAWS))}).items()
+def slider_page(
+    heading: str, text: str, picks: Mapping[str, Sequence], answer: str, values: Mapping[str, str], below: str = ""
+) -> str:
+    """A page on which a reader picks, and moves a slider between the original and an answer.
+
+    Args:
+        heading, text: what stands above.
+        picks: name of a choice -> its values; "image" is the first.
+        answer: file of the answer with a "{name}" for each choice, as keys of `values`.
+        values: what is said of each answer.
+        below: such a file of an LR image, which is shown below; "" shows none.
+    """
+    chosen = " ".join(
+        f'<label>{name} <select id="pick-{name}">'
+        + "".join(f'<option value="{value}">{value}</option>' for value in each)
+        + "</select></label>"
+        for name, each in ({"image": list(CROPS)} | picks).items()
     )
-    first = cells[0]
-    stem = f"{first['image']}_{first['downscaler']}_x{first['scale']}"
-    values = {f"{cell['image']}_{cell['downscaler']}_x{cell['scale']}": cell["values"] for cell in cells}
-    words = "uncover the draw: left of the handle the original, right of it the draw"
+    first = {name: each[0] for name, each in ({"image": list(CROPS)} | picks).items()}
 
     def picture(name: str, alt: str, file: str) -> str:
-        return f'<img id="shown-{name}" class="dark-light" alt="{alt}" src="_static/explore/{file}.png">'
+        at = f"_static/explore/{file.format(**first)}.png"
+        return f'<img id="shown-{name}" class="dark-light" alt="{alt}" data-file="{file}" src="{at}">'
 
-    return f"""# Explore
+    lr = picture("lr", "the LR image, enlarged by repeating pixels", below)
+    under = f'<div class="slider">\n{lr}\n</div>\n' * bool(below)
+    words = "uncover the answer: left of the handle the original, right of it the answer"
+    return f"""# {heading}
 
-Crops of {SIDE}x{SIDE} pixels of three Kodak photographs through the measure: pick one, a downscaler and a scale. The
-slider uncovers a draw of the embedded flow over the original; below it the LR image, enlarged without smoothing.
+{text}
 
 ```{{raw}} html
-<p>{picks}</p>
+<p>{chosen}</p>
 <div class="slider" style="--part:50%">
 <div class="pictures">
-{picture("hr", "the original crop", first["image"])}
-{picture("draw", "a draw of the upscaler over the original", stem + "_0")}
+{picture("hr", "the original crop", "{image}")}
+{picture("draw", "the answer over the original", answer)}
 </div>
 <input type="range" min="0" max="100" value="50" aria-label="{words}">
-<div class="names"><span>original</span><span id="shown-value"></span><span>draw</span></div>
+<div class="names"><span>original</span><span id="shown-value" data-key="{answer}"></span><span>answer</span></div>
 </div>
-<div class="slider">
-{picture("lr", "the LR image, enlarged by repeating pixels", stem + "_lr")}
-</div>
-<script id="values" type="application/json">{json.dumps(values, sort_keys=True)}</script>
+{under}<script id="values" type="application/json">{json.dumps(dict(values), sort_keys=True)}</script>
 <script src="_static/explore.js"></script>
 ```
 
-Without a script, side by side: the original and the first draw.
+Without a script, side by side: the original and the first answer.
 
-![The original crop](_static/explore/{first["image"]}.png) ![The first draw](_static/explore/{stem}_0.png)
+![The original crop](_static/explore/{first["image"]}.png)
+![The first answer](_static/explore/{answer.format(**first)}.png)
 """
+
+
+def explore_page(values: Mapping[str, str]) -> str:
+    """The page of draws of the embedded flow."""
+    text = f"""Crops of {SIDE}x{SIDE} pixels of three Kodak photographs through the measure: pick one, a downscaler and
+a scale. The slider uncovers a draw of the embedded flow over the original; below it the LR image, enlarged without
+smoothing."""
+    stem = "{image}_{downscaler}_x{scale}"
+    picks = EXPLORED | {"draw": list(range(DRAWS))}
+    return slider_page("Explore", text, picks, f"{stem}_{{draw}}", values, f"{stem}_lr")
+
+
+def realism_page(values: Mapping[str, str]) -> str:
+    """The page of the Multi-Realism codec."""
+    text = f"""Crops of {SIDE}x{SIDE} pixels of three Kodak photographs as files of the small Multi-Realism codec,
+without downscaling. A level is a file; beta is chosen by whoever reads it, from 0, the smallest squared error, to
+{HIGHEST:g}, the most realism, and the bytes stay the same."""
+    answer = "{image}_level{level}_beta{beta}"
+    return slider_page("One file, from low distortion to realism", text, REALISM, answer, values)
 
 
 def stage(source: Path) -> None:
@@ -219,8 +268,11 @@ def stage(source: Path) -> None:
     (source / "downloads").mkdir()
     (source / "downloads" / "leaderboard.json").write_text(leaderboard.as_json(table), encoding="utf-8")
     table.to_csv(source / "downloads" / "leaderboard.csv", index=False, float_format="%.6g", lineterminator="\n")
-    cells = explored(source / "_static" / "explore")
-    (source / "explore.md").write_text(explore_page(cells), encoding="utf-8")
+    (pictures := source / "_static" / "explore").mkdir(parents=True)
+    (source / "explore.md").write_text(explore_page(explored(pictures)), encoding="utf-8")
+    if multi_realism.shipped():
+        said = read_at_betas(multi_realism.load(), pictures)
+        (source / "realism.md").write_text(realism_page(said), encoding="utf-8")
 
 
 def mathjax() -> Path:

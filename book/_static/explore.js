@@ -1,18 +1,17 @@
-// The page "Explore": pictures and value follow the four choices, the slider uncovers the draw.
+// Pages of `tools.book.slider_page`: pictures and value follow the choices, the slider uncovers the answer.
 const values = JSON.parse(document.getElementById("values").textContent);
 const slider = document.querySelector(".slider");
-const picked = (name) => document.getElementById("pick-" + name).value;
+const picks = [...document.querySelectorAll("select[id^='pick-']")];
+const filled = (text) => picks.reduce((part, pick) => part.replace(`{${pick.id.slice(5)}}`, pick.value), text);
 const show = () => {
-  const stem = `${picked("image")}_${picked("downscaler")}_x${picked("scale")}`;
-  const files = { hr: picked("image"), draw: `${stem}_${picked("draw")}`, lr: `${stem}_lr` };
-  for (const [name, file] of Object.entries(files)) {
-    document.getElementById("shown-" + name).src = `_static/explore/${file}.png`;
+  for (const picture of document.querySelectorAll("img[data-file]")) {
+    picture.src = `_static/explore/${filled(picture.dataset.file)}.png`;
   }
-  const value = values[stem][picked("draw")].toFixed(3);
-  document.getElementById("shown-value").textContent = `embedded LPIPS ${value}`;
+  const value = document.getElementById("shown-value");
+  value.textContent = values[filled(value.dataset.key)];
 };
-for (const name of ["image", "downscaler", "scale", "draw"]) {
-  document.getElementById("pick-" + name).addEventListener("change", show);
+for (const pick of picks) {
+  pick.addEventListener("change", show);
 }
 slider.querySelector("input").addEventListener("input", (event) => {
   slider.style.setProperty("--part", event.target.value + "%");
