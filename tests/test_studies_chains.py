@@ -1,6 +1,7 @@
 """Chains and calibration, on draws whose calibration is known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ from helpers.studies import chains
 from helpers.upscalers import residual_shift
 from tests.pictures import waves
 from tests.test_residual_shift import lr_image, network
+from tests.test_studies_twins import LOSSES, rows
 
 
 def sampler(spread):
@@ -78,3 +80,27 @@ def test_the_lr_image_is_the_bicubic_one_in_8_bits():
     hr = quantize(waves(1, 32, 32))
     chains.calibrate({"a": upscale}, {"p": hr}, 4, 3)
     assert seen[0].shape == (1, 3, 8, 8) and torch.equal(seen[0], quantize(seen[0]))
+
+
+def test_the_nearest_ratio_is_the_smallest_factor_away():
+    ratios = {"half": (0.5, 0.4, 0.6, 6), "more": (1.9, 1.8, 2.0, 6), "third": (0.3, 0.2, 0.4, 6)}
+    assert chains.nearest({name: chains.Quantity(*each) for name, each in ratios.items()}) == "more"
+
+
+def test_orders_are_to_the_most_steps_to_the_flow_and_to_the_paper():
+    turned = {f: 3 - value for f, value in LOSSES.items()}
+    both = [pd.concat([rows("a", losses), rows("a", losses, distortion="mse")]) for losses in (turned, LOSSES)]
+    table = chains.orders({2: both[0], 4: both[1]}, both[0], ["lpips", "mse"])
+    said = ["2 steps to 4 steps", "2 steps to the flow", "2 steps to the paper", "4 steps to the flow"]
+    assert table.what.tolist() == 2 * [*said, "4 steps to the paper"]
+    assert table["D"].tolist() == 5 * ["lpips"] + 5 * ["mse"]
+    assert table.value.tolist() == 2 * [-1, 1, -1, -1, 1]
+
+
+def test_a_draw_is_worth_its_error_its_spread_and_what_it_keeps_of_its_lr_image():
+    values = {"mse": 0.01, "mse_of_mean": 0.0075, "lr_mse": 0.0, "consistency_mse": 0.001}
+    parts = [rows("a", {"bicubic": 1.0, "l0": 2.0}, d, heat=1.0, draws=2, noise=0).assign(value=value)
+             for d, value in values.items()]  # fmt: skip
+    table = chains.of_draws({"a": pd.concat(parts), "b": rows("b")})
+    found = table.loc["a"].to_numpy()
+    assert found == pytest.approx([20, 0.0707, 0.5, 30], rel=1e-3) and list(table.index) == ["a"]

@@ -1,5 +1,6 @@
 """Ask how a residual-shifting upscaler answers: its chain step by step, and whether its draws are calibrated."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from helpers.networks.residual_shift import ResidualShift
 from helpers.runtime import seeded
 from helpers.stats import findings, rankings
 from helpers.stats.findings import Quantity
+from helpers.studies import evidence, twins
 from helpers.upscalers import residual_shift
 
 Sampler = Callable[[Tensor, Sequence[Generator]], Tensor]
@@ -130,6 +132,11 @@ def dispersion(table: pd.DataFrame) -> Quantity:
     return ratio._replace(**{name: (q + 1) / q * getattr(ratio, name) for name in ("value", "low", "high")})
 
 
+def nearest(ratios: Mapping[str, Quantity]) -> str:
+    """The sampler whose `dispersion` is the smallest factor away from 1."""
+    return min(ratios, key=lambda name: abs(math.log(ratios[name].value)))
+
+
 def _ranks(table: pd.DataFrame) -> list[int]:
     return [name for name in table if isinstance(name, int)]
 
@@ -157,3 +164,45 @@ def against(rows: pd.DataFrame, others: pd.DataFrame) -> Quantity:
     one, two = (rankings.per_photograph(part[part.downscaler == "bicubic"]).bicubic for part in (rows, others))
     both = pd.concat({"one": one, "two": two}, axis=1).dropna()
     return findings.mean(both.one - both.two)
+
+
+def of_draws(parts: twins.Columns, base: str = "bicubic") -> pd.DataFrame:
+    """What a draw is worth by the squared error, on the LR images of one downscaler.
+
+    Args:
+        parts: rows by upscaler; those without the rows that `twins.split` and `twins.floors` need are left out.
+        base: the downscaler.
+
+    Returns:
+        A line an upscaler: PSNR of a draw in dB, the deviation between draws (intensities in [0, 1]), the spread's
+        share of the score, and how well draws agree with their LR image in dB.
+    """
+    tables = (twins.split(parts), twins.floors(parts))
+    split, floors = (table[table.downscaler == base].set_index("upscaler") for table in tables)
+    return pd.DataFrame({
+        "PSNR of a draw (dB)": -10 * np.log10(split.score), "spread (deviation)": split.spread ** 0.5,
+        "spread / score": split.spread / split.score, "agrees with its LR image (dB)": floors.consistency,
+    })  # fmt: skip
+
+
+def orders(parts: Mapping[int, pd.DataFrame], flow: pd.DataFrame, distances: Sequence[str]) -> pd.DataFrame:
+    """Kendall's tau of the ranking of each number of steps to the one of the most, to the flow's and to the paper's.
+
+    Args:
+        parts: rows by number of steps, of two downscalers or more.
+        flow: rows of another upscaler.
+        distances: names of D, each taken by itself.
+
+    Returns:
+        One line each: what ("2 steps to the flow"), D, value, low, high, n; value is NaN where there are fewer than
+        two of the paper's six.
+    """
+    most, lines = max(parts), []
+    for d in distances:
+        ends = {f"{most} steps": evidence.of(parts[most], d), "the flow": evidence.of(flow, d)}
+        for n, rows in parts.items():
+            own = evidence.of(rows, d)
+            found = {what: evidence.tau(own, other) for what, other in ends.items() if what != f"{n} steps"}
+            found["the paper"] = twins.paper(own)[0]
+            lines += [{"what": f"{n} steps to {what}", "D": d} | tau._asdict() for what, tau in found.items()]
+    return pd.DataFrame(lines)

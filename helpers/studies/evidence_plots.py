@@ -1,4 +1,4 @@
-"""Plot what notebooks 06 and 08 ask of many settings at once: dots with intervals, subsamples, what a draw buys."""
+"""Plot what notebooks ask of many settings at once: dots with intervals, taus, subsamples, what a draw buys."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -99,6 +99,23 @@ def legend(ax: Axes, kinds: Sequence[str], *, drawn: Collection[str] | None = No
     ]
     how = {"loc": "outside lower center", "ncols": len(marks), "frameon": False} | how
     ax.figure.legend(handles=marks, **how)
+
+
+def taus(ax: Axes, table: pd.DataFrame, lines: str, kinds: Sequence[str], alike: float, words: str) -> None:
+    """`dots` of Kendall's tau, a series for each D, with a legend and a dashed line for orders that are much the same.
+
+    Args:
+        ax: where to draw.
+        table: columns `lines`, D, value, low, high.
+        lines: name of a column.
+        kinds: D, in the order of their colours.
+        alike: tau of the dashed line.
+        words: behind "Kendall's tau-b", up to what the line is.
+    """
+    dots(ax, table, lines, "D", of_series=kinds, at=1.0)
+    ax.axvline(alike, color="0.7", lw=0.8, ls="--", zorder=0.5)
+    ax.set(xlabel=f"Kendall's tau-b {words}: much the same from here on", xlim=(-1.03, 1.05))
+    legend(ax, list(map(name_of, kinds)))
 
 
 def subsamples(ax: Axes, tables: Mapping[str, pd.DataFrame], column: str) -> None:

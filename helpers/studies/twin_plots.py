@@ -1,14 +1,19 @@
-"""Plot what notebooks 09 and 10 ask: gaps under each twin, bias and spread, what steps buy, calibration of draws."""
+"""Plot what notebook 09 asks: ranks and gaps under each twin, bias and spread, the rise of the score under damage."""
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from helpers.figures import look
+from helpers.figures import plot_ranks, size
 from helpers.figures.rankings import set_names
+from helpers.figures.style import LEVELS
+from helpers.stats import rankings
 from helpers.stats.findings import Quantity
+from helpers.studies import evidence, evidence_plots
 
 COLOURS = {  # blind: the second hue; stochastic: filled
     "embedded_l1": ("C0", "white"),
@@ -84,67 +89,76 @@ def levels(axes: Sequence[Axes], table: pd.DataFrame, labels: Mapping[str, str])
         ax.set(title=damage, xlabel=labels.get(damage, "level"))
 
 
-def along(ax: Axes, table: pd.DataFrame, column: str, lines: str, x: str = "steps") -> None:
-    """A quantity against a number, a line for each value of a column, with intervals.
+def rank_bars(parts: Mapping[str, pd.DataFrame], title: str) -> Figure:
+    """Rank intervals of the downscalers under each upscaler, those of one upscaler together.
 
     Args:
-        ax: where to draw; the horizontal axis is logarithmic.
-        table: columns x, lines, and `column` of `Quantity`.
-        column, lines, x: names of columns.
+        parts: rows of one D by upscaler.
+        title: above the axes.
     """
-    for k, (name, part) in enumerate(table.sort_values(x).groupby(lines, sort=False)):
-        values = part[column]
-        ax.plot(
-            part[x], [each.value for each in values], "osD^v"[k % 5] + "-", color=f"C{k}", ms=3.5, lw=0.9, label=name
-        )
-        ax.fill_between(
-            part[x], [each.low for each in values], [each.high for each in values], color=f"C{k}", alpha=0.15, lw=0
-        )
-    ticks = sorted(table[x].unique())
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(ticks, [f"{each:g}" for each in ticks])
-    ax.minorticks_off()
-    ax.set_xlabel(x)
+    fig, ax = plt.subplots(figsize=size(2, 0.45))
+    names = {f_us: f_us.replace("embedded_", "").replace("_", "\n").replace(", ", "\n") for f_us in parts}
+    plot_ranks(ax, {names[f_us]: rankings.ranks(own) for f_us, own in parts.items()})
+    ax.set_title(title)
+    return fig
 
 
-def histogram(ax: Axes, counts: Mapping[str, np.ndarray]) -> None:
-    """Rank histograms: where the true value lies among the draws, as a multiple of the share that it should have.
+def to_paper(table: pd.DataFrame, alike: float) -> Figure:
+    """Tau of each upscaler to the paper's order of six, a mark for each D of the published rows.
 
     Args:
-        ax: where to draw.
-        counts: sampler -> shares of the ranks 0 to Q, which sum to 1.
+        table: of `twin_findings.to_paper`, of one setting, without NaN.
+        alike: where a dashed line marks orders that are much the same.
     """
-    for k, (name, shares) in enumerate(counts.items()):
-        place = np.arange(len(shares)) / (len(shares) - 1)
-        ax.step(place, shares * len(shares), where="mid", color=f"C{k}", lw=1.1, label=name)
-    ax.axhline(1, color="0.6", lw=0.8, ls=":")
-    ax.set(xlabel="rank of the true value among the draws", ylabel="share, multiple of a calibrated one", xlim=(0, 1))
+    kinds = [d for d in evidence.D if d in set(table["D"])]
+    fig, ax = plt.subplots(figsize=size(2, 0.08 + 0.045 * table.upscaler.nunique()))
+    words = "to the paper's order of six (95 % interval)\ndashed"
+    evidence_plots.taus(ax, table, "upscaler", kinds, alike, words)
+    return fig
 
 
-def coverage(ax: Axes, tables: Mapping[str, Mapping[float, Quantity]]) -> None:
-    """Share of pixels inside the central interval of the draws, against the share that should be inside."""
-    ax.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls=":")
-    for k, (name, table) in enumerate(tables.items()):
-        stated = list(table)
-        ax.plot(
-            stated,
-            [table[each].value for each in stated],
-            "osD^v"[k % 5] + "-",
-            color=f"C{k}",
-            ms=3.5,
-            lw=0.9,
-            label=name,
-        )
-        ax.vlines(
-            stated, [each.low for each in table.values()], [each.high for each in table.values()], color=f"C{k}", lw=0.8
-        )
-    ax.set(xlabel="stated share", ylabel="share of pixels inside", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+def relative_gaps(tables: Mapping[str, Mapping[str, Quantity]], distortion: str, title: str) -> Figure:
+    """`gaps` to bicubic over bicubic's own loss, downscalers ordered by the first upscaler.
+
+    Args:
+        tables: upscaler -> downscaler -> quantity.
+        distortion: D, for the label.
+        title: above the axes.
+    """
+    first = next(iter(tables.values()))
+    fig, ax = plt.subplots(figsize=size(2, 0.55))
+    gaps(ax, tables, sorted(first, key=lambda name: first[name].value))
+    ax.axvline(0, color="0.6", lw=0.8)
+    d = evidence_plots.name_of(distortion)
+    ax.set(xlabel=f"gap to bicubic over bicubic's own loss, D = {d} (95 % interval)", title=title)
+    ax.legend(frameon=False, fontsize=6, loc="upper right")
+    return fig
 
 
-def dots(ax: Axes, table: Mapping[str, Quantity]) -> None:
-    """A quantity of each downscaler with its interval in the downscaler's own look, the first on top."""
-    for place, (name, found) in enumerate(table.items()):
-        style = look(name)
-        ax.plot([found.low, found.high], [place, place], color=style["color"], lw=0.9)
-        ax.plot(found.value, place, **style, ls="none", ms=4)
-    set_names(ax, list(table))
+def bias_and_spread(table: pd.DataFrame, names: Sequence[str], upscalers: Sequence[str], title: str) -> Figure:
+    """`stacked` bars of the squared error in thousandths.
+
+    Args:
+        table, names, upscalers: as in `stacked`.
+        title: above the axes.
+    """
+    fig, ax = plt.subplots(figsize=size(2, 0.4))
+    stacked(ax, table, names, upscalers)
+    ax.set(ylabel="squared error, thousandths", title=title)
+    ax.legend(frameon=False, fontsize=6)
+    return fig
+
+
+def damage(table: pd.DataFrame, distortion: str) -> Figure:
+    """`levels` of each damage side by side.
+
+    Args:
+        table: of `twins.rises`.
+        distortion: D, for the label.
+    """
+    count = table.degradation.nunique()
+    fig, axes = plt.subplots(1, count, figsize=size(2, 0.38), squeeze=False)
+    levels(axes[0], table, LEVELS)
+    axes[0][0].set_ylabel(f"score over score without damage\nD = {evidence_plots.name_of(distortion)}")
+    axes[0][0].legend(frameon=False, fontsize=6)
+    return fig
