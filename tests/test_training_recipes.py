@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from helpers import files, weights
+from helpers.images import write_rgb
 from helpers.rescalers import checkpoints
 from helpers.rescalers.registry import RESCALERS
 from helpers.training import recipes, rescaler_report
@@ -26,6 +27,17 @@ def test_one_photograph_in_25_is_held_out_and_the_others_are_pairs():
     assert not any(torch.equal(each[0][:, -64:, -64:], (hr[0] * 255).round().byte()) for each in pairs)
     with pytest.raises(ValueError, match="photographs: expected at least 8, got 3"):
         recipes.pairs_of_all(photographs()[:3], 4, side=64)
+
+
+def test_sources_are_the_photographs_of_every_folder_read_when_they_are_asked_for(tmp_path):
+    for folder, names in {"a": ("1", "2"), "b": ("3",)}.items():
+        for name in names:
+            write_rgb(torch.full((1, 3, 16, 16), int(name) / 5), tmp_path / folder / f"{name}.png")
+    found = recipes.sources_of(f"{tmp_path / 'a'}:{tmp_path / 'b'}")
+    assert [round(5 * read().mean().item()) for read in found] == [1, 2, 3]
+    (tmp_path / "b" / "3.png").unlink()
+    with pytest.raises(ValueError):
+        found[2]()
 
 
 def test_every_recipe_is_of_a_rescaler_and_small_enough():

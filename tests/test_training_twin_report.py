@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from helpers import distortions
 from helpers.downscalers import bicubic
 from helpers.images import quantize
 from helpers.networks.residual_shift import GAIN, VARIANCE, ResidualShift
+from helpers.stats import findings
 from helpers.training import recipes, twin_report
 from helpers.upscalers import flows
 from tests.pictures import waves
@@ -67,3 +69,36 @@ def test_tables_and_seconds_read_the_file(tmp_path):
     assert torch.equal(tables.kinds["hr"][0][1:], patch)
     spent = twin_report.seconds(path, side=32, draws=2, times=1)
     assert set(spent) == {"4 steps", "8 steps", "15 steps", "flow", "mean"} and min(spent.values()) >= 0
+
+
+def card(spread=0.02, lr_psnr=50.0, detail=1.0, gap=-0.1, speckle=0.0):
+    """Tables of a card whose photographs differ a little."""
+    rows = pd.DataFrame({"spread": spread, "lr_psnr": lr_psnr, "detail_draw": detail, "detail_flow": 0.5}, range(8))
+    for steps, heat in zip(twin_report.STEPS, twin_report.HEATS, strict=True):
+        rows[f"lpips_steps {steps}"] = 0.5 + gap + (steps != 8)
+        rows[f"lpips_flow {heat:g}"] = 0.5 + (heat != 0.9)
+    faces = pd.DataFrame({"speckle": 0.01 + speckle, "speckle_flow": 0.01}, range(8))
+    noise = 1e-3 * torch.randn(8, 1, generator=torch.Generator().manual_seed(0)).numpy()
+    return {"photographs": rows * (1 + noise), "faces": faces + noise * [[1, 2]]}
+
+
+def test_aims_are_decided_by_the_photographs_of_a_card():
+    yes, no, unknown = findings.SUPPORTED, findings.CONTRADICTED, findings.NOT_SHOWN
+    found = twin_report.aims(card(speckle=-0.01))
+    assert {what: facts["verdict"] for what, facts in found.items()} == {
+        "draws": [yes, yes], "detail": yes, "lpips": yes, "speckle": yes,
+    }  # fmt: skip
+    assert (found["lpips"]["heat"], found["lpips"]["steps"], found["lpips"]["n"]) == (0.9, 8, 8)
+    assert found["lpips"]["gap"].value == pytest.approx(-0.1, abs=0.01)
+    other = twin_report.aims(card(spread=0.005, detail=0.5, gap=0.1))
+    assert other["draws"]["verdict"] == [no, yes] and other["detail"]["verdict"] == other["lpips"]["verdict"] == no
+    assert other["speckle"]["verdict"] == unknown
+    assert "speckle" not in twin_report.aims({"photographs": card()["photographs"]})
+
+
+def test_blindness_gains_under_damage_and_costs_without():
+    plain = pd.DataFrame({"damaged_psnr": [20.0, 21, 22], "psnr_mean": [30.0, 31, 32]})
+    blind = plain + pd.DataFrame({"damaged_psnr": [2.0, 2.1, 1.9], "psnr_mean": [0.5, 0.4, 0.6]})
+    facts = twin_report.blindness(plain, blind)
+    assert facts["verdict"] == [findings.SUPPORTED, findings.CONTRADICTED] and facts["n"] == 3
+    assert facts["gain"].value == pytest.approx(2) and facts["price"].value == pytest.approx(0.5)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from helpers import datasets
 from helpers.downscalers import bicubic
 from helpers.images import crop_to_multiple, from_uint8, to_uint8
 from helpers.listing import Named
@@ -73,6 +74,22 @@ TWINS: dict[str, Recipe] = Named(
         "residual_shift_x4_blind": Recipe(ResidualShift, _SHIFT, train_residual_shift, _TWIN | {"blind": True}),
     }
 )
+
+
+def sources_of(photographs: str) -> list[Callable[[], Tensor]]:
+    """Functions that read one photograph each, whole.
+
+    Args:
+        photographs: names of data sets or folders, separated by ":".
+
+    Returns:
+        In the order of the folders; each returns an HR image in [0, 1], (1, 3, H, W).
+
+    Raises:
+        ValueError: as `datasets.names`.
+    """
+    named = [(folder, name) for folder in photographs.split(":") for name in datasets.names(folder)]
+    return [lambda folder=folder, name=name: datasets.load(folder, name) for folder, name in named]
 
 
 def pairs_of_all(

@@ -6,7 +6,7 @@ cropped to multiples of s. LR images are held against MATLAB's bicubic ones in R
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
-from helpers import files
+from helpers import datasets, files
 from helpers.distortions.luma import psnr_y, ssim_y
 from helpers.downscalers import DOWNSCALERS, resize
 from helpers.images import from_uint8, to_uint8
@@ -26,6 +26,7 @@ from helpers.rescalers.codecs import codec
 from helpers.rescalers.registry import RESCALERS
 from helpers.runtime import seeded
 from helpers.training.recipes import RECIPES, TWINS
+from helpers.weights.store import EMBEDDED
 
 QUALITIES = (90, 75, 50, 30)  # of JPEG 4:2:0
 SUBSAMPLINGS = ("4:2:0", "4:4:4")
@@ -200,6 +201,41 @@ def read_card(path: str | Path) -> tuple[dict, dict[str, pd.DataFrame]]:
     """The facts of a card, and its tables by the name of the set, a line an image."""
     facts = json.loads(Path(path).read_text())
     return facts, {name: pd.DataFrame.from_dict(rows, orient="index") for name, rows in facts.pop("images").items()}
+
+
+def read_cards(names: Iterable[str]) -> dict[str, tuple[dict, dict[str, pd.DataFrame]]]:
+    """`read_card` of each shipped checkpoint that has one, by its name."""
+    return {name: read_card(path) for name in names if (path := EMBEDDED / f"{name}.json").is_file()}
+
+
+def anew(name: str, sets: Mapping[str, str], *, write: bool = False) -> tuple[dict, dict[str, pd.DataFrame]]:
+    """Measure a shipped rescaler on folders of photographs.
+
+    Args:
+        name: of the checkpoint, see `table`.
+        sets: name -> folder; sides are cropped to multiples of s.
+        write: rewrite its card with the result.
+
+    Returns:
+        As `read_card`: the facts of its card and the new tables.
+
+    Raises:
+        ValueError: as `datasets.names`.
+    """
+    scale, path = RECIPES[name].config["scale"], EMBEDDED / f"{name}.json"
+    images = {
+        each: [(image, datasets.load(folder, image, multiple_of=scale)) for image in datasets.names(folder)]
+        for each, folder in sets.items()
+    }
+    if write:
+        write_card(name, images, path.with_suffix(".safetensors"))
+        return read_card(path)
+    return read_card(path)[0], {each: table(name, found) for each, found in images.items()}
+
+
+def curve(name: str) -> pd.DataFrame:
+    """The curve of the training of a shipped checkpoint: a line a validation."""
+    return pd.read_csv((EMBEDDED / name).with_suffix(".csv"))
 
 
 def _jpeg(lr: Tensor, quality: int, subsampling: str) -> bytes:

@@ -20,6 +20,7 @@ from helpers.images import quantize
 from helpers.iqa import kid
 from helpers.networks.residual_shift import ResidualShift
 from helpers.runtime import seeded
+from helpers.stats import findings
 from helpers.training.cards import SPECKLE
 from helpers.training.residual_shift import damage
 from helpers.upscalers import embedded_flow, residual_shift
@@ -161,6 +162,51 @@ def seconds(file: str | Path, *, side: int = 192, draws: int = 5, times: int = 3
             spent.append((time.process_time() - began) / (1 if name == "mean" else draws))
         found[name] = round(min(spent), 4)
     return found
+
+
+def aims(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, object]]:
+    """What the photographs of a card decide about the statements that were written before the training.
+
+    Args:
+        tables: of a card, by name of the set: "photographs", and "faces" where there are some.
+
+    Returns:
+        Statement -> its verdict (of each part) and the values of its sentence, intervals over photographs. "draws":
+        they differ, by a deviation of spread, and agree with their LR image, lr in dB. "detail": that of draws, and of
+        the flow, as multiples of the photographs'. "lpips": gap of draws with as many steps as are best to the flow at
+        its best heat. "speckle": gap of the share of pixels to the flow's, on faces.
+    """
+    rows, faces = tables["photographs"], tables.get("faces")
+    n, found = len(rows), {column: findings.mean(rows[column]) for column in rows}
+    apart = findings.verdict(found["spread"], above=SPREAD)
+    consistent = findings.verdict(found["lr_psnr"], above=CONSISTENT)
+    detailed = findings.verdict(found["detail_draw"], above=1 - DETAIL, below=1 + DETAIL)
+    heat = min(HEATS, key=lambda heat: rows[f"lpips_flow {heat:g}"].mean())
+    steps = min(STEPS, key=lambda steps: rows[f"lpips_steps {steps}"].mean())
+    gap = findings.mean(rows[f"lpips_steps {steps}"] - rows[f"lpips_flow {heat:g}"])
+    decided = {
+        "draws": {"verdict": [apart, consistent], "spread": found["spread"], "lr": found["lr_psnr"], "n": n},
+        "detail": {"verdict": detailed, "detail": found["detail_draw"], "flow": found["detail_flow"], "n": n},
+        "lpips": {"verdict": findings.verdict(gap, below=0), "heat": heat, "gap": gap, "steps": steps, "n": n},
+    }
+    if faces is not None:
+        gap = findings.mean(faces.speckle - faces.speckle_flow)
+        decided["speckle"] = {"verdict": findings.verdict(gap, below=0), "gap": gap, "n": gap.n}
+    return decided
+
+
+def blindness(plain: pd.DataFrame, blind: pd.DataFrame) -> dict[str, object]:
+    """Whether the blind mean image is nearer to the photograph after damage, and further from it without.
+
+    Args:
+        plain, blind: the table of the same photographs in the card of each.
+
+    Returns:
+        The verdict of each part; gain and price in dB, with and without damage, blind minus plain; n, photographs.
+    """
+    gain, price = (findings.mean(blind[column] - plain[column]) for column in ("damaged_psnr", "psnr_mean"))
+    decided = [findings.verdict(gain, above=0), findings.verdict(price, below=0)]
+    return {"verdict": decided, "gain": gain, "price": price, "n": gain.n}
 
 
 def _keys(count: int) -> list[torch.Generator]:
