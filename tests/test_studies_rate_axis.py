@@ -1,18 +1,22 @@
 """D over bits, on curves whose answers are known."""
 
+import sys
+import types
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from helpers.images import quantize
+from helpers.images import quantize, write_rgb
 from helpers.iqa import kid
 from helpers.rescalers import multi_realism
 from helpers.runtime import seeded
 from helpers.studies import rate_axis, rate_plots, realism
-from tests.pictures import waves
+from tests.pictures import noise, waves
 from tests.test_networks_elic import tiny
+from tools import compressai_files
 
 RATES = (0.1, 0.2, 0.4, 0.8, 1.6)
 
@@ -137,3 +141,51 @@ def test_a_way_through_answers_has_its_ends_named(figure_style):
     rate_plots.realism(ax, table.iloc[:0], "mse", "s-", "nothing")
     assert [text.get_text() for text in ax.texts] == ["heat 0", "heat 1"]
     assert ax.get_legend_handles_labels()[1] == ["heat"] and len(ax.lines) == 1
+
+
+class Halver(torch.nn.Module):
+    """Has the methods of CompressAI; it keeps every second level, and a stream is as long as the picture is high."""
+
+    def update(self):
+        self.updated = True
+
+    def compress(self, x):
+        assert self.updated and not self.training and x.shape[2] % 64 == x.shape[3] % 64 == 0
+        self.kept = (x * 255 / 2).round() * 2 / 255
+        return {"strings": [[b"a" * x.shape[2]], [b"b"]], "shape": x.shape[2:]}
+
+    def decompress(self, strings, shape):
+        return {"x_hat": self.kept}
+
+
+def test_another_codec_leaves_files_that_become_points(tmp_path, monkeypatch, capsys):
+    asked, zoo = [], types.ModuleType("compressai.zoo")
+    zoo.image_models = {"halver": lambda quality, pretrained: asked.append((quality, pretrained)) or Halver()}
+    monkeypatch.setitem(sys.modules, "compressai", types.ModuleType("compressai"))
+    monkeypatch.setitem(sys.modules, "compressai.zoo", zoo)
+    pictures = {name: quantize(noise(1, 48, 72, seed=k)) for k, name in enumerate(("a_1", "a_2", "b_1"))}
+    (tmp_path / "images").mkdir()
+    for name, hr in pictures.items():
+        write_rgb(hr, tmp_path / "images" / f"{name}.png")
+    how = ["--images", str(tmp_path / "images"), "--models", "halver", "--output", str(tmp_path / "coded")]
+    compressai_files.main([*how, "--qualities", "1"])
+    compressai_files.main([*how, "--qualities", "1", "2"])  # goes on
+    assert asked == [(1, True), (2, True)] and "quality 2: 3 pictures" in capsys.readouterr().out
+    groups = {name: name[0] for name in pictures}
+    found = rate_axis.coded(tmp_path / "coded", pictures, groups, ["mse", "1-ssim"])
+    assert len(found) == 2 * 2 * 2 and set(found.codec) == {"halver"} and set(found.reader) == {rate_axis.WHOLE}
+    assert found.rate.tolist() == pytest.approx([8 * (64 + 1) / (48 * 72)] * 8)
+    first = found[(found.group == "b") & (found.distortion == "mse") & (found.quality == 1)].value.item()
+    kept = (pictures["b_1"] * 255 / 2).round() * 2 / 255
+    assert first == pytest.approx((kept.clamp(0, 1) - pictures["b_1"]).square().mean().item(), rel=1e-3)
+    assert len(rate_axis.coded(tmp_path / "coded", {"c": noise()}, {}, ["mse"])) == 0
+    with pytest.raises(ValueError, match="expected .48, 48. pixels, got .48, 72."):
+        rate_axis.coded(tmp_path / "coded", {"a_1": noise(1, 48, 48)}, groups, ["mse"])
+    (tmp_path / "coded" / "bits.csv").write_text("codec,quality,image\n")
+    with pytest.raises(ValueError, match="expected columns codec, quality, image, bits, got codec, quality, image"):
+        rate_axis.coded(tmp_path / "coded", pictures, groups, ["mse"])
+    with pytest.raises(ValueError, match="which is not there"):
+        rate_axis.coded(tmp_path, pictures, groups, ["mse"])
+    with pytest.raises(SystemExit):
+        compressai_files.main(["--images", str(tmp_path), "--output", str(tmp_path)])
+    assert "expected a folder with PNGs" in capsys.readouterr().err

@@ -5,11 +5,15 @@ on one axis. "no downscaling" is the HR image itself through the same codec: sca
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.interpolate import PchipInterpolator
+from torch import Tensor
 
+from helpers.distortions import against
+from helpers.images import read_rgb
 from helpers.stats import bootstrap, findings, rates
 from helpers.stats.findings import Quantity
 
@@ -44,6 +48,44 @@ def points(rows: pd.DataFrame) -> pd.DataFrame:
     named.loc[whole, "reader"] = WHOLE
     by = ["reader", "downscaler", "codec", "quality", "distortion", "group"]
     return named.groupby(by, as_index=False)[["rate", "value"]].mean()
+
+
+def coded(
+    folder: str | Path, pictures: Mapping[str, Tensor], groups: Mapping[str, str], metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Points of other codecs, whose answers `tools/compressai_files.py` or the like has left in a folder.
+
+    Args:
+        folder: CODEC/QUALITY/NAME.png, and bits.csv with columns codec, quality, image, bits.
+        pictures: HR images by name, in [0, 1], (1, 3, H, W).
+        groups: image -> photograph.
+        metrics: D.
+
+    Returns:
+        As `points`, of the images that are in both; the codec is named as in the table.
+
+    Raises:
+        ValueError: there is no such table, it has other columns, or an answer is missing or of another size.
+    """
+    table = Path(folder) / "bits.csv"
+    if not table.is_file():
+        raise ValueError(f"coded: expected {table}, which is not there; see tools/compressai_files.py")
+    listed = pd.read_csv(table, dtype={"image": str, "codec": str})
+    if not {"codec", "quality", "image", "bits"} <= set(listed):
+        raise ValueError(f"{table}: expected columns codec, quality, image, bits, got {', '.join(listed)}")
+    lines = []
+    for codec, quality, image, bits in listed[["codec", "quality", "image", "bits"]].itertuples(index=False):
+        if image not in pictures:
+            continue
+        hr, path = pictures[image], Path(folder, codec, str(quality), f"{image}.png")
+        answer = read_rgb(path)
+        if answer.shape != hr.shape:
+            raise ValueError(f"{path}: expected {tuple(hr.shape[2:])} pixels, got {tuple(answer.shape[2:])}")
+        point = {"reader": WHOLE, "downscaler": WHOLE, "codec": codec, "quality": quality, "group": groups[image],
+                 "rate": bits / hr[0, 0].numel()}  # fmt: skip
+        lines += [point | {"distortion": d, "value": against(d, hr)(answer).item()} for d in metrics]
+    by = ["reader", "downscaler", "codec", "quality", "distortion", "group"]
+    return pd.DataFrame(lines, columns=[*by, "rate", "value"]).groupby(by, as_index=False)[["rate", "value"]].mean()
 
 
 def bits(found: pd.DataFrame, reference: str = "bicubic", codec: str = LOSSLESS) -> dict[str, Quantity]:
