@@ -1,4 +1,4 @@
-"""Compress a folder of PNGs with pretrained models of CompressAI, which notebook 12 can then draw: its `coded`.
+"""Compress a folder of PNGs with pretrained models of CompressAI, for `other_codecs` of notebook 12.
 
 CompressAI needs a NumPy before 2, so it has an environment of its own, and this script needs nothing else of ours:
 `pip install compressai` there, then

@@ -69,7 +69,7 @@ def coded(
     """
     table = Path(folder) / "bits.csv"
     if not table.is_file():
-        raise ValueError(f"coded: expected {table}, which is not there; see tools/compressai_files.py")
+        raise ValueError(f"other_codecs: expected {table}, which is not there; see tools/compressai_files.py")
     listed = pd.read_csv(table, dtype={"image": str, "codec": str})
     if not {"codec", "quality", "image", "bits"} <= set(listed):
         raise ValueError(f"{table}: expected columns codec, quality, image, bits, got {', '.join(listed)}")
