@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from helpers.images import from_uint8
+from helpers.downscalers import DOWNSCALERS
+from helpers.images import from_uint8, to_uint8
 from helpers.networks.compact_flow import CompactFlow
 from helpers.runtime import seeded
 from helpers.training import flow
@@ -80,3 +81,21 @@ def test_pairs_of_several_downscalers_share_the_grids_and_the_hr_tensor():
         own = pairs[3 * grid : 3 * grid + 3]
         assert all(pair[0] is own[0][0] for pair in own) and torch.equal(own[0][0], hr)
         assert torch.equal(own[1][1], lr) and not torch.equal(own[0][1], lr)
+
+
+def test_every_sixteenth_photograph_is_held_out_by_each_downscaler_in_turn():
+    names = ("bicubic", "box")
+    reads = [lambda k=k: torch.full((1, 3, 64, 64), k / 255) for k in range(24)]
+    pairs, held_out = flow.split(reads, 4, names)
+    assert [hr.max().item() for hr, _ in held_out] == [7, 23] and len(pairs) == 22 * 2 * len(names)
+    assert not {7, 23} & {hr.max().item() for hr, _ in pairs}
+    photograph = torch.rand(1, 3, 64, 64, generator=seeded(0))
+    _, mixed = flow.split(24 * [lambda: photograph], 4, names)
+    for (hr, lr), name in zip(mixed, names, strict=True):
+        assert torch.equal(hr[None], to_uint8(photograph))
+        assert torch.equal(lr[None], to_uint8(DOWNSCALERS[name](photograph, 4)))
+    hr, lr = flow.corners(mixed, 4, side=32)
+    assert hr.shape == (2, 3, 32, 32) and lr.shape == (2, 3, 8, 8)
+    assert torch.allclose(hr[0], photograph[0, :, 32:, 32:], atol=0.5 / 255)
+    with pytest.raises(ValueError, match="at least 8"):
+        flow.split(reads[:7], 4)

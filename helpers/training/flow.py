@@ -1,7 +1,7 @@
 """Training of the embedded compact flow: pairs of photographs, patches of them, likelihood."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from helpers.downscalers import DOWNSCALERS, lanczos
 from helpers.images import crop_to_multiple, from_uint8, to_uint8
 from helpers.networks.compact_flow import CompactFlow
+from helpers.runtime import seeded
 from helpers.training.energy import Energy
 from helpers.training.loop import follow, learning_rate, train
 from helpers.training.sheet import Sheet
@@ -79,6 +80,50 @@ def pairs_of(
             levels = to_uint8(hr)[0]
             pairs += [(levels, to_uint8(DOWNSCALERS[name](hr, scale))[0]) for name in downscalers]
     return pairs
+
+
+def split(
+    photographs: Sequence[Callable[[], Tensor]], scale: int, downscalers: Sequence[str] = ("bicubic",), seed: int = 0
+) -> tuple[list[Pair], list[Pair]]:
+    """Training pairs of photographs, and one pair of each that is held out: every sixteenth, the eighth first.
+
+    Args:
+        photographs: functions that read one each, HR images in [0, 1], (1, 3, H, W).
+        scale, downscalers: as `pairs_of`.
+        seed: of the second grid of each photograph.
+
+    Returns:
+        All pairs of those to train on; of the held-out ones the whole photograph on its first grid, the downscalers
+        in turn.
+
+    Raises:
+        ValueError: fewer than eight photographs, of which none is held out.
+    """
+    if len(photographs) < 8:
+        raise ValueError(f"photographs: expected at least 8, got {len(photographs)}")
+    held_out, grids, pairs = range(7, len(photographs), 16), seeded(seed, "grids"), []
+    for number, read in enumerate(photographs):
+        if number not in held_out:
+            pairs += pairs_of(read(), scale, grids, downscalers)
+    found = (pairs_of(photographs[number](), scale, grids, downscalers) for number in held_out)
+    return pairs, [each[k % len(downscalers)] for k, each in enumerate(found)]
+
+
+def corners(pairs: Sequence[Pair], scale: int, side: int = 128) -> tuple[Tensor, Tensor]:
+    """The bottom right of each pair, to validate on.
+
+    Args:
+        pairs: HR and LR images of 8 bits, HR sides of at least `side`.
+        scale: s.
+        side: of the HR crops, a multiple of s.
+
+    Returns:
+        HR crops, (N, 3, side, side), and LR crops, (N, 3, side / s, side / s), in [0, 1].
+    """
+    hr, lr = zip(*pairs, strict=True)
+    sides = ((hr, side), (lr, side // scale))
+    hr, lr = (torch.stack([image[:, -n:, -n:] for image in images]) / 255 for images, n in sides)
+    return hr, lr
 
 
 def dequantize(hr: Tensor, width: float, generator: torch.Generator) -> Tensor:
