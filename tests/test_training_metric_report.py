@@ -93,3 +93,15 @@ def test_only_the_wanted_variants_are_made_and_they_are_the_same():
     some = metric_report.fixed_variants(image, 0, "a", flow, wanted)
     assert set(some) == set(wanted) & set(every) and len(some) == 4 and len(asked) == 1
     assert all(torch.equal(some[key], every[key]) for key in some)
+
+
+def test_a_ranking_by_two_distances_has_their_differences_to_bicubic():
+    theirs = pd.DataFrame({"bicubic": [0.2, 0.4], "box": [0.3, 0.7], "nearest": [0.5, 0.6]}, ["a", "b"])
+    found = metric_report.ranking(theirs, theirs)
+    assert list(found.index) == ["bicubic", "box", "nearest"] and found["rank"].tolist() == [1, 2, 3]
+    assert found.error.dropna().tolist() == [0, 0]
+    twice = metric_report.ranking(2 * theirs, theirs)
+    for column in (twice.difference, twice.error):
+        assert column[["box", "nearest"]].tolist() == pytest.approx([0.2, 0.25]) and column.isna()["bicubic"]
+    assert twice.images.dropna().tolist() == pytest.approx([1, 1])
+    assert twice.lpips_embedded.equals(2 * twice.lpips) and twice.rank_embedded.equals(twice["rank"])

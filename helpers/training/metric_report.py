@@ -147,6 +147,25 @@ def by_picture(theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.Series:
     return within(both.reset_index().assign(kind="downscalers"))["downscalers"]
 
 
+def ranking(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    """Rank downscalers by two distances of the same draws.
+
+    Args:
+        ours, theirs: distances of one D each, images x downscalers, bicubic among them.
+
+    Returns:
+        A line a downscaler, the smallest LPIPS first: lpips and lpips_embedded, means over images; rank and
+        rank_embedded; difference and difference_embedded, to bicubic; error, the mean of ours minus theirs of these;
+        images, the correlation of the differences over images (NaN of bicubic).
+    """
+    gaps = [each.drop(columns="bicubic").sub(each.bicubic, axis=0) for each in (ours, theirs)]
+    return pd.DataFrame({
+        "lpips": theirs.mean(), "lpips_embedded": ours.mean(), "rank": theirs.mean().rank(),
+        "rank_embedded": ours.mean().rank(), "difference": gaps[1].mean(), "difference_embedded": gaps[0].mean(),
+        "error": (gaps[0] - gaps[1]).mean(), "images": gaps[0].corrwith(gaps[1]),
+    }).sort_values("lpips")  # fmt: skip
+
+
 def by_kind(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Compute `agreement` over all pairs of `compare`, over each kind, and over what the training never saw."""
     kinds = dict(list(table.groupby("kind", sort=False)))
