@@ -46,4 +46,4 @@ def test_the_recipe_of_the_mixed_flow_goes_on_from_the_shipped_one_without_lr_co
     assert curve.consistency.eq(0).all() and curve.score.gt(0).all() and len(curve) == 1
     assert space["trained"].config == small.config | {"blocks": 16}
     assert not (tmp_path / "training" / "state.csv").exists()  # no iteration of the first stage
-    assert len(space["pairs"]) == 2 * 2 * (len(space["sources"]) - len(space["held_out"]))  # two grids, two downscalers
+    assert len(space["pairs"]) == 2 * 2 * (len(space["sources"]) - len(space["middles"]))  # two grids, two downscalers
