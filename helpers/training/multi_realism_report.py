@@ -247,7 +247,7 @@ def curves(rates: pd.DataFrame, realism: pd.DataFrame) -> Figure:
         for column in (each for each in curve if each.startswith(start)):
             kind = "level" if number < 2 else "beta"
             ax.plot(curve.iteration / 1000, curve[column], label=f"{kind} {column.removeprefix(start)}")
-        ax.set(xlabel=f"steps of the {'first' if number < 2 else 'second'} stage (thousands)", ylabel=label)
+        ax.set(xlabel=f"thousand steps, stage {1 if number < 2 else 2}", ylabel=label)
     for ax in axes[[0, 2]]:
         ax.legend(frameon=False, fontsize=6)
     return fig
