@@ -84,10 +84,13 @@ def realism(ax: Axes, curve: pd.DataFrame, distortion: str, style: str, label: s
         return
     ax.plot(curve[distortion], curve.value, style, ms=3.5, lw=1, label=label)
     ax.vlines(curve[distortion], curve.low, curve.high, color="0.8", lw=0.8, zorder=0)
-    for k in (0, -1):
-        name, at = curve.index[k], (curve[distortion].iloc[k], curve.value.iloc[k])
-        text = name if isinstance(name, str) else f"heat {name:g}"
-        ax.annotate(text, at, xytext=(4, 6), textcoords="offset points", fontsize=7)
+    names = [name if isinstance(name, str) else f"heat {name:g}" for name in curve.index[[0, -1]]]
+    ends = curve[[distortion, "value"]].to_numpy()[[0, -1]]
+    if np.allclose(*ends, rtol=0.1):  # one mark on the other
+        names, ends = [f"{names[0]} to {names[1].split()[-1]}"], ends[:1]
+    for name, at in zip(names, ends, strict=True):
+        ax.annotate(name, at, xytext=(4, 6), textcoords="offset points", fontsize=7)
+    ax.locator_params(axis="x", nbins=5)
 
 
 def surface(ax: Axes, table: pd.DataFrame, value: str, colour: str, label: str) -> None:

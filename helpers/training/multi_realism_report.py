@@ -247,9 +247,9 @@ def curves(rates: pd.DataFrame, realism: pd.DataFrame) -> Figure:
         for column in (each for each in curve if each.startswith(start)):
             kind = "level" if number < 2 else "beta"
             ax.plot(curve.iteration / 1000, curve[column], label=f"{kind} {column.removeprefix(start)}")
-        ax.set(xlabel=f"thousand steps, stage {1 if number < 2 else 2}", ylabel=label)
-    for ax in axes[[0, 2]]:
-        ax.legend(frameon=False, fontsize=6)
+        ax.set(xlabel="thousand steps", ylabel=label, title=f"stage {1 if number < 2 else 2}")
+    for ax in axes[[1, 2]]:
+        ax.legend(frameon=False, fontsize=6, loc="upper right")
     return fig
 
 
@@ -290,7 +290,8 @@ def over_beta(tables: Mapping[str, pd.DataFrame]) -> Figure:
                 label = f"level {level}, {part.bpp.mean():.2f} bpp"
                 ax.errorbar(at, [q.value for q in found.values()], ends, **style, label=label)
             ax.set(xlabel="beta", ylabel=NAMES[measure])
-    axes[0, 0].legend(frameon=False, fontsize=6)
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        line[-1].legend(*line[0].get_legend_handles_labels(), frameon=False, fontsize=6, **beside)
     return fig
 
 
