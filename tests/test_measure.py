@@ -372,9 +372,8 @@ def test_wild_draws_of_a_known_flow_are_scored(what, lr, heat):
         score_image(hr, nearest, lambda lr, g: upscale(lr, g).clamp(0, 1) * 255, mse, n_samples=2)
 
 
-@pytest.mark.parametrize("name", ["bicubic_float", "l0"])
-def test_autocast_changes_no_lr_image(name):
-    big = torch.rand(1, 3, 32, 32, generator=seeded("big"))
+def test_autocast_changes_no_lr_image():
+    name, big = "bicubic_float", torch.rand(1, 3, 32, 32, generator=seeded("big"))  # the others multiply in float64
     f = DOWNSCALERS[name]
     plain = f(big, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
