@@ -56,11 +56,12 @@ def per_photograph(
 ) -> pd.DataFrame:
     """D of every answer: a line a kind and photograph, columns kind, image and each D; see `kid_table`."""
     against = {name: {d: distortions.against(d, hr) for d in names} for name, hr in photographs.items()}
-    return pd.DataFrame(
-        {"kind": kind, "image": name} | {d: measure(quantize(sr)).item() for d, measure in against[name].items()}
-        for kind, images in answers.items()
-        for name, sr in images.items()
-    )
+    lines = []
+    for kind, images in answers.items():
+        for name, sr in images.items():
+            found = {d: measure(levels).item() for levels in [quantize(sr)] for d, measure in against[name].items()}
+            lines.append({"kind": kind, "image": name} | found)
+    return pd.DataFrame(lines)
 
 
 def distances(
@@ -106,12 +107,12 @@ def points(
         groups: name -> the photograph that it is a crop of.
         names: of D.
     """
-    parts = []
-    for level, (rates, read) in levels.items():
-        table = per_photograph(photographs, read, names).melt(["kind", "image"], var_name="distortion")
-        parts.append(table.assign(quality=level, rate=table.image.map(rates), group=table.image.map(groups)))
-    found = pd.concat(parts, ignore_index=True)
-    found["codec"] = [f"beta {beta:g}" for beta in found.kind]
+    answers = {(level, beta): images for level, (_, read) in levels.items() for beta, images in read.items()}
+    found = per_photograph(photographs, answers, names).melt(["kind", "image"], var_name="distortion")
+    found["quality"], betas = zip(*found.kind, strict=True)
+    found["rate"] = [levels[level].rates[name] for level, name in zip(found.quality, found.image, strict=True)]
+    found["group"] = found.image.map(groups)
+    found["codec"] = [f"beta {beta:g}" for beta in betas]
     found = found.groupby(["codec", "quality", "distortion", "group"], as_index=False)[["rate", "value"]].mean()
     return found.assign(reader=WHOLE, downscaler=WHOLE)
 
