@@ -114,6 +114,8 @@ for name in sys.argv[1:]:
     f_ds = DOWNSCALERS.get(name) or registry.downscaler(name)
     scales = (2, 4, 8) if name in DOWNSCALERS else registry.RESCALERS[name].scales
     print(name, [to_uint8(f_ds(hr, s)).numpy().tobytes().hex() for s in scales])
+faces = [datasets.load("generated", name) for name in datasets.names("generated", 8)]
+print("faces", [to_uint8(face).numpy().tobytes().hex() for face in faces])
 """
 OLD = {  # a processor of 2006, to torch and its libraries
     "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41",
@@ -122,7 +124,7 @@ OLD = {  # a processor of 2006, to torch and its libraries
 
 
 def test_levels_do_not_depend_on_the_processor():
-    """A row says of which LR pixels it is; on another machine it would be stale if a sum were rounded otherwise there.
+    """A row says of which HR and LR pixels it is; on another machine it would be stale if a sum were rounded otherwise.
 
     Those in the precision of the HR image are left out, and the search of HCD, whose steps no precision holds together.
     """
@@ -136,5 +138,5 @@ def test_levels_do_not_depend_on_the_processor():
         ).stdout.splitlines()
         for threads, how in (("2", {}), ("1", OLD))
     ]  # fmt: skip
-    assert len(shown[0]) == len(shown[1]) == len(names)
+    assert len(shown[0]) == len(shown[1]) == len(names) + 1
     assert [here.split()[0] for here, there in zip(*shown, strict=True) if here != there] == []

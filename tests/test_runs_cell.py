@@ -40,7 +40,7 @@ def test_rows_are_what_score_image_says(fakes, images, tmp_path):
     assert set(ours.height) == {16} and set(ours.metric) == {distortions.describe("mse")}
     bits = rows.groupby(["image", "downscaler"]).lr_bits.first()
     assert bits["00", "box"] == transmission.file_bits(pairs.pair(experiment(images), "00", "box")[1])
-    assert (rows.seconds > 0).all() and set(rows.version) == {cell.__version__} and set(rows.device) == {"cpu"}
+    assert (rows.seconds > 0).all() and set(rows.version) == {results.VERSION} and set(rows.device) == {"cpu"}
 
 
 def test_rows_are_computed_by_one_thread(fakes, images, tmp_path, monkeypatch):

@@ -489,7 +489,7 @@ def test_they_are_never_mixed_with_new_ones(older, tmp_path, many):
     with pytest.warns(UserWarning, match="24 rows stale: 24 made before rows had hashes"):
         rows = run(both, tmp_path / "rows")
     assert len(rows) == 36 and not (rows.value == 0.25).any() and (rows.hr != "").all()
-    assert set(rows.version) == {cell.__version__}
+    assert set(rows.version) == {results.VERSION}
 
 
 def test_local_rows_without_hashes_are_stale(older, tmp_path):

@@ -4,6 +4,8 @@ Photographs of faces cannot come with the repository. A sample lies exactly on t
 best score a search can reach is known: zero. The portrait is Eileen Collins by NASA, from scikit-image.
 """
 
+import math
+from copy import deepcopy
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ from torch import Tensor
 from helpers import generators
 from helpers.datasets import photographs
 from helpers.images import read_rgb
+from helpers.networks import stylegan
 from helpers.runtime import seeded
 
 COUNT = 256  # of the samples that have a name
@@ -36,9 +39,10 @@ def generated() -> list[str]:
 
 @torch.no_grad()
 def known(name: str) -> Known:
-    """Draw one of the named samples with its latents: the same on every machine up to the last bits of a float.
+    """Draw one of the named samples with its latents: the same levels on every machine, as they come from float64.
 
-    Before version 0.5 the random keys, and so the samples of these names, were others.
+    Version 0.5 took them from float32, where single levels depended on the processor; before it, the random keys were
+    others.
 
     Args:
         name: one of `generated()`.
@@ -48,12 +52,30 @@ def known(name: str) -> Known:
     """
     if name not in generated():
         raise ValueError(f"expected generated_000 to generated_{COUNT - 1:03d}, got {name!r}")
-    network, generator = generators.networks(), seeded("generated", int(name.removeprefix("generated_")))
-    latent = torch.randn(1, network.mapping.latent_size, generator=generator)
-    noise = [torch.randn(1, *shape, generator=generator) for shape in network.synthesis.noise_shapes()]
-    style = network.mapping(latent)
-    image = network.synthesis(style[:, None].expand(-1, network.synthesis.layers, -1), noise)
-    return Known(((image + 1) / 2 * 255).round().clamp(0, 255) / 255, latent, style, noise)
+    (mapping, synthesis), generator = _exact(), seeded("generated", int(name.removeprefix("generated_")))
+    latent = _normal(1, mapping.latent_size, generator=generator)
+    noise = [_normal(1, *shape, generator=generator) for shape in synthesis.noise_shapes()]
+    style = mapping(latent)
+    image = synthesis(style[:, None].expand(-1, synthesis.layers, -1), noise)
+    levels = ((image + 1) / 2 * 255).round().clamp(0, 255).float()
+    return Known(levels / 255, latent.float(), style.float(), [each.float() for each in noise])
+
+
+def _normal(*shape: int, generator: torch.Generator) -> Tensor:
+    """The numbers of `torch.randn`, which are float32 and differ by processor, with the digits of float64.
+
+    Both take 16 uniform numbers at a time, and the first eight of them with the last eight (Box and Muller).
+    """
+    first, second = torch.rand(math.prod(shape), generator=generator).double().view(-1, 2, 8).unbind(1)
+    radius, angle = (-2 * (1 - first).log()).sqrt(), 2 * math.pi * second
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], 1).view(shape)
+
+
+@lru_cache(maxsize=1)
+def _exact() -> tuple[stylegan.Mapping, stylegan.Synthesis]:
+    """Both parts of the embedded generator in float64."""
+    parts = generators.networks()
+    return deepcopy(parts.mapping).double(), deepcopy(parts.synthesis).double()
 
 
 @torch.no_grad()

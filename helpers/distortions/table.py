@@ -18,7 +18,7 @@ from importlib import metadata
 import torch
 from torch import Tensor
 
-from helpers import __version__, files, results, weights
+from helpers import files, results, weights
 from helpers.distortions import perceptual
 from helpers.downscalers.filters import matlab_bicubic
 from helpers.images import check_images
@@ -333,12 +333,12 @@ def describe(name: str) -> str:
     if name.endswith(OF_MEAN):
         return f"{describe(name.removesuffix(OF_MEAN))} of the mean of the draws so far"
     if name in OF_LR:
-        return f"{name} over RGB in [0, 1], MATLAB bicubic (helpers {__version__})"
+        return f"{name} over RGB in [0, 1], MATLAB bicubic (helpers {results.VERSION})"
     kind = name.removeprefix("1-")
     if name == "lpips_embedded":  # with other weights it is another metric
         return f"{name}: compact network of LPIPS's form, {files.sha256_of(weights.embedded(perceptual.EMBEDDED))[:12]}"
     if kind in ("psnr", "mse"):
-        return f"{name} over RGB in [0, 1] (helpers {__version__})"
+        return f"{name} over RGB in [0, 1] (helpers {results.VERSION})"
     package = "lpips" if kind == "lpips" else "piq"
     variant = {"lpips": "-alex v0.1", "dists": "-vgg16", "ssim": " downsample=False"}
     variant["ssim_piq_downsampled"] = " downsample=True"

@@ -35,6 +35,7 @@ from helpers.results.row import (
     PROOF,
     SEARCH,
     TRUSTED,
+    VERSION,
     fields,
     heat,
     lower_is_better,
@@ -45,8 +46,8 @@ from helpers.results.snapshots import Snapshot, latest, lines, load, newest, pla
 
 __all__ = [
     "ASIDE", "CELL", "COLUMNS", "FLOATS", "HIGHER_IS_BETTER", "INTEGERS", "KEY", "LOWER_IS_BETTER", "ONE_OF", "PROOF",
-    "SEARCH", "TRUSTED", "Snapshot", "append", "aside", "check_mixed", "finish", "heat", "lower_is_better", "missing",
-    "count", "latest", "missing_at", "publish", "read", "set_aside", "snapshot", "writer",
+    "SEARCH", "TRUSTED", "VERSION", "Snapshot", "append", "aside", "check_mixed", "finish", "heat", "lower_is_better",
+    "count", "latest", "missing", "missing_at", "publish", "read", "set_aside", "snapshot", "writer",
 ]  # fmt: skip
 LOG = 64 * 2**20  # bytes of `local.csv` from which on its rows move to `finished`
 

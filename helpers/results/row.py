@@ -17,6 +17,7 @@ PROOF = ("group", "hr", "lr")  # the photograph, and hashes of the 8-bit pixels 
 COLUMNS = (*KEY, "value", *SEARCH, *PROOF, "height", "width", "clipped", "seconds", "lr_bits", "weights", "metric",
            "device", "version", "checksum")
 # fmt: on
+VERSION = "0.5.0"  # of what a row is, its column `version`: that of the package since which rows can be averaged
 CELL = tuple(name for name in KEY if name not in ("sample", "distortion"))  # what fails or succeeds as one
 ASIDE = (*CELL, "distortion", "tried", "hr", "lr", "weights", "version", "reason")
 INTEGERS = {"scale", "seed", "sample", "height", "width"}

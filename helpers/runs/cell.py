@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from helpers import __version__, datasets, distortions, results
+from helpers import datasets, distortions, results
 from helpers.datasets.sources import shorten
 from helpers.downscalers.form import LEAST
 from helpers.images import quantize
@@ -256,7 +256,7 @@ def _made_by(experiment: Experiment) -> dict:
         "weights": methods.weights_hash(experiment.f_us, experiment.scale, experiment.device),
         "metric": {metric: methods.describe(spec) for metric, spec in experiment.distances.items()},
         "device": torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
-        "version": __version__,
+        "version": results.VERSION,
     }
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from helpers import __version__, columns, datasets, results
+from helpers import columns, datasets, results
 from helpers.datasets.sources import list_images
 from helpers.downscalers import DOWNSCALERS
 from helpers.runs import cluster, grid, methods, pairs, stale, words
@@ -330,7 +330,7 @@ def _look(experiment, cells, client, trust, seen, run, lost=(), failed=(), rows=
 
 def _still(entry, tried, each, experiment, now, seen) -> bool:
     """Whether what was set aside is still what it was; if in doubt it is not, and a try costs one image."""
-    if entry is None or (entry["tried"], entry["version"]) != (tried, __version__):
+    if entry is None or (entry["tried"], entry["version"]) != (tried, results.VERSION):
         return False
     place = stale.placing(experiment)(each)
     if entry["hr"] not in (UNKNOWN, seen[place[:5]][0]) or now["weights"] not in (None, entry["weights"]):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from helpers import __version__, datasets, degradations, results, runs, upscalers
+from helpers import datasets, degradations, results, runs, upscalers
 from helpers.datasets import generated
 from helpers.images import quantize
 from helpers.iqa import kid
@@ -221,7 +221,7 @@ def seen_as(
         found = fitted.read(images, kid.features(shown.cpu()))
         made = {SAMPLES: "embedded_pulse", STARTS: "embedded_pulse", FACE: "", FLAT: ""}
         made = made.get(name, name.removesuffix(f" + {LIKE_FACE}"))
-        facts = {"weights": upscalers.weights_hash(made, plain.scale) if made else "", "version": __version__}
+        facts = {"weights": upscalers.weights_hash(made, plain.scale) if made else "", "version": results.VERSION}
         facts |= {"metric": method, "device": shown.device.type}
         facts |= dict.fromkeys((*results.SEARCH, "clipped", "seconds", "lr_bits"))
         new = []

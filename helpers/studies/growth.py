@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import __version__, columns, files, results
+from helpers import columns, files, results
 from helpers.columns import Coded, Table
 from helpers.results import finished
 from helpers.runs import checks, grid
@@ -81,7 +81,7 @@ def table(one: Experiment, now: dict, seed: int = 0) -> Table:
         "weights": columns.repeated([now["weights"]], number, 1),
         "metric": columns.repeated([now["metric"][name] for name in one.metrics], 1, number // n_metrics),
         "device": columns.repeated(["cpu"], number, 1),
-        "version": columns.repeated([__version__], number, 1),
+        "version": columns.repeated([results.VERSION], number, 1),
     }
     empty, numbers = np.full(number, np.nan), grid.columns(one)
     made = {name: numbers[name] for name in results.KEY} | texts

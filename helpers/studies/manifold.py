@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from helpers import __version__, distortions, results, runs, upscalers
+from helpers import distortions, results, runs, upscalers
 from helpers.datasets import generated
 from helpers.images import quantize
 from helpers.runs import cell, checks
@@ -87,7 +87,7 @@ def other_noise(experiment: runs.Experiment, rows_dir: str) -> pd.DataFrame:
     for each, key in zip(named, keys, strict=True):
         if key in missing:
             of[each["image"]].append(each)
-    facts = {"weights": upscalers.weights_hash("embedded_pulse", plain.scale), "version": __version__}
+    facts = {"weights": upscalers.weights_hash("embedded_pulse", plain.scale), "version": results.VERSION}
     for image, lines in of.items():
         hr, lr = runs.pair(plain, image, next(iter(plain.specs)))
         latents, _, _ = truths(network, [image])

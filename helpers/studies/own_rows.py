@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from helpers import __version__, distortions, results
+from helpers import distortions, results
 from helpers.runs import cluster
 
 if TYPE_CHECKING:
@@ -73,6 +73,6 @@ def fill(
 
 
 def _row(key: tuple, made: Mapping, weights: Mapping[str, str]) -> dict:
-    row = dict(zip(results.KEY, key, strict=True)) | dict.fromkeys(EMPTY) | {"version": __version__}
+    row = dict(zip(results.KEY, key, strict=True)) | dict.fromkeys(EMPTY) | {"version": results.VERSION}
     row |= {"weights": weights[row["upscaler"]], "metric": distortions.describe(row["distortion"])}
     return row | {name: made[name] for name in (*PROOF, "value")}

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Generator, Tensor, nn
 
-from helpers import __version__, datasets, results, runs, upscalers
+from helpers import datasets, results, runs, upscalers
 from helpers.networks import srflow
 from helpers.networks.compact_flow import CompactFlow
 from helpers.networks.srflow_layers import FlowStep
@@ -128,7 +128,7 @@ def likelihood(experiment: runs.Experiment, rows_dir: str | Path, client: "Clien
     quantities = ["bits", *(f"z2_{level + 1}" for level in range(len(network.latent_shapes(side, side))))]
     keys = [(*key[:-1], quantity) for key in runs.keys(plain) for quantity in quantities]
     rows = checks.held(plain, keys, rows_dir, client)
-    facts = {"weights": upscalers.weights_hash(plain.upscaler, plain.scale), "version": __version__}
+    facts = {"weights": upscalers.weights_hash(plain.upscaler, plain.scale), "version": results.VERSION}
     if (rows.weights != facts["weights"]).any():
         raise ValueError(f"{rows_dir}: expected rows of weights {facts['weights']}, got {list(rows.weights.unique())}")
     facts |= dict.fromkeys(("residual", "converged", "clipped", "seconds", "lr_bits"))
