@@ -62,7 +62,9 @@ def test_a_release_has_rows_figures_environment_revision_and_hashes_of_all(check
 
 def test_what_does_not_agree_is_no_release(checkout, capsys, monkeypatch, tmp_path):
     (checkout / "CHANGELOG.md").write_text("# Changes\n\n## Unreleased\n\n- New.\n")
-    (checkout / "CITATION.cff").write_text((checkout / "CITATION.cff").read_text().replace(f"version: {__version__}", "version: 9"))
+    (checkout / "CITATION.cff").write_text(
+        (checkout / "CITATION.cff").read_text().replace(f"version: {__version__}", "version: 9")
+    )
     found = release.problems(checkout)
     assert len(found) == 4 and "2 files are not as committed" in found[0] and "Unreleased" in found[3]
     monkeypatch.setattr(release, "problems", lambda: found)
