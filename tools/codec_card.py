@@ -1,6 +1,6 @@
 """Measure the Multi-Realism codec on folders of photographs, and write its card: `python -m tools.codec_card ...`.
 
-With `--rates` and `--realism` it ships a finished training first: the best weights of the second stage in float16, the
+With `--rates` and `--realism` it ships a finished training first: the last weights of the second stage in float16, the
 curves of both, and the hash go to `data/weights`.
 """
 
@@ -18,7 +18,7 @@ from helpers.weights import store
 
 
 def ship(rates: Path, realism: Path, folder: Path, *, photographs: int) -> Path:
-    """Write the best weights of the second stage, the curves of both, and the hash of the file; return its path.
+    """Write the last weights of the second stage, the curves of both, and the hash of the file; return its path.
 
     Args:
         rates, realism: resumable checkpoints (.pt) of both stages, their curves (.csv) beside them.

@@ -150,8 +150,9 @@ def write_card(sets: Mapping[str, Images], file: str | Path) -> dict:
     stages = {}
     for stage, ending in (("rates", ""), ("realism", "_realism")):
         curve = pd.read_csv(path.with_name(f"{path.stem}{ending}.csv"))
+        chosen = curve.loss.idxmin() if stage == "rates" else curve.index[-1]
         stages[stage] = {
-            "iterations": int(curve.iteration.iloc[-1]), "chosen": int(curve.iteration[curve.loss.idxmin()]),
+            "iterations": int(curve.iteration.iloc[-1]), "chosen": int(curve.iteration[chosen]),
             "minutes": round(float(curve.seconds.iloc[-1]) / 60, 1),
         }  # fmt: skip
     found = {
