@@ -1,5 +1,7 @@
 """What blindness and chance do to gaps, on rows whose answer is known."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -58,9 +60,9 @@ def test_gaps_that_are_halved_shrink_and_those_that_are_not_there_are_not_asked(
     assert table.kept["nearest"].value == pytest.approx(0.5, abs=0.03) and not table.known["bilinear"]
     assert table.relative_before["nearest"].value == pytest.approx(1.0, abs=0.05)
     assert table.change["nearest"].value == pytest.approx(-0.5, abs=0.05)
-    for column, at in (("kept", 1.0), ("change", 0.0)):
-        found = twins.shrinks(table, "it", column=column, at=at)
-        assert found.verdict == findings.SUPPORTED and "4 of 4 for certain" in found.statement
+    for column in ("kept", "change"):
+        found = twins.shrinks(table, "it", column=column)
+        assert found.verdict == findings.SUPPORTED and "4 of 4 for certain, and turns round none" in found.statement
         assert "bilinear" not in found.statement
     wider = twins.gaps(rows("a", squeezed(0.5)), rows("b"))
     assert twins.shrinks(wider, "it").verdict == findings.CONTRADICTED
@@ -71,7 +73,17 @@ def test_gaps_that_are_halved_shrink_and_those_that_are_not_there_are_not_asked(
 def test_a_worse_upscaler_of_the_same_relative_gaps_shrinks_nothing_relatively():
     table = twins.gaps(rows("a"), rows("b", {f: 2 * value for f, value in LOSSES.items()}))
     assert table.kept["nearest"].value == pytest.approx(2, abs=0.05)
-    assert twins.shrinks(table, "it", column="change", at=0.0).verdict == findings.NOT_SHOWN
+    assert twins.shrinks(table, "it", column="change").verdict == findings.NOT_SHOWN
+
+
+def test_a_gap_that_turns_round_and_grows_does_not_shrink():
+    turned = {f: 1 + factor * (value - LOSSES["bicubic"]) for factor, (f, value) in
+              zip(itertools.cycle((-3.0, 0.2)), LOSSES.items())}  # fmt: skip
+    table = twins.gaps(rows("a"), rows("b", turned))
+    for column in ("kept", "change"):
+        found = twins.shrinks(table, "it", column=column)
+        away = [f for f in table.index[table.known.astype(bool)] if turned[f] < 1]
+        assert away and found.verdict == findings.CONTRADICTED and f"turns round {', '.join(away)} (" in found.statement
 
 
 def test_bias_and_spread_of_each_upscaler_and_the_order_of_the_bias():

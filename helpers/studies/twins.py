@@ -111,7 +111,7 @@ def gaps(before: pd.DataFrame, after: pd.DataFrame, base: str = BASE) -> pd.Data
 
     Returns:
         One line a downscaler: before and after (gaps in units of D), relative_before and relative_after (gaps over the
-        loss of the base), kept (gap after over gap before) and change (relative_after - relative_before), each a
+        loss of the base), kept (gap after over gap before) and change (of the size of the relative gap), each a
         `Quantity`; known, whether the first gap is shown to be above 0 (t tests, Holm over the downscalers).
     """
     one, two = (rankings.per_photograph(rows) for rows in (before, after))
@@ -127,7 +127,7 @@ def gaps(before: pd.DataFrame, after: pd.DataFrame, base: str = BASE) -> pd.Data
             "relative_before": findings.mean_ratio(parts["a"], parts["c"]),
             "relative_after": findings.mean_ratio(parts["b"], parts["d"]),
             "kept": findings.mean_ratio(parts["b"], parts["a"]),
-            "change": _jackknifed(parts, lambda m: m["b"] / m["d"] - m["a"] / m["c"]),
+            "change": _jackknifed(parts, lambda m: abs(m["b"] / m["d"]) - abs(m["a"] / m["c"])),
             "known": shown[name].verdict == findings.SUPPORTED,
         }  # fmt: skip
     return pd.DataFrame(lines).T.rename_axis("downscaler")
@@ -139,27 +139,28 @@ def _jackknifed(parts: Mapping[str, pd.Series], of) -> Quantity:
     return Quantity(float(value), float(low[0]), float(high[0]), len(next(iter(parts.values()))))
 
 
-def shrinks(table: pd.DataFrame, what: str, *, column: str = "kept", at: float = 1.0) -> Finding:
-    """The finding that each gap known before is smaller after.
+def shrinks(table: pd.DataFrame, what: str, *, column: str = "kept") -> Finding:
+    """The finding that each gap known before is smaller in size after; those that turn round are named.
 
     Args:
         table: of `gaps`.
         what: is done between the two upscalers, "blindness (L1)".
-        column: "kept" with `at` 1, gaps in units of D; "change" with `at` 0, gaps as multiples of the base's loss.
-        at: what an unchanged gap has.
+        column: "kept", of gaps in units of D, or "change", of gaps as multiples of the base's loss.
     """
     known = table[table.known.astype(bool)]
     if known.empty:
         return Finding(f"{what} shrinks the gaps to {BASE}: none is known to be above 0 before", findings.NOT_SHOWN)
-    decided = {name: findings.verdict(line[column], below=at) for name, line in known.iterrows()}
-    form = ".2f" if column == "kept" else "+.2f"
-    told = ", ".join(f"{name} {known[column][name]:{form}}" for name in known.index)
-    unit = "gap after over gap before" if column == "kept" else "change of the gap over bicubic's own loss"
+    inside, form, unit = {
+        "kept": ({"above": -1.0, "below": 1.0}, ".2f", "gap after over gap before"),
+        "change": ({"below": 0.0}, "+.2f", "change of its size over bicubic's own loss"),
+    }[column]
+    decided = {name: findings.verdict(quantity, **inside) for name, quantity in known[column].items()}
     shrunk = sum(each == findings.SUPPORTED for each in decided.values())
-    said = (
-        f"{what} shrinks each gap to {BASE} that is known to be there, {shrunk} of {len(known)} for certain ({unit}: "
-    )
-    return Finding(f"{said}{told})", findings.together(list(decided.values())))
+    turned = [name for name, quantity in known.kept.items() if quantity.high < 0]
+    told = ", ".join(f"{name} {quantity:{form}}" for name, quantity in known[column].items())
+    said = f"{what} shrinks each gap to {BASE} that is known to be there, {shrunk} of {len(known)} for certain"
+    said += f", and turns round {', '.join(turned) or 'none'}"
+    return Finding(f"{said} ({unit}: {told})", findings.together(list(decided.values())))
 
 
 def split(parts: Columns) -> pd.DataFrame:
