@@ -318,7 +318,7 @@ def gaps_shrink(
     kept = {d: {name: gap_kept(part, name, flows) for name in downscalers} for d, part in parts.items()}
     said = {d: ", ".join(f"{name} {each:.0%}" for name, each in those.items()) for d, those in kept.items()}
     first, *more = parts
-    verdicts = [findings.verdict(each, below=1) for each in kept[first].values()]
+    verdicts = [findings.verdict(each, above=-1, below=1) for each in kept[first].values()]  # of its size
     return {"verdict": verdicts, "kept": said[first], "beside": "; ".join(f"{names[d]}: {said[d]}" for d in more)}
 
 
