@@ -41,6 +41,7 @@ SIDE = 128  # of a crop, pixels
 EXPLORED = {"downscaler": ["bicubic", "nearest", "lanczos", "dpid"], "scale": [4, 8]}
 DRAWS = 2
 REALISM = {"level": [0, 2], "beta": [0, 0.64, 1.28, 2.56]}
+CARDS = "data/weights/README"  # where the notebooks' links look for the cards of our models
 MATHJAX = "sphinx-mathjax-offline"  # a package that carries MathJax 3; its one file is copied
 LABELS = {"lpips": "LPIPS", "lpips_embedded": "embedded LPIPS", "1-ms_ssim": "1 - MS-SSIM", "mse": "MSE"}
 
@@ -72,7 +73,7 @@ def contents() -> str:
     parts = {
         "Notebooks": numbered,
         "Look": ["leaderboard", "explore", *["realism"] * multi_realism.shipped()],
-        "How our models were made": [page for page in pages if "training" in page],
+        "How our models were made": [CARDS, *(page for page in pages if "training" in page)],
         "Reference": ["api", "glossary"],
     }
     return "\n\n".join(
@@ -86,6 +87,12 @@ def map_of_notebooks() -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     table = text[text.index("| notebook | question |") :].partition("\n\n")[0]
     return re.sub(r"<!--.*?-->", "", table)
+
+
+def cards_page() -> str:
+    """The cards of our models as one page: below one title, every heading one level lower."""
+    text = (ROOT / f"{CARDS}.md").read_text(encoding="utf-8")
+    return "# Cards of our models\n\n" + re.sub("^#", "##", text, flags=re.MULTILINE)
 
 
 def published() -> pd.DataFrame:
@@ -263,6 +270,8 @@ def stage(source: Path) -> None:
     index = index.replace("{notebooks}", map_of_notebooks()).replace("{contents}", contents())
     index = index.replace("](../figures/", "](figures/")
     (source / "index.md").write_text(index, encoding="utf-8")
+    (source / CARDS).parent.mkdir(parents=True)
+    (source / f"{CARDS}.md").write_text(cards_page(), encoding="utf-8")
     table = leaderboard.table(published())
     (source / "leaderboard.md").write_text(leaderboard_page(table), encoding="utf-8")
     (source / "downloads").mkdir()

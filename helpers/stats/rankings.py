@@ -88,7 +88,8 @@ def scores(
         ValueError: as `per_image`; or the direction is unknown.
     """
     lower = conditions.direction(rows, lower_is_better)
-    table = per_image(rows, by)
+    found = per_image(rows, by)
+    table = {name: found[name] for name in ("mean", "variance", *COUNTS, "lost")}
     clipped = conditions.check(rows, by).groupby("condition").clipped.mean() if "clipped" in rows else pd.Series()
     units = by_photograph(table["mean"], rows)
     common = by_photograph(table["mean"].dropna(), rows)
@@ -246,8 +247,8 @@ def ranks(
         ValueError: as `scores`; the conditions have no image in common.
     """
     lower = conditions.direction(rows, lower_is_better)
-    images = len(_common(per_image(rows, by)["mean"]))
-    units = per_photograph(rows, by)
+    common = _common(per_image(rows, by)["mean"])
+    units = by_photograph(common, rows)
     n, mean = len(units), units.mean()
     values = (1 if lower else -1) * units.to_numpy()
     places = stats.rankdata(bootstrap.resample_means(values, n_resamples, bootstrap.generator(seed, "images")), axis=1)
@@ -257,7 +258,7 @@ def ranks(
     if n < 2:
         low = high = p_best = math.nan
     result = pd.DataFrame({"distortion": rows.distortion.iloc[0], "mean": mean, "rank": mean.rank(ascending=lower)})
-    result = result.assign(rank_low=low, rank_high=high, p_best=p_best, n=n, images=images, note=_note(n))
+    result = result.assign(rank_low=low, rank_high=high, p_best=p_best, n=n, images=len(common), note=_note(n))
     return _best_first(result, by)
 
 
