@@ -13,12 +13,9 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import nbformat
 import pandas as pd
 import torch
 from torch import Tensor
@@ -51,18 +48,38 @@ def notebooks() -> list[Path]:
     return [*sorted(ROOT.glob("notebooks/[0-9]*.ipynb")), *sorted(ROOT.glob("notebooks/training/*.ipynb"))]
 
 
+def lowered(text: str) -> str:
+    """Markdown with every heading one level lower."""
+    return re.sub("^#", "##", text, flags=re.MULTILINE)
+
+
+def markdown(notebook: dict) -> list[dict]:
+    """The cells of words, each `source` one string."""
+    found = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+    for cell in found:
+        cell["source"] = "".join(cell["source"])
+    return found
+
+
 def cleaned(path: Path) -> str:
-    """A notebook as JSON, without what its execution left in the metadata; what it shows stays."""
-    notebook = nbformat.read(path, as_version=4)
-    for holder in (notebook, *notebook.cells):
-        holder.metadata.pop("papermill", None)
-        holder.metadata.pop("execution", None)
-    return nbformat.writes(notebook)
+    """A notebook as JSON, without what its execution left in the metadata; what it shows stays.
+
+    Of several titles the first is the page's, and all headings below it are one level lower.
+    """
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for holder in (notebook, *notebook["cells"]):
+        holder["metadata"].pop("papermill", None)
+        holder["metadata"].pop("execution", None)
+    words = markdown(notebook)
+    if sum(cell["source"].startswith("# ") for cell in words) > 1:
+        for cell in words[1:]:
+            cell["source"] = lowered(cell["source"])
+    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def title(path: Path) -> str:
     """The first heading of a notebook."""
-    first = next(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    first = markdown(json.loads(path.read_text(encoding="utf-8")))[0]["source"]
     return first.splitlines()[0].lstrip("# ")
 
 
@@ -83,16 +100,20 @@ def contents() -> str:
 
 
 def map_of_notebooks() -> str:
-    """README's table of notebooks: the question of each, the tables of the paper it repeats, and one finding."""
+    """README's table of notebooks as a list, which fits a telephone: each question, what it repeats, one finding."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = text[text.index("| notebook | question |") :].partition("\n\n")[0]
-    return re.sub(r"<!--.*?-->", "", table)
+    table = re.sub("<!--.*?-->", "", text[text.index("| notebook | question |") :].partition("\n\n")[0])
+    found = []
+    for line in table.splitlines()[2:]:
+        link, question, repeats, finding = (cell.strip() for cell in line.strip("|").split("|"))
+        found.append(f"{link}: {question}{f' ({repeats})' * bool(repeats)}\n: {finding}")
+    return "\n\n".join(found)
 
 
 def cards_page() -> str:
     """The cards of our models as one page: below one title, every heading one level lower."""
     text = (ROOT / f"{CARDS}.md").read_text(encoding="utf-8")
-    return "# Cards of our models\n\n" + re.sub("^#", "##", text, flags=re.MULTILINE)
+    return "# Cards of our models\n\n" + lowered(text)
 
 
 def published() -> pd.DataFrame:
@@ -127,15 +148,16 @@ def leaderboard_page(table: pd.DataFrame) -> str:
         name = dataset.removeprefix("evidence_").capitalize()
         text.append(f"\n## {name} x{scale}: {LABELS.get(distortion, distortion)}, {upscaler} at heat {heat:g}\n")
         text.append(f"{part.photographs.max()} images; {part.draws.max() // part.photographs.max()} draws of each.\n")
+        bits = bool(part.bits_per_pixel.notna().any())
         lines = [
             f"<tr><td>{html.escape(line.downscaler)}</td><td>{line.score:.4f}</td>"
             f'<td data-value="{line.low:.6f}">{line.low:.4f} to {line.high:.4f}</td><td>{line["rank"]:g}</td>'
-            f'<td data-value="{line.rank_low:g}">{line.rank_low:g} to {line.rank_high:g}</td></tr>'
+            f'<td data-value="{line.rank_low:g}">{line.rank_low:g} to {line.rank_high:g}</td>'
+            f"{f'<td>{line.bits_per_pixel:.2f}</td>' * bits}</tr>"
             for _, line in part.iterrows()
         ]
-        head = "".join(
-            f"<th>{name}</th>" for name in ("downscaler", "score", "95 % interval", "rank", "ranks left open")
-        )
+        heads = ["downscaler", "score", "95 % interval", "rank", "ranks left open", *["bits a LR pixel"] * bits]
+        head = "".join(f"<th>{name}</th>" for name in heads)
         body = "\n".join(lines)
         whole = f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>'
         text.append(f'<div class="wide">{whole}</div>\n')
@@ -225,7 +247,8 @@ def slider_page(
 {picture("draw", "the answer over the original", answer)}
 </div>
 <input type="range" min="0" max="100" value="50" aria-label="{words}">
-<div class="names"><span>original</span><span id="shown-value" data-key="{answer}"></span><span>answer</span></div>
+<div class="names"><span>original</span><span>answer</span></div>
+<div class="said" id="shown-value" data-key="{answer}"></div>
 </div>
 {under}<script id="values" type="application/json">{json.dumps(dict(values), sort_keys=True)}</script>
 <script src="_static/explore.js"></script>
@@ -304,11 +327,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stage(source)
     shutil.copy(script, source / "_static" / "tex-svg.js")
     shutil.rmtree(output, ignore_errors=True)
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(BUILD / "doctrees"), "-E"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "SOURCE_DATE_EPOCH": "0"}
-    done = subprocess.run([*command, "-b", "html", str(source), str(output)], env=environment, check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
+    from sphinx.cmd.build import (
+        build_main,
+    )  # of the extra; here, because the API's pages import what is imported already
+
+    os.environ["SOURCE_DATE_EPOCH"] = "0"
+    asked = ["-W", "--keep-going", "-q", "-d", str(BUILD / "doctrees"), "-E", "-b", "html", str(source), str(output)]
+    if failed := build_main(asked):
+        raise SystemExit(failed)
     shutil.rmtree(output / ".doctrees", ignore_errors=True)
     print(f"{output / 'index.html'}: {sum(1 for _ in output.rglob('*.html'))} pages")
 
