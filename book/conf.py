@@ -22,6 +22,7 @@ autodoc_typehints = "none"
 napoleon_google_docstring = True
 
 html_theme = "sphinx_book_theme"
+html_favicon = "_static/icon.svg"  # without one browsers ask for /favicon.ico
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_js_files = ["tables.js"]
