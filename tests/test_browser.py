@@ -18,6 +18,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from tests import test_nb_00, test_nb_01, test_nb_13
@@ -159,7 +160,7 @@ def lab(browser, tmp_path_factory):
     (home / "work" / "data").symlink_to(ROOT / "data")
     for name, tiny in TINY.items():
         given = settings(name, home / name, tiny)
-        nbformat.write(parameterize_notebook(nbformat.read(copy / f"{name}.ipynb", 4), given), copy / f"{name}.ipynb")
+        nbformat.write(parameterize_notebook(load_notebook_node(path := str(copy / f"{name}.ipynb")), given), path)
     own = {f"JUPYTER_{kind}_DIR": str(home / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
     own |= {f"JUPYTERLAB_{kind}_DIR": str(home / kind) for kind in ("SETTINGS", "WORKSPACES")}
     own |= {"IPYTHONDIR": str(home / "ipython"), "JUPYTER_TOKEN": TOKEN, "PYTHONPATH": str(ROOT)}
