@@ -156,7 +156,7 @@ def leaderboard_page(table: pd.DataFrame) -> str:
             f"{f'<td>{line.bits_per_pixel:.2f}</td>' * bits}</tr>"
             for _, line in part.iterrows()
         ]
-        heads = ["downscaler", "score", "95 % interval", "rank", "ranks left open", *["bits a LR pixel"] * bits]
+        heads = ["downscaler", "score", "95 % interval", "rank", "ranks left open", *["bits per LR pixel"] * bits]
         head = "".join(f"<th>{name}</th>" for name in heads)
         body = "\n".join(lines)
         whole = f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>'
@@ -329,7 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shutil.rmtree(output, ignore_errors=True)
     from sphinx.cmd.build import (
         build_main,
-    )  # of the extra; here, because the API's pages import what is imported already
+    )  # of the extra; in this process, which has imported what the API's pages need
 
     os.environ["SOURCE_DATE_EPOCH"] = "0"
     asked = ["-W", "--keep-going", "-q", "-d", str(BUILD / "doctrees"), "-E", "-b", "html", str(source), str(output)]
