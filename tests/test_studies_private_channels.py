@@ -222,8 +222,10 @@ def test_students_are_scored_on_other_photographs_and_kept(tmp_path):
     assert list(unlocking.by_photograph(rows, "bicubic", "mse")) == [2, 3]
     unlocking.rows(experiment, others, [2, 3], [0, 1], tmp_path, steps=2)
     assert (tmp_path / "local.csv").read_bytes() == before
-    unlocking.rows(experiment, others, [2], [0], tmp_path, steps=3)  # another recipe
+    longer = unlocking.rows(experiment, others, [2], [0], tmp_path, steps=3)  # another recipe
     assert (tmp_path / "local.csv").read_bytes() != before
+    other = unlocking.rows(experiment, others[::-1], [2], [0], tmp_path, steps=3)  # other pairs, another student
+    assert other.weights[0] != longer.weights[0] and other.hr[0] == longer.hr[0]
 
 
 def test_half_way_is_interpolated_in_the_logarithm_of_n():

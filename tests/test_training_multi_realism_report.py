@@ -81,7 +81,8 @@ def test_a_card_is_written_and_read(codec, tmp_path, monkeypatch):
     images = [(name, waves(1, 64, 80)) for name in ("a", "b")]
     report.write_card({"two": images}, path)
     facts, tables = report.read_card(path.with_suffix(".json"))
-    assert facts["realism"] == {"iterations": 9, "chosen": 6, "minutes": 2.0} and facts["photographs"] == 5
+    assert facts["rates"] == {"iterations": 9, "chosen": 6, "minutes": 2.0} and facts["photographs"] == 5
+    assert facts["realism"] == {"iterations": 9, "chosen": 9, "minutes": 2.0}  # no number speaks for a discriminator
     assert facts["bytes"] == path.stat().st_size and facts["config"] == json.loads(json.dumps(network.config))
     assert tables["two"][["image", "level"]].values.tolist() == [[n, q] for q in range(3) for n in ("a", "b")]
 

@@ -126,7 +126,10 @@ def rows(
         )
     if max(counts) > (most := count(experiment, learnt_from, crop)):
         raise ValueError(f"counts: expected at most {most} pairs of {crop}x{crop} pixels, got {max(counts)}")
-    recipe = f"{FEATURES}x{BLOCKS}, {steps} steps of {BATCH} crops of {crop}"
+    source, specs = _source(experiment), experiment.specs.values()
+    lrs, hrs = zip(*(_pairs(source, tuple(learnt_from), f, crop) for f in specs), strict=True)
+    learnt = " ".join(pairs.hash_of(each) for each in (torch.cat(lrs), hrs[0]))  # another pixel, another student
+    recipe = f"{FEATURES}x{BLOCKS}, {steps} steps of {BATCH} crops of {crop} among {learnt}"
     tasks = {}
     for f in experiment.specs:
         for n in counts:
