@@ -250,7 +250,9 @@ def curves(rates: pd.DataFrame, realism: pd.DataFrame) -> Figure:
             ax.plot(curve.iteration / 1000, curve[column], label=f"{kind} {column.removeprefix(start)}")
         ax.set(xlabel="thousand steps", ylabel=label, title=f"stage {1 if number < 2 else 2}")
     for ax in axes[[1, 2]]:
-        ax.legend(frameon=False, fontsize=6, loc="upper right")
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high + 0.4 * (high - low))  # room for the legend
+        ax.legend(frameon=False, fontsize=6, loc="upper right", ncols=2 if ax is axes[1] else 1)
     return fig
 
 
