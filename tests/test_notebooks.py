@@ -21,7 +21,7 @@ ALL = sorted(str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBO
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "results"
 LINES = 15  # of a code cell, its blank ones among them; the cell of parameters has a line for each
-LONGER = {"11_rescalers", "training/style_generator"}  # notebooks that still have longer cells
+LONGER = {"training/style_generator"}  # notebooks that still have longer cells
 OF_CARDS = {  # findings of cards, which tests/test_training_*.py hold to their files, or of measured seconds
     "13_time_and_scale", "training/multi_realism", "training/rescalers", "training/twins",
 }  # fmt: skip

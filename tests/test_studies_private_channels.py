@@ -193,6 +193,11 @@ def test_gains_are_shares_of_what_bicubic_loses_and_held_against_the_gap_to_lanc
     turned = rows.replace({"downscaler": {"lanczos": "bicubic", "bicubic": "lanczos"}})  # bicubic is ahead
     assert goodhart.beyond(turned, "t", "mse", ["bicubic"]).value == pytest.approx(-0.225 - 0.5 * 0.25)
     assert goodhart.transfer(rows, "t", "mse", "flow", "bicubic").value == pytest.approx(0.02 / 0.3)
+    least = goodhart.seen_by_all(rows, "t", "mse", ["flow", "bicubic"])
+    assert least.value == pytest.approx(goodhart.gain(rows, "t", "mse", ["bicubic"]).value) and least.n == 6
+    assert least.low <= least.value <= least.high < 0.3
+    table = goodhart.table(rows, ["t", "lanczos"], ["mse"], {"flow": ["flow"], "two": ["flow", "bicubic"]})
+    assert list(table.judge) == ["flow, mse", "two, mse"] * 2 and table.value[:2].tolist() == pytest.approx([30, 16])
 
 
 # Students

@@ -1,9 +1,11 @@
 """Tune LR images to a score within one grey level, and ask what the gain is worth to anybody else."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from helpers.measure import score_lr
 from helpers.rescalers import hcd
 from helpers.runs import pairs
 from helpers.runtime import one_thread, seeded
-from helpers.stats import findings, rankings
+from helpers.stats import bootstrap, findings, rankings
 from helpers.stats.findings import Quantity
 from helpers.studies import own_rows
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 LEVEL = 1 / 255
 STEP = 0.25 * LEVEL
+ENDS = ("value", "low", "high")
 
 
 def name_of(tuned_to: Sequence[str], distortion: str) -> str:
@@ -189,6 +192,43 @@ def beyond(rows: pd.DataFrame, name: str, distortion: str, judges: Sequence[str]
     gap = table.bicubic - table.lanczos
     gap = gap if gap.mean() > 0 else -gap
     return findings.mean_ratio(table.bicubic - table[name] - share * gap, table.bicubic)
+
+
+def table(rows: pd.DataFrame, names: Sequence[str], distortions: Sequence[str], panels: Mapping[str, Sequence[str]]):
+    """`gain` of several LR images by several panels of judges and D, in percent.
+
+    Args:
+        rows: see `gain`.
+        names: of LR images.
+        distortions: D.
+        panels: what a panel is called -> its upscalers.
+
+    Returns:
+        A line each: LR image, judge ("embedded_flow, lpips"), value, low, high.
+    """
+    found = []
+    for name, (called, judges), d in itertools.product(names, panels.items(), distortions):
+        of = gain(rows, name, d, judges)
+        found.append({"LR image": name, "judge": f"{called}, {d}", **{k: 100 * getattr(of, k) for k in ENDS}})
+    return pd.DataFrame(found)
+
+
+def seen_by_all(rows: pd.DataFrame, name: str, distortion: str, judges: Sequence[str]) -> Quantity:
+    """The smallest of the gains by each judge: what is left where a gain counts only if all upscalers see it.
+
+    The interval is that of 2000 resamples of photographs, percentiles; each resample has its own smallest.
+    """
+    found = pd.concat(
+        {judge: _scores(rows, distortion, [judge])[["bicubic", name]] for judge in judges}, axis=1
+    ).dropna()
+
+    def least(means: np.ndarray) -> np.ndarray:
+        plain, tuned = means[:, ::2], means[:, 1::2]
+        return ((plain - tuned) / plain).min(1)
+
+    means = bootstrap.resample_means(found.to_numpy(), 2000, bootstrap.generator(0, "seen by all"))
+    low, high = np.percentile(least(means), (2.5, 97.5))
+    return Quantity(float(least(found.mean().to_numpy()[None])[0]), float(low), float(high), len(found))
 
 
 def transfer(rows: pd.DataFrame, name: str, distortion: str, own: str, other: str) -> Quantity:

@@ -109,6 +109,24 @@ def flat(table: pd.DataFrame) -> pd.DataFrame:
     return text.rename(columns={"to_bicubic": "public / public of bicubic"}).drop(columns="own")
 
 
+def beside(part: Sides, distortions: Sequence[str]) -> pd.DataFrame:
+    """Private loss over public loss, and public loss over that of bicubic LR images, by each of several D.
+
+    Returns:
+        As text, a line each downscaler with a decoder; columns: what, then D, of those that the rows have.
+    """
+    found = {}
+    for d in distortions:
+        if (part.public.distortion == d).any():
+            table = gaps(part, d).set_index("downscaler")
+            table = table[table.own]
+            found["own decoder / public", d] = [
+                f"{1 - g.value / p.value:.2f}" for g, p in zip(table.gap, table.public, strict=True)
+            ]
+            found["public / public of bicubic", d] = [f"{each:.3f}" for each in table.to_bicubic]
+    return pd.DataFrame(found, index=table.index)
+
+
 def ratio(above: pd.Series, below: pd.Series) -> Quantity:
     """`findings.mean_ratio` on the photographs that both have."""
     both = pd.concat({"above": above, "below": below}, axis=1).dropna()
@@ -172,17 +190,34 @@ def _kept(pair: tuple[pd.Series, pd.Series], whole: tuple[pd.Series, pd.Series])
     return Quantity(float(share(table.mean())), float(low[0]), float(high[0]), len(table))
 
 
-def half_life(of: Sides, f: str, damage: str = "noise") -> Quantity:
+def by_way(table: pd.DataFrame, ways: Mapping[str, tuple[str, float]]) -> dict[str, str]:
+    """The private advantage after each of some ways, in dB with its interval, as text.
+
+    Args:
+        table: of `advantages`.
+        ways: label -> name and level of a degradation, ("", 0.0) is none.
+    """
+    left = table.set_index(["degradation", "level"]).advantage
+    return {label: f"{left[way]:.2f}" for label, way in ways.items()}
+
+
+def called(damage: str, level: float) -> str:
+    """A damage in words for a sentence; noise in grey levels."""
+    return f"{damage} {255 * level if damage == 'noise' else level:g}"
+
+
+def half_life(of: Sides, f: str, damage: str = "noise", *, factor: float = 1.0) -> Quantity:
     """The level of a damage at which half of the private advantage is gone, by linear interpolation in its logarithm.
 
     Args:
         of: sides of rows with that damage, levels growing with the harm.
         f: the rescaler.
         damage: name of a degradation.
+        factor: of the unit that is wanted; 255 says noise in grey levels.
 
     Returns:
-        In units of the level; infinity where the advantage outlives the highest level, the lowest level where it is
-        gone before. The interval is that of 2000 resamples of photographs, percentiles.
+        In units of the level times `factor`; infinity where the advantage outlives the highest level, the lowest level
+        where it is gone before. The interval is that of 2000 resamples of photographs, percentiles.
     """
     private, reference = by_damage(of.private, "mse", f), by_damage(of.reference, "mse", PLAIN)
     levels = sorted(level for name, level in private if name == damage)
@@ -191,7 +226,7 @@ def half_life(of: Sides, f: str, damage: str = "noise") -> Quantity:
     means = bootstrap.resample_means(table.to_numpy(), 2000, bootstrap.generator(0, "half-life"))
     values = [_half(each, levels) for each in (table.mean().to_numpy()[None], means)]
     low, high = np.quantile(values[1], (0.025, 0.975), method="nearest")
-    return Quantity(float(values[0][0]), float(low), float(high), len(table))
+    return Quantity(*(factor * float(each) for each in (values[0][0], low, high)), len(table))
 
 
 def _half(means: np.ndarray, levels: Sequence[float]) -> np.ndarray:

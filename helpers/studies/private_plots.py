@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from helpers.figures import look
+from helpers.figures import look, size
 from helpers.stats.findings import Quantity
 
 _ARM = {"lw": 0.9, "zorder": 1}
@@ -74,6 +76,41 @@ def against_level(
         ax.set_xscale("log", base=2)
         ax.set_xticks(x, [f"{each:g}" for each in x])
         ax.minorticks_off()
+
+
+def fragility(tables: Mapping[int, Mapping[str, pd.DataFrame]], ways: Mapping[str, tuple[str, float]]) -> Figure:
+    """Private advantage in dB under noise, under JPEG and after some ways: a line of panels for each scale.
+
+    Args:
+        tables: scale -> rescaler -> `private_channels.advantages`.
+        ways: see `of_ways`.
+    """
+    fig, axes = plt.subplots(len(tables), 3, figsize=size(2, 0.36 * len(tables)), layout="constrained", squeeze=False)
+    for (left, middle, right), (scale, by_f) in zip(axes, tables.items(), strict=True):
+        against_level(left, by_f, {"noise": "-"}, factor=255, log=True)
+        against_level(middle, by_f, {"jpeg": "-", "jpeg_444": "--"})
+        of_ways(right, by_f, ways)
+        left.set(title=f"x{scale}, noise", xlabel="grey levels", ylabel="private advantage (dB)")
+        middle.set(title=f"x{scale}, JPEG (dashes: 4:4:4)", xlabel="quality")
+        right.set(title=f"x{scale}, other ways")
+        middle.sharey(left)
+    axes[0, 2].legend(fontsize=6, frameon=False)
+    return fig
+
+
+def parts(ax: Axes, split: pd.DataFrame, private: pd.Series) -> None:
+    """Squared error of the public as bars of bias and spread, and of own decoders as dots, times 1000.
+
+    Args:
+        ax: where to draw.
+        split: of `decomposition.split`.
+        private: downscaler -> mean squared error of its own decoder.
+    """
+    bias, spread = 1000 * split.bias, 1000 * split.spread
+    ax.barh(split.downscaler, bias, color="0.35", height=0.7, label="public, bias")
+    ax.barh(split.downscaler, spread, left=bias, color="0.75", height=0.7, label="public, spread")
+    ax.plot(1000 * private, private.index, "o", color="C3", ms=4, label="own decoder")
+    ax.invert_yaxis()
 
 
 def of_ways(ax: Axes, tables: Mapping[str, pd.DataFrame], ways: Mapping[str, tuple[str, float]]) -> None:
