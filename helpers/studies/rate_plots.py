@@ -86,7 +86,7 @@ def realism(ax: Axes, curve: pd.DataFrame, distortion: str, style: str, label: s
     ax.vlines(curve[distortion], curve.low, curve.high, color="0.8", lw=0.8, zorder=0)
     names = [name if isinstance(name, str) else f"heat {name:g}" for name in curve.index[[0, -1]]]
     ends = curve[[distortion, "value"]].to_numpy()[[0, -1]]
-    if np.allclose(*ends, rtol=0.1):  # one mark on the other
+    if np.allclose(*ends, rtol=0.25):  # one mark on the other
         names, ends = [f"{names[0]} to {names[1].split()[-1]}"], ends[:1]
     for name, at in zip(names, ends, strict=True):
         ax.annotate(name, at, xytext=(4, 6), textcoords="offset points", fontsize=7)
