@@ -153,7 +153,7 @@ def leaderboard_page(table: pd.DataFrame) -> str:
             f"<tr><td>{html.escape(line.downscaler)}</td><td>{line.score:.4f}</td>"
             f'<td data-value="{line.low:.6f}">{line.low:.4f} to {line.high:.4f}</td><td>{line["rank"]:g}</td>'
             f'<td data-value="{line.rank_low:g}">{line.rank_low:g} to {line.rank_high:g}</td>'
-            f"{f'<td>{line.bits_per_pixel:.2f}</td>' * bits}</tr>"
+            f"{f'<td>{line.bits_per_pixel:.2f}</td>'.replace('nan', '') * bits}</tr>"
             for _, line in part.iterrows()
         ]
         heads = ["downscaler", "score", "95 % interval", "rank", "ranks left open", *["bits per LR pixel"] * bits]
@@ -327,9 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stage(source)
     shutil.copy(script, source / "_static" / "tex-svg.js")
     shutil.rmtree(output, ignore_errors=True)
-    from sphinx.cmd.build import (
-        build_main,
-    )  # of the extra; in this process, which has imported what the API's pages need
+    from sphinx.cmd.build import build_main  # of an extra; in this process, where what the API's pages show is loaded
 
     os.environ["SOURCE_DATE_EPOCH"] = "0"
     asked = ["-W", "--keep-going", "-q", "-d", str(BUILD / "doctrees"), "-E", "-b", "html", str(source), str(output)]
